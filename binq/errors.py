@@ -1,0 +1,123 @@
+"""The exception tree and the exit codes; standard library only.
+
+::
+
+    BinqError                     1  a bug in binq
+    ├── UsageError                2  the call itself is wrong (also a ValueError)
+    ├── InputError                3  input that cannot be used (also a ValueError)
+    ├── IndexFileError            4  index missing, corrupt, truncated, unsupported
+    ├── EnvironmentFailure        5  disk, permission, endpoint (also an OSError)
+    │   └── MissingExtraError     5  an optional dependency is not installed (also an ImportError)
+    └── CheckFailed               6  a check that the user asked for did not hold
+
+Every message is one line in four parts: what, where, expected and got, next step.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a binq process exits with."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    INPUT = 3
+    INDEX = 4
+    ENVIRONMENT = 5
+    CHECK = 6
+    SIGINT = 130
+    CLOSED_PIPE = 141
+    SIGTERM = 143
+
+
+class BinqError(Exception):
+    """Base of every error that binq raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong.
+    where : str
+        The file, row, option or section it concerns.
+    expected, got : str
+        What was wanted and what was found instead.
+    next_step : str
+        What the user can do about it.
+    """
+
+    exit_code: ExitCode = ExitCode.BUG
+
+    def __init__(
+        self,
+        what: str,
+        where: str = "",
+        expected: str = "",
+        got: str = "",
+        next_step: str = "",
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.got = got
+        self.next_step = next_step
+        super().__init__(self._line())
+
+    def _line(self) -> str:
+        contrast = ", ".join(
+            f"{label} {text}"
+            for label, text in (("expected", self.expected), ("got", self.got))
+            if text
+        )
+        line = ": ".join(part for part in (self.what, self.where, contrast) if part)
+        if self.next_step:
+            line += f"; {self.next_step}"
+        # A file name or an id may hold anything; the message stays one line whatever it holds.
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+    def __str__(self) -> str:
+        return self._line()
+
+
+class UsageError(BinqError, ValueError):
+    """The call itself is wrong: an option, an argument or a combination of them."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InputError(BinqError, ValueError):
+    """Input that cannot be used: missing, of a wrong type, ragged, null, NaN, mismatched."""
+
+    exit_code = ExitCode.INPUT
+
+
+class IndexFileError(BinqError):
+    """An index that is missing, corrupt, truncated or of an unsupported version."""
+
+    exit_code = ExitCode.INDEX
+
+
+class EnvironmentFailure(BinqError, OSError):
+    """The environment failed: disk full, permission, endpoint unreachable."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class MissingExtraError(EnvironmentFailure, ImportError):
+    """An optional dependency is not installed."""
+
+
+class CheckFailed(BinqError):
+    """A check that the user asked for did not hold."""
+
+    exit_code = ExitCode.CHECK
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
+    """Return the error that names the extra which brings ``package``."""
+    return MissingExtraError(
+        f"{purpose} needs the package {package}",
+        next_step=f"install it with: pip install 'binq[{extra}]'",
+    )
