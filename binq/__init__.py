@@ -1,7 +1,7 @@
 """binq: binary embeddings, from floats to bits to answers.
 
 >>> import binq
->>> binq.build("docs.parquet", "docs.binq")            # doctest: +SKIP
+>>> binq.build("docs.parquet", "docs.binq")  # doctest: +SKIP
 >>> hits = binq.open("docs.binq").search(queries, k=10)  # doctest: +SKIP
 
 Importing this module loads neither numpy, numba nor pyarrow: a name is imported when it is used.
@@ -9,4 +9,71 @@ Importing this module loads neither numpy, numba nor pyarrow: a name is imported
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from binq.binarizers import Binarizer as Binarizer
+    from binq.binarizing import binarize as binarize
+    from binq.building import BuildReport as BuildReport
+    from binq.building import build as build
+    from binq.errors import BinqError as BinqError
+    from binq.errors import BinqWarning as BinqWarning
+    from binq.errors import CheckFailed as CheckFailed
+    from binq.errors import EnvironmentFailure as EnvironmentFailure
+    from binq.errors import IndexFileError as IndexFileError
+    from binq.errors import InputError as InputError
+    from binq.errors import MissingExtraError as MissingExtraError
+    from binq.errors import UsageError as UsageError
+    from binq.evaluation import Evaluation as Evaluation
+    from binq.evaluation import evaluate as evaluate
+    from binq.hits import Hits as Hits
+    from binq.hits import RadiusHits as RadiusHits
+    from binq.inspection import describe as describe
+    from binq.search import Index as Index
+    from binq.search import query as query
+
+    open = Index  # noqa: A001
+
+_PLACES = {
+    "Binarizer": "binq.binarizers",
+    "BuildReport": "binq.building",
+    "Evaluation": "binq.evaluation",
+    "Hits": "binq.hits",
+    "Index": "binq.search",
+    "RadiusHits": "binq.hits",
+    "binarize": "binq.binarizing",
+    "build": "binq.building",
+    "describe": "binq.inspection",
+    "evaluate": "binq.evaluation",
+    "open": "binq.search",
+    "query": "binq.search",
+} | dict.fromkeys(
+    (
+        "BinqError",
+        "BinqWarning",
+        "CheckFailed",
+        "EnvironmentFailure",
+        "IndexFileError",
+        "InputError",
+        "MissingExtraError",
+        "UsageError",
+    ),
+    "binq.errors",
+)
+__all__ = ["__version__", *_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'binq' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_PLACES[name]), "Index" if name == "open" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,7 +7,7 @@
     ├── InputError                3  input that cannot be used (also a ValueError)
     ├── IndexFileError            4  index missing, corrupt, truncated, unsupported
     ├── EnvironmentFailure        5  disk, permission, endpoint (also an OSError)
-    │   └── MissingExtraError     5  an optional dependency is not installed (also an ImportError)
+    ├── MissingExtraError         5  an optional dependency is not installed (also an ImportError)
     └── CheckFailed               6  a check that the user asked for did not hold
 
 Every message is one line in four parts: what, where, expected and got, next step.
@@ -105,14 +105,20 @@ class EnvironmentFailure(BinqError, OSError):
     exit_code = ExitCode.ENVIRONMENT
 
 
-class MissingExtraError(EnvironmentFailure, ImportError):
+class MissingExtraError(BinqError, ImportError):
     """An optional dependency is not installed."""
+
+    exit_code = ExitCode.ENVIRONMENT
 
 
 class CheckFailed(BinqError):
     """A check that the user asked for did not hold."""
 
     exit_code = ExitCode.CHECK
+
+
+class BinqWarning(UserWarning):
+    """Something that the user should know, and that stops nothing."""
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:

@@ -1,0 +1,6 @@
+"""``python -m binq``."""
+
+from binq.cli.app import main
+
+if __name__ == "__main__":
+    main()

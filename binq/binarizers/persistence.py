@@ -1,0 +1,57 @@
+"""A binarizer as a file of its own: npz, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from binq.binarizers.affine import Binarizer
+from binq.errors import EnvironmentFailure, InputError
+from binq.storage.publish import published
+
+_SETTINGS = "settings"
+
+
+def save(binarizer: Binarizer, path: str | os.PathLike[str]) -> None:
+    """Write a binarizer as npz: its arrays by name, and its settings as JSON text.
+
+    Raises
+    ------
+    EnvironmentFailure
+        If the file cannot be written.
+    """
+    settings = np.array(json.dumps(binarizer.settings(), sort_keys=True))
+    with published(path) as file:
+        np.savez(file, **{_SETTINGS: settings, **binarizer.arrays()})  # type: ignore[arg-type]
+
+
+def load(path: str | os.PathLike[str]) -> Binarizer:
+    """Read a binarizer that :func:`save` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or not a binarizer.
+    """
+    try:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name != _SETTINGS}
+            settings = json.loads(str(archive[_SETTINGS]))
+        return Binarizer.restore(settings, arrays)
+    except FileNotFoundError:
+        raise InputError(
+            "no such binarizer", str(path), next_step="save one with --save-binarizer"
+        ) from None
+    except PermissionError as error:
+        raise EnvironmentFailure("cannot read the binarizer", str(path)) from error
+    except (ValueError, KeyError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(
+            "not a binarizer",
+            str(path),
+            "an npz file written by --save-binarizer",
+            next_step="save one with --save-binarizer",
+        ) from error

@@ -1,0 +1,284 @@
+"""Building an index: vectors stream in, codes and payload stream out, one file appears."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from binq import __version__, binarizers
+from binq import bits as packing
+from binq.binarizers import Binarizer, Method
+from binq.binarizers.affine import unit_rows
+from binq.binarizing import (
+    DEFAULT_SAMPLE,
+    BinarizerChoice,
+    Progress,
+    Vectors,
+    choose_binarizer,
+    needs_fit,
+)
+from binq.bits import LAYOUTS, Layout
+from binq.errors import BinqWarning, InputError, UsageError
+from binq.rescore import PAYLOADS, Int8Range, Payload, PayloadWriter
+from binq.similarity import Metric
+from binq.storage.format import Header
+from binq.storage.writer import IndexWriter, creation_time, writing_index
+from binq.survey import Survey, rewindable, started, survey
+from binq.threads import limited
+from binq.vectors import VectorSource, open_vectors
+
+Scoring = Literal["hamming"]
+SCORINGS: Final[tuple[Scoring, ...]] = ("hamming",)
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What was built.
+
+    Attributes
+    ----------
+    rows, dim, bits : int
+    method : str or None
+        None for bits of unknown origin.
+    rescore : str
+        The payload.
+    size : int
+        Of the file, in bytes.
+    """
+
+    rows: int
+    dim: int
+    bits: int
+    method: str | None
+    rescore: Payload
+    size: int
+
+
+def build(
+    vectors: Vectors,
+    output: str | os.PathLike[str],
+    *,
+    method: Method | None = None,
+    bits: int | None = None,
+    truncate_dim: int | None = None,
+    metric: Metric = "cosine",
+    seed: int = 0,
+    sample: int = DEFAULT_SAMPLE,
+    save_binarizer: str | os.PathLike[str] | None = None,
+    binarizer: str | os.PathLike[str] | None = None,
+    scoring: Scoring = "hamming",
+    rescore: Payload = "none",
+    packed: Layout | Literal["none"] | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build an index file; it appears whole under its name, or not at all.
+
+    Parameters
+    ----------
+    vectors : path, list of paths, "-" or (n, dim) array
+        Floats or packed bits.
+    output : path
+    method : {"sign", "mean", "median"}, optional
+        Default sign. For packed input it says how the bits came about, so that the index takes
+        float queries; only sign can be said, anything else needs ``binarizer``.
+    bits : int, optional
+        Wanted width of a code; of packed input its true width.
+    truncate_dim : int, optional
+        Binarize only the first so many dimensions; the payload keeps all.
+    metric : {"cosine", "ip", "l2"}
+    seed, sample : int
+        A fit sees at most ``sample`` rows, drawn with ``seed``.
+    save_binarizer, binarizer : path, optional
+        Where to keep the fitted binarizer; a fitted one to use.
+    scoring : {"hamming"}
+        The scan that the index is for.
+    rescore : {"none", "int8", "float16", "float32"}
+        Vectors to store for rescoring.
+    packed : {"none", "ubinary", "binary", "lsb"}, optional
+        What 8-bit input is.
+    column, id_column : str, optional
+        Columns to read, where they are not found by themselves.
+    threads : int, optional
+        Default: as many as the process may use.
+    progress : callable, optional
+        Called with (rows done, rows in all or None).
+
+    Returns
+    -------
+    BuildReport
+
+    Raises
+    ------
+    UsageError, InputError, EnvironmentFailure
+
+    Warns
+    -----
+    BinqWarning
+        If an id stands on more than one row.
+    """
+    if rescore not in PAYLOADS:
+        raise UsageError("unknown payload", "--rescore", ", ".join(PAYLOADS), str(rescore))
+    if scoring not in SCORINGS:
+        raise UsageError("unknown scoring", "--scoring", ", ".join(SCORINGS), str(scoring))
+    choice = BinarizerChoice(
+        method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer
+    )
+    with ExitStack() as stack:
+        stack.enter_context(limited(threads))
+        source = stack.enter_context(
+            open_vectors(
+                vectors,
+                column=column,
+                id_column=id_column,
+                packed=packed,
+                bits=bits if packed in LAYOUTS else None,
+            )
+        )
+        found = None
+        if source.packed:
+            _refuse_for_packed(choice, rescore, source)
+        elif needs_fit(choice) or rescore == "int8":
+            source, rows = rewindable(source, Path(os.path.realpath(output)).parent, stack)
+            found = survey(source, rows, sample, seed, metric)
+        dim, batches = started(source)
+        fitted = _binarizer_for(choice, source, dim, found)
+        width = fitted.bits if fitted else dim
+        words = packing.words_for(width)
+
+        writer = stack.enter_context(writing_index(output))
+        writer.section("codes", np.uint64, (words,))
+        payload = None
+        if rescore != "none":
+            spread = Int8Range.spanning(found.low, found.high) if found else None
+            payload = PayloadWriter(writer, rescore, dim, spread if rescore == "int8" else None)
+        ids = _IdWriter(writer)
+        rows = 0
+        for batch in batches:
+            locate = partial(_locate, source, batch.start)
+            if fitted is None or source.packed:
+                writer.append("codes", batch.vectors)
+            else:
+                writer.append("codes", fitted.encode(batch.vectors, locate))
+            if payload is not None:
+                kept = unit_rows(batch.vectors, locate) if metric == "cosine" else batch.vectors
+                payload.append(kept, locate)
+            ids.append(batch.ids)
+            rows += len(batch.vectors)
+            if progress is not None:
+                progress(rows, source.rows)
+        ids.warn_of_duplicates()
+        if fitted is not None:
+            for name, array in fitted.arrays().items():
+                writer.add(f"binarizer.{name}", array)
+        header = Header(
+            rows=rows,
+            dim=fitted.dim if fitted else dim,
+            bits=width,
+            words=words,
+            metric=metric,
+            binarizer=fitted.settings() if fitted else None,
+            created=creation_time(),
+            binq=__version__,
+            scoring=scoring,
+            rescore=rescore,
+            ids="strings" if ids.stored else "rows",
+            packed=source.layout,
+            sources=source.describe(),
+            model=source.metadata,
+        )
+        writer.finish(header)
+    return BuildReport(
+        rows, header.dim, width, fitted.method if fitted else None, rescore, os.stat(output).st_size
+    )
+
+
+def _locate(source: VectorSource, start: int, row: int) -> str:
+    return source.locate(start + row)
+
+
+def _refuse_for_packed(choice: BinarizerChoice, rescore: Payload, source: VectorSource) -> None:
+    """Refuse what needs floats, where the input is bits."""
+    if rescore != "none":
+        raise UsageError(
+            "an index built from bits takes no payload",
+            "--rescore",
+            "none",
+            rescore,
+            "build from the float vectors",
+        )
+    if choice.truncate_dim is not None:
+        raise UsageError("bits cannot be truncated", "--truncate-dim", "float vectors", source.name)
+    if needs_fit(choice):
+        raise UsageError(
+            f"method {choice.method} cannot be fitted on bits",
+            "--method",
+            "sign",
+            str(choice.method),
+            "give the fitted binarizer with --binarizer",
+        )
+    if choice.save_to is not None and choice.load_from is None and choice.method is None:
+        raise UsageError("there is no binarizer to save", "--save-binarizer", "float vectors")
+
+
+def _binarizer_for(
+    choice: BinarizerChoice, source: VectorSource, dim: int, found: Survey | None
+) -> Binarizer | None:
+    """Return the binarizer of the index, or None for bits of unknown origin."""
+    if not source.packed:
+        return choose_binarizer(choice, dim, found)
+    if choice.load_from is None:
+        return choose_binarizer(choice, dim, None) if choice.method else None
+    binarizer = binarizers.load(choice.load_from)
+    if binarizer.bits != dim:
+        raise InputError(
+            "the binarizer gives codes of another width",
+            str(choice.load_from),
+            f"{dim} bits",
+            f"{binarizer.bits} bits",
+        )
+    return binarizer
+
+
+class _IdWriter:
+    """Writes ids where there are any, and finds those that stand on more than one row."""
+
+    def __init__(self, writer: IndexWriter) -> None:
+        self.stored = False
+        self._writer = writer
+        self._hashes: list[NDArray[np.uint64]] = []
+
+    def append(self, ids: list[str] | None) -> None:
+        if ids is None:
+            return
+        if not self.stored:
+            self.stored = True
+            self._writer.begin_ids()
+        self._writer.append_ids(ids)
+        hashes = map(xxhash.xxh3_64_intdigest, map(str.encode, ids))
+        self._hashes.append(np.fromiter(hashes, np.uint64, len(ids)))
+
+    def warn_of_duplicates(self) -> None:
+        if not self._hashes:
+            return
+        values, counts = np.unique(np.concatenate(self._hashes), return_counts=True)
+        repeated = int(np.count_nonzero(counts > 1))
+        if repeated:
+            rows = np.flatnonzero(np.concatenate(self._hashes) == values[np.argmax(counts > 1)])
+            warnings.warn(
+                f"{repeated} ids stand on more than one row (first: rows {rows[0]} and {rows[1]})"
+                "; the row is the identity",
+                BinqWarning,
+                stacklevel=3,
+            )

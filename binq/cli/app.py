@@ -1,0 +1,151 @@
+"""The application, and the one boundary at which errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from binq import __version__
+from binq.cli import render
+from binq.cli.binarize import binarize
+from binq.cli.build import build
+from binq.cli.evaluate import evaluate
+from binq.cli.info import info
+from binq.cli.query import query
+from binq.errors import BinqError, ExitCode
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; unwinding removes temporary files on the way out."""
+
+
+class _Boundary(TyperGroup):
+    """Runs a command and turns whatever it raises into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except BaseException as error:
+            if os.environ.get("BINQ_DEBUG") == "1":
+                traceback.print_exc()
+            raise typer.Exit(_report(error)) from None
+
+
+app = typer.Typer(
+    cls=_Boundary,
+    name="binq",
+    help="Binary embeddings: floats to bits, one index file, exact Hamming search, honest recall.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+app.command("binarize")(binarize)
+app.command("build")(build)
+app.command("query")(query)
+app.command("eval")(evaluate)
+app.command("info")(info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        render.line(f"binq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _settings(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print results and errors only.")
+    ] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
+) -> None:
+    del version  # its callback did the work
+    render.configure(quiet=quiet, no_color=no_color)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False, prog_name="binq")
+    except BaseException as error:
+        code = _report(error)
+    _leave(_flushed(code if isinstance(code, int) else ExitCode.DONE))
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _report(error: BaseException) -> int:
+    """Print the one line that an error deserves, and return its exit code."""
+    if isinstance(error, BrokenPipeError):
+        return ExitCode.CLOSED_PIPE
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return ExitCode.SIGINT
+    if isinstance(error, _Terminated):
+        return ExitCode.SIGTERM
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else ExitCode.BUG
+    if isinstance(error, BinqError):
+        render.error(str(error))
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        render.error("out of memory; use a smaller --sample, fewer queries or a smaller k")
+        return ExitCode.ENVIRONMENT
+    if isinstance(error, OSError) and error.errno is not None:
+        if error.errno == errno.EPIPE:
+            return ExitCode.CLOSED_PIPE
+        where = f": {error.filename}" if error.filename else ""
+        render.error(f"the system refused{where}: {(error.strerror or str(error)).lower()}")
+        return ExitCode.ENVIRONMENT
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        command = getattr(context, "command_path", "binq")
+        message = str(error.format_message()).rstrip(".").replace("\n", " ")
+        if message:
+            render.error(f"{message}; see {command} --help")
+        return ExitCode.USAGE
+    render.error(
+        f"a bug in binq: {type(error).__name__}: {error}; "
+        "set BINQ_DEBUG=1 to see where, and report it"
+    )
+    return ExitCode.BUG
+
+
+def _flushed(code: int) -> int:
+    """Flush stdout while its failure can still be reported."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        failed = _report(error)
+        return failed if code == ExitCode.DONE else code
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; what could not be written to stdout or stderr is not tried again on the way out."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

@@ -1,0 +1,66 @@
+"""``binq binarize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from binq.cli import options as opt
+from binq.cli import render
+
+
+def binarize(
+    vectors: opt.VectorsArgument,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="CODES", help="A .npy or .parquet file.", show_default=False
+        ),
+    ],
+    method: opt.Method = None,
+    bits: opt.Bits = None,
+    truncate_dim: opt.TruncateDim = None,
+    metric: opt.Metric = "cosine",
+    layout: Annotated[
+        opt.LayoutName, typer.Option("--layout", help="How bits are packed into bytes.")
+    ] = "ubinary",
+    seed: opt.Seed = 0,
+    sample: opt.Sample = opt.DEFAULT_SAMPLE,
+    save_binarizer: opt.SaveBinarizer = None,
+    binarizer: opt.LoadBinarizer = None,
+    packed: Annotated[
+        Literal["none"] | None,
+        typer.Option("--packed", help="none: 8-bit input is numbers.", show_default=False),
+    ] = None,
+    column: opt.Column = None,
+    id_column: opt.IdColumn = None,
+    threads: opt.Threads = None,
+    quiet: opt.Quiet = False,
+    no_color: opt.NoColor = False,
+) -> None:
+    """Turn float vectors into packed bits."""
+    render.configure(quiet=quiet, no_color=no_color)
+    from binq.binarizing import binarize as binarize_vectors
+
+    with render.progress("binarizing") as progress:
+        rows = binarize_vectors(
+            vectors,
+            output,
+            method=method,
+            bits=bits,
+            truncate_dim=truncate_dim,
+            metric=metric,
+            layout=layout,
+            seed=seed,
+            sample=sample,
+            save_binarizer=save_binarizer,
+            binarizer=binarizer,
+            packed=packed,
+            column=column,
+            id_column=id_column,
+            threads=threads,
+            progress=progress,
+        )
+    render.note(f"{output}: {rows:,} codes in layout {layout}")

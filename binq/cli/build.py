@@ -1,0 +1,70 @@
+"""``binq build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from binq.cli import options as opt
+from binq.cli import render
+
+
+def build(
+    vectors: opt.VectorsArgument,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="INDEX", help="The index.", show_default=False),
+    ],
+    method: opt.Method = None,
+    bits: opt.Bits = None,
+    truncate_dim: opt.TruncateDim = None,
+    metric: opt.Metric = "cosine",
+    seed: opt.Seed = 0,
+    sample: opt.Sample = opt.DEFAULT_SAMPLE,
+    save_binarizer: opt.SaveBinarizer = None,
+    binarizer: opt.LoadBinarizer = None,
+    scoring: Annotated[
+        opt.ScoringName, typer.Option("--scoring", help="The scan that the index is for.")
+    ] = "hamming",
+    rescore: Annotated[
+        opt.PayloadName, typer.Option("--rescore", help="Vectors to store for rescoring.")
+    ] = "none",
+    packed: opt.Packed = None,
+    column: opt.Column = None,
+    id_column: opt.IdColumn = None,
+    threads: opt.Threads = None,
+    quiet: opt.Quiet = False,
+    no_color: opt.NoColor = False,
+) -> None:
+    """Build an index file from vectors."""
+    render.configure(quiet=quiet, no_color=no_color)
+    from binq.building import build as build_index
+
+    with render.progress("building") as progress:
+        report = build_index(
+            vectors,
+            output,
+            method=method,
+            bits=bits,
+            truncate_dim=truncate_dim,
+            metric=metric,
+            seed=seed,
+            sample=sample,
+            save_binarizer=save_binarizer,
+            binarizer=binarizer,
+            scoring=scoring,
+            rescore=rescore,
+            packed=packed,
+            column=column,
+            id_column=id_column,
+            threads=threads,
+            progress=progress,
+        )
+    how = report.method or "packed bits"
+    payload = "" if report.rescore == "none" else f", {report.rescore} payload"
+    render.note(
+        f"{output}: {report.rows:,} rows of {report.dim} dims as {report.bits} bits "
+        f"({how}{payload}), {report.size:,} bytes"
+    )

@@ -1,0 +1,54 @@
+"""``binq info``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from binq.cli import options as opt
+from binq.cli import render
+
+
+def info(
+    index: opt.IndexArgument,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the whole file and check every checksum.")
+    ] = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    no_color: opt.NoColor = False,
+) -> None:
+    """Show what is inside an index, and whether it is whole."""
+    render.configure(quiet=quiet, no_color=no_color)
+    from binq.inspection import describe, require_whole
+
+    found = describe(index, verify=verify)
+    if json:
+        render.document(found)
+    else:
+        rows = [(name, _shown(value)) for name, value in found.items() if name != "sections"]
+        render.table(str(index), ("property", "value"), rows)
+        render.table(
+            "sections",
+            ("name", "dtype", "shape", "offset", "bytes"),
+            [
+                (
+                    section["name"],
+                    section["dtype"],
+                    " x ".join(map(str, section["shape"])),
+                    f"{section['offset']:,}",
+                    f"{section['length']:,}",
+                )
+                for section in found["sections"]
+            ],
+        )
+    require_whole(index, found)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_shown(entry)}" for name, entry in value.items()) or "-"
+    if isinstance(value, list):
+        return "; ".join(map(_shown, value)) or "-"
+    return "-" if value is None else f"{value:,}" if type(value) is int else str(value)

@@ -1,0 +1,80 @@
+"""``binq query``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from binq.cli import options as opt
+from binq.cli import render
+
+
+def query(
+    index: opt.IndexArgument,
+    queries: opt.QueriesArgument,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "-k", help="Hits per query. [default: 10; all with --radius]", show_default=False
+        ),
+    ] = None,
+    scoring: opt.Scoring = None,
+    rescore: opt.Rescore = None,
+    rescore_from: opt.RescoreFrom = None,
+    oversample: opt.Oversample = 4.0,
+    radius: Annotated[
+        int | None,
+        typer.Option(
+            "--radius", help="Every row at Hamming distance at most this.", show_default=False
+        ),
+    ] = None,
+    packed: opt.Packed = None,
+    format_: Annotated[
+        opt.FormatName | None,
+        typer.Option(
+            "--format",
+            help="[default: by the suffix of -o; else table on a terminal, jsonl in a pipe]",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="A file in place of stdout.", show_default=False
+        ),
+    ] = None,
+    column: opt.Column = None,
+    id_column: opt.IdColumn = None,
+    threads: opt.Threads = None,
+    quiet: opt.Quiet = False,
+    no_color: opt.NoColor = False,
+) -> None:
+    """Find the nearest rows of an index."""
+    render.configure(quiet=quiet, no_color=no_color)
+    from binq import results
+    from binq.search import Index
+    from binq.search import query as answer
+
+    shape = results.choose_format(format_, output, render.on_terminal())
+    answers = answer(
+        Index(index),
+        queries,
+        k,
+        radius=radius,
+        scoring=scoring,
+        rescore=rescore,
+        rescore_from=rescore_from,
+        oversample=oversample,
+        packed=packed,
+        column=column,
+        id_column=id_column,
+        threads=threads,
+    )
+    if shape == "table":
+        columns, rows = results.as_table(answers)
+        render.table("hits", columns, rows, output)
+    else:
+        with render.sink(output) as sink:
+            results.write(answers, shape, sink)

@@ -1,0 +1,153 @@
+"""The only place that prints: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+
+from binq.errors import BinqWarning
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_quiet = False
+_no_color = False
+
+
+def configure(*, quiet: bool, no_color: bool) -> None:
+    """Take the settings of ``--quiet`` and ``--no-color``; given anywhere, they hold."""
+    global _quiet, _no_color
+    _quiet = _quiet or quiet
+    _no_color = _no_color or no_color or bool(os.environ.get("NO_COLOR"))
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", BinqWarning)
+
+
+def line(text: str) -> None:
+    """Print a line of data."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Tell the user something on stderr, unless quiet."""
+    if not _quiet:
+        _to_stderr(f"binq: {text}")
+
+
+def error(text: str) -> None:
+    """Print the one line of an error."""
+    _to_stderr(f"binq: error: {text}")
+
+
+def document(value: dict[str, Any]) -> None:
+    """Print a JSON document."""
+    line(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def on_terminal() -> bool:
+    """Return whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+@contextmanager
+def sink(output: Path | None) -> Iterator[BinaryIO]:
+    """Yield where bytes of data go: stdout, or a file that appears whole."""
+    if output is None or str(output) == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        from binq.storage.publish import published
+
+        with published(output) as file:
+            yield file
+
+
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    output: Path | None = None,
+) -> None:
+    """Print a table, the first column to the left and the others to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown: Table = Table(title=Text(title), title_justify="left", title_style="bold")
+    for number, name in enumerate(columns):
+        shown.add_column(Text(name), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    with sink(output) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
+        console = Console(
+            file=sys.stdout if file is sys.stdout.buffer else text,
+            no_color=_no_color,
+            highlight=False,
+        )
+        console.print(shown)
+        text.detach()
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a callback (done, total) that draws a bar once the work has lasted a second."""
+    if _quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    bar = Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Remaining(),
+        console=Console(stderr=True, no_color=_no_color),
+        transient=True,
+    )
+    begun = time.monotonic()
+    task = None
+
+    def update(done: int, total: int | None) -> None:
+        nonlocal task
+        if task is None and time.monotonic() - begun > 1:
+            task = bar.add_task(what)
+            bar.start()
+        if task is not None:
+            bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        if task is not None:
+            bar.stop()
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    if issubclass(category, BinqWarning) and not _quiet:
+        _to_stderr(f"binq: warning: {message}")
+
+
+def _to_stderr(text: str) -> None:
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # there is nowhere left to say it

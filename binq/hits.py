@@ -1,0 +1,79 @@
+"""What a search returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.storage.reader import StoredIds
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The best rows of every query, ordered by (score descending, row ascending).
+
+    Attributes
+    ----------
+    rows : (q, m) int64
+        m is min(k, n).
+    distances : (q, m) int32
+        Hamming distances.
+    scores : (q, m) float64
+        Larger is better: cosine, inner product or minus the squared L2 distance where the hits
+        were rescored, else minus the Hamming distance.
+    """
+
+    rows: NDArray[np.int64]
+    distances: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    _stored_ids: StoredIds | None
+
+    @property
+    def ids(self) -> list[list[str]] | list[list[int]]:
+        """The ids of the rows, per query; the row numbers where the index stores none."""
+        stored = self._stored_ids
+        rows: list[list[int]] = self.rows.tolist()
+        return rows if stored is None else [[stored[row] for row in line] for line in rows]
+
+    def of(self, query: int) -> Hits:
+        """Return the hits of one query."""
+        part = slice(query, query + 1)
+        return Hits(self.rows[part], self.distances[part], self.scores[part], self._stored_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class RadiusHits:
+    """All rows within a radius; the hits of query i are ``[lims[i]:lims[i + 1]]``.
+
+    Attributes
+    ----------
+    lims : (q + 1,) int64
+    rows : (hits,) int64
+    distances : (hits,) int32
+    scores : (hits,) float64
+    """
+
+    lims: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    distances: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    _stored_ids: StoredIds | None
+
+    @property
+    def ids(self) -> list[str] | list[int]:
+        """The ids of the rows; the row numbers where the index stores none."""
+        stored = self._stored_ids
+        rows: list[int] = self.rows.tolist()
+        return rows if stored is None else [stored[row] for row in rows]
+
+    def of(self, query: int) -> Hits:
+        """Return the hits of one query."""
+        part = slice(int(self.lims[query]), int(self.lims[query + 1]))
+        return Hits(
+            self.rows[None, part],
+            self.distances[None, part],
+            self.scores[None, part],
+            self._stored_ids,
+        )

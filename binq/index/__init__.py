@@ -1,0 +1,5 @@
+"""Structures over codes."""
+
+from binq.index.flat import FlatIndex
+
+__all__ = ["FlatIndex"]

@@ -1,0 +1,1 @@
+"""Kernels: arrays in, arrays out; no I/O, no printing, no parsing."""

@@ -1,0 +1,467 @@
+"""Searching an index: scan, survivors, rescoring, hits."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, Final, Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq import bits as packing
+from binq.binarizers import Binarizer
+from binq.binarizers.affine import unit_rows
+from binq.bits import LAYOUTS, Layout
+from binq.errors import InputError, UsageError
+from binq.hits import Hits, RadiusHits
+from binq.index import FlatIndex
+from binq.ladder import Ladder, Originals, Queries
+from binq.rescore import Payload, StoredPayload, VectorStore
+from binq.similarity import Metric
+from binq.storage.reader import IndexFile
+from binq.threads import resolve
+from binq.vectors import VectorSource, open_vectors
+
+Scoring = Literal["hamming"]
+Rescore = Literal["auto", "none", "int8", "float16", "float32"]
+SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
+RESCORES: Final[tuple[Rescore, ...]] = get_args(Rescore)
+Vectors = str | os.PathLike[str] | list[str] | NDArray[Any]
+
+DEFAULT_OVERSAMPLE: Final = 4.0
+
+
+class Index:
+    """An open index.
+
+    Parameters
+    ----------
+    path : path
+
+    Attributes
+    ----------
+    file : IndexFile
+        Header, sections and identity.
+    binarizer : Binarizer or None
+        None for an index built from bits of unknown origin: it takes packed queries only.
+    ids : StoredIds or None
+        None where the id is the row number.
+
+    Raises
+    ------
+    IndexFileError
+        If it is missing, not an index, damaged or of an unsupported version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.file = IndexFile(path)
+        self.binarizer = _restore_binarizer(self.file)
+        self.ids = self.file.ids()
+        self.codes = FlatIndex.from_file(self.file)
+
+    def __len__(self) -> int:
+        return self.file.header.rows
+
+    def __repr__(self) -> str:
+        header = self.file.header
+        return f"<binq.Index {self.file.path}: {header.rows} x {header.bits} bits>"
+
+    @property
+    def bits(self) -> int:
+        """Width of a code."""
+        return self.file.header.bits
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the float vectors."""
+        return self.file.header.dim
+
+    @property
+    def metric(self) -> Metric:
+        """What scores, rescoring and truth mean."""
+        return cast(Metric, self.file.header.metric)
+
+    def search(
+        self,
+        queries: NDArray[Any],
+        k: int = 10,
+        *,
+        scoring: Scoring | None = None,
+        rescore: Rescore = "auto",
+        rescore_from: Vectors | VectorSource | None = None,
+        oversample: float = DEFAULT_OVERSAMPLE,
+        packed: Layout | None = None,
+        threads: int | None = None,
+    ) -> Hits:
+        """Find the best k rows of every query.
+
+        Parameters
+        ----------
+        queries : (q, dim) floats, or (q, ceil(bits / 8)) packed bits
+        k : int
+            At least 1; of n rows at most n are returned.
+        scoring : {"hamming"}, optional
+            The scan; None means the index's own.
+        rescore : {"auto", "none", "int8", "float16", "float32"}
+            What sorts the survivors. ``auto`` is ``rescore_from`` if given, else the payload, else
+            none.
+        rescore_from : path or array, optional
+            The vectors that the index was built from.
+        oversample : float
+            ceil(k * oversample) survivors are rescored.
+        packed : {"ubinary", "binary", "lsb"}, optional
+            The layout of packed queries.
+        threads : int, optional
+            Default: as many as the process may use.
+
+        Returns
+        -------
+        Hits
+
+        Raises
+        ------
+        UsageError, InputError
+        """
+        ladder = self.ladder(
+            scoring=scoring,
+            rescore=rescore,
+            rescore_from=rescore_from,
+            oversample=oversample,
+            packed=packed is not None,
+            threads=threads,
+        )
+        with ladder:
+            return ladder.search(self.prepare(queries, packed), k)
+
+    def radius_search(
+        self,
+        queries: NDArray[Any],
+        radius: int,
+        *,
+        k: int | None = None,
+        scoring: Scoring | None = None,
+        rescore: Rescore = "none",
+        rescore_from: Vectors | VectorSource | None = None,
+        packed: Layout | None = None,
+        threads: int | None = None,
+    ) -> RadiusHits:
+        """Find every row at Hamming distance at most ``radius``.
+
+        Parameters
+        ----------
+        queries, scoring, rescore_from, packed, threads
+            As for :meth:`search`.
+        radius : int
+            At least 0.
+        k : int, optional
+            Keep the best k of them.
+        rescore : {"auto", "none", "int8", "float16", "float32"}
+            Default none.
+
+        Returns
+        -------
+        RadiusHits
+
+        Raises
+        ------
+        UsageError, InputError
+        """
+        ladder = self.ladder(
+            scoring=scoring,
+            rescore=rescore,
+            rescore_from=rescore_from,
+            packed=packed is not None,
+            threads=threads,
+        )
+        with ladder:
+            return ladder.radius_search(self.prepare(queries, packed), radius, k)
+
+    def prepare(
+        self, queries: NDArray[Any], packed: Layout | None = None, name: str = "queries"
+    ) -> Queries:
+        """Bring queries into the form in which the index compares them.
+
+        Parameters
+        ----------
+        queries : (q, dim) or (q, truncate_dim) floats, or packed bits
+        packed : {"ubinary", "binary", "lsb"}, optional
+            The layout of packed queries.
+        name : str
+            What messages call them.
+
+        Raises
+        ------
+        UsageError
+            If the layout is unknown.
+        InputError
+            If they do not fit the index, are not finite, or zero under cosine.
+        """
+        queries = np.asarray(queries)
+        if packed is not None:
+            if packed not in LAYOUTS:
+                raise UsageError("unknown layout", "packed", ", ".join(LAYOUTS), str(packed))
+            return Queries(packing.from_layout(queries, self.bits, packed, where=name))
+        if queries.ndim != 2 or queries.dtype.kind not in "fiu" or queries.dtype.itemsize == 1:
+            raise InputError(
+                "these are not float vectors",
+                name,
+                "a 2-D array of floats",
+                f"{queries.ndim}-D {queries.dtype}",
+                "say with packed= which layout bits are in",
+            )
+        with closing(open_vectors(queries)) as source:
+            vectors = [self.prepare_vectors(batch.vectors, name) for batch in source.batches()]
+        if not vectors:
+            return self.prepare_vectors(np.empty((0, self.dim), np.float32), name)
+        return Queries(
+            np.concatenate([part.codes for part in vectors]),
+            np.concatenate([cast(NDArray[np.float32], part.vectors) for part in vectors]),
+            vectors[0].truncated,
+        )
+
+    def prepare_vectors(
+        self, vectors: NDArray[np.float32], name: str = "queries", first_row: int = 0
+    ) -> Queries:
+        """As :meth:`prepare`, for finite float32 vectors."""
+
+        def locate(row: int) -> str:
+            return f"{name} row {first_row + row}"
+
+        if self.binarizer is None:
+            raise InputError(
+                "this index was built from bits, and nothing says how they came about",
+                name,
+                "packed queries",
+                "float queries",
+                "give packed bits with --packed, or build with --method sign or --binarizer",
+            )
+        dims = {self.binarizer.dim, self.binarizer.input_dim}
+        if vectors.shape[1] not in dims:
+            raise InputError(
+                "the queries have another dimension than the index",
+                name,
+                " or ".join(map(str, sorted(dims, reverse=True))),
+                str(vectors.shape[1]),
+                "encode them with the model that encoded the documents",
+            )
+        unit = unit_rows(vectors, locate) if self.metric == "cosine" else vectors
+        return Queries(
+            self.binarizer.encode(vectors, locate), unit, vectors.shape[1] != self.binarizer.dim
+        )
+
+    def ladder(
+        self,
+        *,
+        scoring: Scoring | None = None,
+        rescore: Rescore = "auto",
+        rescore_from: Vectors | VectorSource | None = None,
+        oversample: float = DEFAULT_OVERSAMPLE,
+        packed: bool = False,
+        threads: int | None = None,
+    ) -> Ladder:
+        """Decide how to search: check the options once, for any number of queries.
+
+        Parameters
+        ----------
+        packed : bool
+            The queries will be bits.
+
+        Other parameters are those of :meth:`search`.
+
+        Raises
+        ------
+        UsageError
+            If options are unknown or contradict each other.
+        InputError
+            If the index does not hold what they ask for.
+        """
+        if scoring is not None and scoring not in SCORINGS:
+            raise UsageError("unknown scoring", "--scoring", ", ".join(SCORINGS), str(scoring))
+        if rescore not in RESCORES:
+            raise UsageError("unknown rescoring", "--rescore", ", ".join(RESCORES), str(rescore))
+        if not oversample >= 1 or math.isinf(oversample):
+            raise UsageError(
+                "the oversample is too small",
+                "--oversample",
+                "a number of at least 1",
+                str(oversample),
+            )
+        if packed and (rescore not in ("auto", "none") or rescore_from is not None):
+            raise UsageError(
+                "packed queries cannot be rescored",
+                "--rescore",
+                "none",
+                rescore,
+                "give the queries as floats",
+            )
+        if rescore_from is not None and rescore != "auto":
+            raise UsageError(
+                "--rescore-from already says what sorts the survivors",
+                next_step="leave out --rescore",
+            )
+        source = None
+        store: VectorStore | None = None
+        if rescore_from is not None:
+            source = (
+                rescore_from
+                if isinstance(rescore_from, VectorSource)
+                else open_vectors(rescore_from)
+            )
+            store = Originals(source, self.file.header)
+        elif rescore != "none" and not packed:
+            store = self._payload(None if rescore == "auto" else rescore)
+        return Ladder(
+            self.codes, self.ids, self.metric, store, oversample, resolve(threads), source
+        )
+
+    def _payload(self, wanted: Payload | None) -> VectorStore | None:
+        stored = self.file.header.rescore
+        if wanted is not None and wanted != stored:
+            raise InputError(
+                f"the index stores no {wanted} payload",
+                str(self.file.path),
+                wanted,
+                stored,
+                f"build it with --rescore {wanted}, or use --rescore-from VECTORS",
+            )
+        return None if stored == "none" else StoredPayload(self.file)
+
+
+def query(
+    index: Index,
+    queries: Vectors | VectorSource,
+    k: int | None = None,
+    *,
+    radius: int | None = None,
+    scoring: Scoring | None = None,
+    rescore: Rescore | None = None,
+    rescore_from: Vectors | None = None,
+    oversample: float = DEFAULT_OVERSAMPLE,
+    packed: Layout | Literal["none"] | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    threads: int | None = None,
+) -> Iterator[tuple[list[str] | list[int], list[Hits]]]:
+    """Answer queries from any source, batch by batch as they come in.
+
+    Parameters
+    ----------
+    index : Index
+    queries : path, list of paths, "-", array or open source
+    k : int, optional
+        Default 10; with ``radius`` unlimited.
+    radius : int, optional
+        Return every row at Hamming distance at most ``radius``.
+    rescore : optional
+        Default ``auto``; with ``radius`` none, or ``auto`` where ``rescore_from`` is given.
+    column, id_column : str, optional
+        Columns of the queries to read.
+
+    Other parameters are those of :meth:`Index.search`.
+
+    Yields
+    ------
+    ids : list of str or list of int
+        Of the queries of a batch: strings where they have ids, else their row numbers.
+    hits : list of Hits
+        One entry of one line for each of them.
+
+    Raises
+    ------
+    UsageError, InputError
+    """
+    if rescore is None:
+        rescore = "none" if radius is not None and rescore_from is None else "auto"
+    with open_queries(index, queries, column, id_column, packed) as source:
+        ladder = index.ladder(
+            scoring=scoring,
+            rescore=rescore,
+            rescore_from=rescore_from,
+            oversample=oversample,
+            packed=source.packed,
+            threads=threads,
+        )
+        with ladder:
+            ladder.depth(1 if k is None else k)
+            for batch in source.batches(QUERY_BATCH):
+                prepared = prepare_batch(index, source, batch.vectors, batch.start)
+                numbers = list(range(batch.start, batch.start + len(prepared)))
+                ids = numbers if batch.ids is None else batch.ids
+                if radius is not None:
+                    near = ladder.radius_search(prepared, radius, k)
+                    yield ids, [near.of(number) for number in range(len(prepared))]
+                else:
+                    hits = ladder.search(prepared, 10 if k is None else k)
+                    yield ids, [hits.of(number) for number in range(len(prepared))]
+
+
+QUERY_BATCH: Final = 1024
+
+
+def open_queries(
+    index: Index,
+    queries: Vectors | VectorSource,
+    column: str | None = None,
+    id_column: str | None = None,
+    packed: Layout | Literal["none"] | None = None,
+) -> VectorSource:
+    """Open queries for an index, and check that they fit it as far as that is known by then.
+
+    Raises
+    ------
+    InputError
+        If they are bits of another width.
+    """
+    if isinstance(queries, VectorSource):
+        source = queries
+    else:
+        source = open_vectors(
+            queries,
+            column=column,
+            id_column=id_column,
+            packed=packed,
+            bits=index.bits if packed in LAYOUTS else None,
+        )
+    return source
+
+
+def prepare_batch(index: Index, source: VectorSource, vectors: NDArray[Any], start: int) -> Queries:
+    """Bring a batch of an open source into the form in which the index compares it."""
+    if not source.packed:
+        return index.prepare_vectors(vectors, source.name, start)
+    if source.dim != index.bits:
+        raise InputError(
+            "the queries have another width than the codes of the index",
+            source.name,
+            f"{index.bits} bits",
+            f"{source.dim} bits",
+        )
+    return Queries(vectors)
+
+
+def _restore_binarizer(file: IndexFile) -> Binarizer | None:
+    """Rebuild the binarizer of an index from its header and sections."""
+    header = file.header
+    if header.binarizer is None:
+        if header.packed is None:
+            raise file.corrupt("binarizer", "present", "absent")
+        return None
+    arrays = {
+        name.removeprefix("binarizer."): file.array(name, section.dtype, section.shape)
+        for name, section in file.sections.items()
+        if name.startswith("binarizer.")
+    }
+    try:
+        binarizer = Binarizer.restore(header.binarizer, arrays)
+    except ValueError as error:
+        raise file.corrupt("binarizer", "settings and arrays that fit", error) from error
+    if (binarizer.dim, binarizer.bits, binarizer.metric) != (
+        header.dim,
+        header.bits,
+        header.metric,
+    ):
+        raise file.corrupt("binarizer", "the dim, bits and metric of the header", "others")
+    return binarizer

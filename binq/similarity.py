@@ -1,0 +1,156 @@
+"""Float vectors under a metric: normalisation, scores, exact nearest neighbours.
+
+A score is larger for a better match: cosine, inner product, or minus the squared Euclidean
+distance. Everything is ordered by (score descending, row ascending).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Metric = Literal["cosine", "ip", "l2"]
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+
+# Single-precision products misplace near ties; this many neighbours more than wanted are kept and
+# scored again in double precision, so that equal vectors tie exactly.
+_MARGIN: Final = 32
+_BLOCK_BYTES: Final = 32 << 20
+
+
+def normalize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Scale rows to unit length.
+
+    Parameters
+    ----------
+    vectors : (n, dim) float32
+        Finite.
+
+    Returns
+    -------
+    unit : (n, dim) float32
+        A zero row stays zero.
+    zero : (m,) int64
+        The numbers of the rows whose norm is zero.
+    """
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    # Outside this range the sum of squares has lost digits to under- or overflow.
+    safe = (squares > 1e-20) & (squares < 1e30)
+    scale = np.ones(len(vectors), dtype=np.float32)
+    np.divide(1, np.sqrt(squares), out=scale, where=safe)
+    unit = vectors * scale[:, None]
+    rest = np.flatnonzero(~safe)
+    if not rest.size:
+        return unit, rest
+    exact = vectors[rest].astype(np.float64)
+    norms = np.linalg.norm(exact, axis=1)
+    unit[rest] = exact / np.where(norms == 0, 1, norms)[:, None]
+    return unit, rest[norms == 0]
+
+
+def scores(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], metric: Metric
+) -> NDArray[np.float64]:
+    """Score every query against vectors of its own, in double precision.
+
+    Parameters
+    ----------
+    queries : (q, dim) float32
+        Normalised if the metric is cosine.
+    vectors : (q, m, dim) float32
+        Likewise.
+    metric : {"cosine", "ip", "l2"}
+
+    Returns
+    -------
+    (q, m) float64
+        Independent of the number of threads.
+    """
+    points = vectors.astype(np.float64)
+    probes = queries.astype(np.float64)
+    if metric == "l2":
+        points -= probes[:, None, :]
+        found: NDArray[np.float64] = -np.einsum("qmd,qmd->qm", points, points)
+    else:
+        found = np.einsum("qmd,qd->qm", points, probes)
+    return found
+
+
+def best_first(rows: NDArray[np.int64], values: NDArray[np.float64], k: int) -> NDArray[np.intp]:
+    """Return positions (q, k) that order each line by (value descending, row ascending).
+
+    Parameters
+    ----------
+    rows : (q, m) int64
+    values : (q, m) float64
+    k : int
+    """
+    order: NDArray[np.intp] = np.lexsort((rows, -values), axis=-1)
+    return order[:, :k]
+
+
+def exact_neighbours(
+    queries: NDArray[np.float32],
+    batches: Iterable[tuple[int, NDArray[np.float32]]],
+    k: int,
+    metric: Metric,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find exact nearest neighbours by blocked matrix products.
+
+    Candidates are found in single precision and scored again in double precision.
+
+    Parameters
+    ----------
+    queries : (q, dim) float32
+        Normalised if the metric is cosine.
+    batches : iterable of (first row, (m, dim) float32)
+        The corpus, likewise.
+    k : int
+    metric : {"cosine", "ip", "l2"}
+
+    Returns
+    -------
+    rows : (q, min(k, n)) int64
+        Ordered by (score descending, row ascending).
+    values : (q, min(k, n)) float64
+        Their scores.
+    """
+    count, dim = queries.shape
+    best_rows = np.empty((count, 0), np.int64)
+    best_values = np.empty((count, 0), np.float64)
+    step = max(1, _BLOCK_BYTES // (4 * max(count, 1)))
+    per_take = max(1, _BLOCK_BYTES // (8 * dim * (min(k, step) + _MARGIN)))
+    for start, vectors in batches:
+        for low in range(0, len(vectors), step):
+            block = vectors[low : low + step]
+            coarse = queries @ block.T
+            if metric == "l2":
+                coarse *= 2
+                coarse -= np.einsum("ij,ij->i", block, block)
+            kept = min(k + _MARGIN, len(block))
+            for first in range(0, count, per_take):
+                part = slice(first, first + per_take)
+                near = _largest(coarse[part], kept)
+                fine = scores(queries[part], block[near], metric)
+                rows = np.concatenate([best_rows[part, :k], near + (start + low)], axis=1)
+                values = np.concatenate([best_values[part, :k], fine], axis=1)
+                if first == 0:
+                    width = min(k, rows.shape[1])
+                    next_rows = np.empty((count, width), np.int64)
+                    next_values = np.empty((count, width), np.float64)
+                order = best_first(rows, values, k)
+                next_rows[part] = np.take_along_axis(rows, order, axis=1)
+                next_values[part] = np.take_along_axis(values, order, axis=1)
+            if count:
+                best_rows, best_values = next_rows, next_values
+    return best_rows, best_values
+
+
+def _largest(values: NDArray[Any], m: int) -> NDArray[np.int64]:
+    """Return the column numbers (q, m) of the m largest values of each line, in any order."""
+    if m >= values.shape[1]:
+        return np.broadcast_to(np.arange(values.shape[1]), values.shape).astype(np.int64)
+    return np.argpartition(values, -m, axis=1)[:, -m:]

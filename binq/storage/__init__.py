@@ -1,0 +1,1 @@
+"""The ``.binq`` file: its bytes (``format``), written (``writer``) and read (``reader``)."""

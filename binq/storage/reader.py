@@ -1,0 +1,222 @@
+"""Reading an index: mapped, checked in O(1) on opening, verified in full on request."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from binq.errors import EnvironmentFailure, IndexFileError
+from binq.storage import format as fmt
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A place where an index is not what was written; offsets in bytes."""
+
+    section: str
+    offset: int
+    length: int
+
+
+class IndexFile:
+    """An open index: its header, and its sections as read-only arrays over the mapped file.
+
+    Opening checks the exact length of the file, preamble, footer and header, and the bounds of
+    every section, without reading the sections. Bytes of sections may still be damaged: see
+    :meth:`verify`.
+
+    Parameters
+    ----------
+    path : path
+
+    Attributes
+    ----------
+    path : Path
+    header : Header
+    sections : dict of str to Section
+    uuid : bytes
+    length : int
+        Of the file, in bytes.
+
+    Raises
+    ------
+    IndexFileError
+        If it is missing, not an index, damaged or of an unsupported version.
+    EnvironmentFailure
+        If it may not be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self._map = _map_file(self.path)
+            preamble = fmt.Preamble.decode(self._map[: fmt.PREAMBLE_SIZE])
+            self.length, self.uuid = len(self._map), preamble.uuid
+            if self.length != preamble.file_length:
+                raise IndexFileError(
+                    "the index is truncated"
+                    if self.length < preamble.file_length
+                    else "the index has bytes behind its end",
+                    expected=f"{preamble.file_length} bytes",
+                    got=f"{self.length}",
+                    next_step="restore it from a copy or build it again",
+                )
+            footer = self._map[self.length - fmt.FOOTER_SIZE :]
+            if footer != fmt.encode_footer(preamble.uuid, self.length):
+                raise fmt.corrupt("footer", "the preamble's UUID and length", "other bytes")
+            start = preamble.header_offset
+            encoded = self._map[start : start + preamble.header_length]
+            if xxhash.xxh3_64_intdigest(encoded) != preamble.header_checksum:
+                raise fmt.corrupt("header", "a matching checksum", "another")
+            self._header_span = (start, start + preamble.header_length)
+            self.header, sections, self._checksums, self._checksums_hash = fmt.decode_header(
+                encoded, start
+            )
+            self.sections = {section.name: section for section in sections}
+        except IndexFileError as error:
+            where = ": ".join(part for part in (os.fspath(path), error.where) if part)
+            raise IndexFileError(
+                error.what, where, error.expected, error.got, error.next_step
+            ) from error
+
+    def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return a section as a read-only array over the map.
+
+        Parameters
+        ----------
+        name : str
+        dtype : str
+            The dtype that the caller will take it for.
+        shape : tuple of int
+            The shape that the caller will take it for; -1 stands for any size.
+
+        Raises
+        ------
+        IndexFileError
+            If there is no such section, or it is of another dtype or shape.
+        """
+        section = self.sections.get(name)
+        if section is None:
+            raise self.corrupt(f"section {name}", "present", "absent")
+        fits = len(shape) == len(section.shape) and all(
+            want in (-1, got) for want, got in zip(shape, section.shape, strict=True)
+        )
+        if section.dtype != dtype or not fits:
+            raise self.corrupt(
+                f"section {name}", f"{dtype} {shape}", f"{section.dtype} {section.shape}"
+            )
+        if not section.length:
+            return np.empty(section.shape, section.numpy_dtype)
+        count = section.length // section.numpy_dtype.itemsize
+        flat = np.frombuffer(self._map, section.numpy_dtype, count, section.offset)
+        return flat.reshape(section.shape)
+
+    def ids(self) -> StoredIds | None:
+        """Return the ids, or None where the id is the row number."""
+        if self.header.ids == "rows":
+            return None
+        offsets = self.array("ids.offsets", "uint64", (self.header.rows + 1,))
+        return StoredIds(self, offsets, self.array("ids.bytes", "uint8", (-1,)))
+
+    def corrupt(self, what: str, expected: object, got: object) -> IndexFileError:
+        """Return the error of damage found in this file."""
+        error = fmt.corrupt(what, expected, got)
+        return IndexFileError(
+            error.what, f"{self.path}: {what}", error.expected, error.got, error.next_step
+        )
+
+    def verify(self) -> list[Damage]:
+        """Read the whole file and return what is damaged: nothing, if all is well.
+
+        Every chunk of every section is compared with its checksum, the checksums with theirs, and
+        the bytes between sections with zero. (Preamble, header and footer were checked on opening.)
+        """
+        damages = list(self._damaged_gaps())
+        table = self._checksums
+        stored = self._map[table.offset : table.offset + table.length]
+        if xxhash.xxh3_64_hexdigest(stored) != self._checksums_hash:
+            return [Damage("checksums", table.offset, table.length), *damages]
+        expected = iter(np.frombuffer(stored, "<u8").tolist())
+        whole = memoryview(self._map)
+        try:
+            for section in self.sections.values():
+                end = section.offset + section.length
+                for offset in range(section.offset, end, fmt.CHUNK):
+                    with whole[offset : min(offset + fmt.CHUNK, end)] as chunk:
+                        if xxhash.xxh3_64_intdigest(chunk) != next(expected):
+                            damages.append(Damage(section.name, offset, len(chunk)))
+        finally:
+            whole.release()
+        return damages
+
+    def _damaged_gaps(self) -> Iterator[Damage]:
+        """Yield the stretches between sections that are not zero."""
+        position = fmt.PREAMBLE_SIZE
+        spans = [(s.offset, s.offset + s.length) for s in self.sections.values()]
+        spans.append((self._checksums.offset, self._checksums.offset + self._checksums.length))
+        spans += [self._header_span, (self.length - fmt.FOOTER_SIZE, self.length)]
+        for start, end in spans:
+            gap = bytes(self._map[position:start])
+            if gap.count(0) != len(gap):
+                yield Damage("padding", position, len(gap))
+            position = end
+
+
+class StoredIds:
+    """The ids of an index, decoded one at a time.
+
+    Indexing with a row number gives a str. Offsets come from the file, so each is checked where it
+    is used.
+    """
+
+    def __init__(
+        self, file: IndexFile, offsets: NDArray[np.uint64], data: NDArray[np.uint8]
+    ) -> None:
+        self._file = file
+        self._offsets = offsets
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, row: int) -> str:
+        start, end = int(self._offsets[row]), int(self._offsets[row + 1])
+        if not start <= end <= len(self._data):
+            raise self._file.corrupt(f"id of row {row}", "a place inside ids.bytes", "another")
+        try:
+            return self._data[start:end].tobytes().decode()
+        except UnicodeDecodeError:
+            raise self._file.corrupt(f"id of row {row}", "UTF-8", "other bytes") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+
+def _map_file(path: Path) -> mmap.mmap | bytes:
+    """Map a whole file read-only."""
+    missing = "make one with: binq build VECTORS -o INDEX.binq"
+    try:
+        with path.open("rb", buffering=0) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise IndexFileError("not an index", expected="a file", next_step=missing)
+            if not found.st_size:
+                return b""
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise IndexFileError("no such index", next_step=missing) from None
+    except (IsADirectoryError, NotADirectoryError):
+        raise IndexFileError("not an index", expected="a file", next_step=missing) from None
+    except OSError as error:
+        raise EnvironmentFailure(
+            "cannot read the index", str(path), got=(error.strerror or str(error)).lower()
+        ) from error

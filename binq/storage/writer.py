@@ -1,0 +1,211 @@
+"""Writing an index: arrays stream in side by side, one whole file comes out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from binq.errors import InputError
+from binq.storage import format as fmt
+from binq.storage.publish import published
+
+
+class _SectionWriter:
+    """One section being written: its file, its shape so far, the checksums of its chunks."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
+        self.file = file
+        self.dtype = dtype
+        self.row_shape = row_shape
+        self.rows = 0
+        self.length = 0
+        self.checksums: list[int] = []
+        self._chunk = xxhash.xxh3_64()
+        self._room = fmt.CHUNK
+
+    def append(self, rows: NDArray[Any]) -> None:
+        if rows.dtype != self.dtype or rows.shape[1:] != self.row_shape:
+            raise TypeError(f"a section of {self.dtype}{self.row_shape} got {rows.dtype}")
+        stored = np.ascontiguousarray(rows, self.dtype.newbyteorder("<"))
+        data = stored.reshape(-1).view(np.uint8).data
+        self.file.write(data)
+        self.rows += len(rows)
+        self.length += len(data)
+        while data:
+            part = data[: self._room]
+            self._chunk.update(part)
+            self._room -= len(part)
+            data = data[len(part) :]
+            if not self._room:
+                self._close_chunk()
+
+    def close(self) -> list[int]:
+        """Return the checksums of all chunks."""
+        if self._room != fmt.CHUNK:
+            self._close_chunk()
+        return self.checksums
+
+    def _close_chunk(self) -> None:
+        self.checksums.append(self._chunk.intdigest())
+        self._chunk = xxhash.xxh3_64()
+        self._room = fmt.CHUNK
+
+
+class IndexWriter:
+    """Collects sections and lays them in one file; made by :func:`writing_index`.
+
+    The codes go straight into the file. The sections that grow beside them are spooled to unnamed
+    files in the same directory and copied behind the codes at the end, so that a stream of unknown
+    length is written in one pass and in bounded memory.
+    """
+
+    def __init__(self, file: BinaryIO, directory: Path, stack: ExitStack) -> None:
+        self._file = file
+        self._directory = directory
+        self._stack = stack
+        self._sections: dict[str, _SectionWriter] = {}
+
+    def section(
+        self, name: str, dtype: str | np.dtype[Any] | type, row_shape: Sequence[int] = ()
+    ) -> None:
+        """Begin the section ``name`` of rows of ``row_shape``; ``codes`` must be the first."""
+        if not self._sections:
+            if name != "codes":
+                raise ValueError("codes is the first section")
+            self._file.seek(fmt.align(fmt.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT))
+            target = self._file
+        else:
+            spool = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+            target = self._stack.enter_context(spool)
+        self._sections[name] = _SectionWriter(target, np.dtype(dtype), tuple(row_shape))
+
+    def append(self, name: str, rows: NDArray[Any]) -> None:
+        """Append rows to the section ``name``."""
+        self._sections[name].append(rows)
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        """Write a whole array as the section ``name``."""
+        self.section(name, array.dtype, array.shape[1:])
+        self.append(name, array)
+
+    def begin_ids(self) -> None:
+        """Begin the sections of the ids."""
+        self.section("ids.offsets", np.uint64)
+        self.section("ids.bytes", np.uint8)
+        self.append("ids.offsets", np.zeros(1, np.uint64))
+
+    def append_ids(self, ids: Sequence[str]) -> None:
+        """Append ids.
+
+        Raises
+        ------
+        InputError
+            If one is not valid Unicode.
+        """
+        try:
+            encoded = [text.encode() for text in ids]
+        except UnicodeEncodeError as error:
+            raise InputError(
+                "an id is not valid Unicode", repr(error.object)[:80], "no lone surrogates"
+            ) from error
+        ends = np.cumsum([len(text) for text in encoded], dtype=np.uint64)
+        start = np.uint64(self._sections["ids.bytes"].length)
+        self.append("ids.offsets", ends + start)
+        self.append("ids.bytes", np.frombuffer(b"".join(encoded), np.uint8))
+
+    def finish(self, header: fmt.Header) -> None:
+        """Lay the spooled sections, checksums, header, footer and preamble."""
+        sections, checksums = [], []
+        for name, part in self._sections.items():
+            checksums += part.close()
+            if part.file is self._file:
+                offset = fmt.align(fmt.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT)
+                self._file.seek(offset + part.length)
+            else:
+                offset = self._pad()
+                part.file.seek(0)
+                shutil.copyfileobj(part.file, self._file, 1 << 20)
+                part.file.close()
+            shape = (part.rows, *part.row_shape)
+            sections.append(fmt.Section(name, part.dtype.name, shape, offset, part.length))
+        table = np.array(checksums, dtype="<u8").tobytes()
+        checksum_section = fmt.Section(
+            "checksums", "uint64", (len(checksums),), self._pad(), len(table)
+        )
+        self._file.write(table)
+        encoded = fmt.encode_header(
+            header, sections, checksum_section, xxhash.xxh3_64_hexdigest(table)
+        )
+        if len(encoded) > fmt.HEADER_LIMIT:
+            raise InputError(
+                "the header would be too large",
+                expected=f"at most {fmt.HEADER_LIMIT} bytes",
+                got=f"{len(encoded)}",
+                next_step="build from fewer files, or join them first",
+            )
+        identity = (
+            xxhash.xxh3_128_digest(table + encoded)
+            if "SOURCE_DATE_EPOCH" in os.environ
+            else uuid.uuid4().bytes
+        )
+        header_offset = self._pad()
+        self._file.write(encoded)
+        length = self._pad() + fmt.FOOTER_SIZE
+        self._file.write(fmt.encode_footer(identity, length))
+        checksum = xxhash.xxh3_64_intdigest(encoded)
+        self._file.seek(0)
+        self._file.write(
+            fmt.Preamble(identity, length, header_offset, len(encoded), checksum).encode()
+        )
+
+    def _pad(self) -> int:
+        """Write zero bytes up to the next aligned offset and return it."""
+        position = self._file.tell()
+        offset = fmt.align(position)
+        self._file.write(bytes(offset - position))
+        return offset
+
+
+@contextmanager
+def writing_index(path: str | os.PathLike[str]) -> Iterator[IndexWriter]:
+    """Write an index that appears under ``path`` when the block ends without an error.
+
+    The block must call :meth:`IndexWriter.finish`.
+
+    Raises
+    ------
+    EnvironmentFailure
+        If the file cannot be written; the old one is left as it was.
+    """
+    directory = Path(os.path.realpath(path)).parent
+    with published(path) as file, ExitStack() as stack:
+        yield IndexWriter(file, directory, stack)
+
+
+def creation_time() -> str:
+    """Return the present time, or that of ``SOURCE_DATE_EPOCH``, as ISO 8601 in UTC.
+
+    Raises
+    ------
+    InputError
+        If ``SOURCE_DATE_EPOCH`` is not a number of seconds.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        seconds = time.time() if epoch is None else int(epoch)
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (ValueError, OverflowError, OSError) as error:
+        raise InputError(
+            "SOURCE_DATE_EPOCH is not a time", expected="seconds since 1970", got=repr(epoch)
+        ) from error
