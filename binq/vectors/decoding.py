@@ -1,0 +1,221 @@
+"""What the numbers of a file mean, and raw rows made into the rows of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.bits import LAYOUTS, Layout, bytes_for, from_layout, layout_dtype, words_for
+from binq.errors import InputError, UsageError
+from binq.vectors.source import Locator
+
+# What a signed 32-bit dim can say, the widest of any format read here.
+_MAX_WIDTH: Final = 2**31 - 1
+
+Packed = Layout | Literal["none"] | None
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Makes rows of numbers or of bytes into rows of a batch.
+
+    Attributes
+    ----------
+    width : int
+        Elements of a raw row.
+    dim : int
+        Length of a vector, or bits of a code.
+    layout : {"ubinary", "binary", "lsb"} or None
+        Layout of packed bits; None for numbers.
+    """
+
+    width: int
+    dim: int
+    layout: Layout | None
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a decoded row."""
+        return 4 * self.dim if self.layout is None else 8 * words_for(self.dim)
+
+    def decode(self, raw: NDArray[Any], locate: Locator) -> NDArray[Any]:
+        """Decode raw rows.
+
+        Parameters
+        ----------
+        raw : (n, width) numbers, or uint8 or int8
+        locate : callable
+            Says where row ``i`` of ``raw`` stands, for messages.
+
+        Returns
+        -------
+        (n, dim) float32 or (n, words) uint64, C-contiguous
+
+        Raises
+        ------
+        InputError
+            At a NaN, an infinity, a value beyond float32, or a bit beyond ``dim``.
+        """
+        if self.layout is None:
+            return to_float32(raw, locate)
+        try:
+            return from_layout(np.ascontiguousarray(raw), self.dim, self.layout)
+        except InputError as error:
+            # from_layout knows the row inside this block only.
+            row = error.where.removeprefix(" row ")
+            if not row.isdigit():
+                raise
+            raise InputError(error.what, locate(int(row)), next_step=error.next_step) from None
+
+
+def decoder_for(width: int, layout: Layout | None, bits: int | None, where: str) -> Decoder:
+    """Return the decoder of rows of ``width`` elements.
+
+    Raises
+    ------
+    InputError
+        If rows are empty, or ``bits`` does not fit into ``width`` bytes.
+    """
+    if not 1 <= width <= _MAX_WIDTH:
+        raise InputError(
+            "vectors have an impossible dimension", where, f"1 to {_MAX_WIDTH}", str(width)
+        )
+    if layout is None:
+        return Decoder(width, width, None)
+    dim = 8 * width if bits is None else bits
+    if bytes_for(dim) != width:
+        raise InputError(
+            "packed bits have the wrong width",
+            where,
+            f"{bytes_for(dim)} bytes for {dim} bits",
+            f"{width} bytes",
+            "give the true width with --bits",
+        )
+    return Decoder(width, dim, layout)
+
+
+def check_options(packed: Packed, bits: int | None) -> None:
+    """Refuse impossible values of ``packed`` and ``bits``.
+
+    Raises
+    ------
+    UsageError
+        If ``packed`` is no layout, ``bits`` is below 1, or bits are given for numbers.
+    """
+    if packed not in (None, "none", *LAYOUTS):
+        raise UsageError(
+            "no such packed layout", "--packed", f"none or one of {', '.join(LAYOUTS)}", str(packed)
+        )
+    if bits is not None and bits < 1:
+        raise UsageError("a code needs at least one bit", "--bits", ">= 1", str(bits))
+    if bits is not None and packed == "none":
+        raise UsageError("--bits is the width of packed bits", "--packed none", "a packed layout")
+
+
+def settle_layout(
+    dtype: np.dtype[Any], packed: Packed, where: str, *, eight_bit_numbers: bool = False
+) -> Layout | None:
+    """Decide whether elements of ``dtype`` are numbers or packed bits.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the elements.
+    packed : {"none", "ubinary", "binary", "lsb"} or None
+        What the user or the file says.
+    where : str
+        The source, for messages.
+    eight_bit_numbers : bool
+        Whether the format says that 8-bit integers are numbers.
+
+    Returns
+    -------
+    {"ubinary", "binary", "lsb"} or None
+        None for numbers.
+
+    Raises
+    ------
+    InputError
+        If the elements are no real numbers, are ambiguous, or do not fit ``packed``.
+    """
+    if not (dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)):
+        raise InputError(
+            "vectors have the wrong type",
+            where,
+            "float16, float32, float64 or integers",
+            "objects" if dtype.hasobject else str(dtype),
+        )
+    if packed in (None, "none"):
+        if dtype.itemsize == 1 and packed is None and not eight_bit_numbers:
+            raise InputError(
+                "8-bit data may be numbers or packed bits",
+                where,
+                got=str(dtype),
+                next_step="say which with --packed none|ubinary|binary|lsb",
+            )
+        return None
+    layout: Layout = packed  # type: ignore[assignment]
+    if dtype != layout_dtype(layout):
+        raise InputError(
+            f"data are not packed bits in layout {layout}",
+            where,
+            str(layout_dtype(layout)),
+            str(dtype),
+            "correct --packed",
+        )
+    return layout
+
+
+def refuse_bits(bits: int | None, layout: Layout | None, where: str) -> None:
+    """Refuse a width in bits for data that are not packed.
+
+    Raises
+    ------
+    UsageError
+        If ``bits`` is given and ``layout`` is None.
+    """
+    if bits is not None and layout is None:
+        raise UsageError(
+            "--bits is the width of packed bits", where, "packed bits", "numbers", "drop --bits"
+        )
+
+
+def to_float32(raw: NDArray[Any], locate: Locator) -> NDArray[np.float32]:
+    """Convert rows to float32 and refuse what is not finite.
+
+    Parameters
+    ----------
+    raw : (n, dim) real numbers
+    locate : callable
+        Says where row ``i`` of ``raw`` stands.
+
+    Returns
+    -------
+    (n, dim) float32, C-contiguous
+        ``raw`` itself where it already is that.
+
+    Raises
+    ------
+    InputError
+        At the first NaN, infinity, or value beyond float32's range.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.ascontiguousarray(raw, dtype=np.float32)
+        # A sum is NaN or infinite wherever an element is, and costs half of looking at each; it
+        # may also overflow over finite elements, hence the second look.
+        suspect = not np.isfinite(rows.sum())
+    if suspect:
+        finite = np.isfinite(rows)
+        if not finite.all():
+            flat = int(np.argmin(finite))
+            row, column = divmod(flat, rows.shape[1])
+            raise InputError(
+                "a value is not a finite float32",
+                f"{locate(row)} dim {column}",
+                "finite numbers",
+                str(raw[row, column]),
+            )
+    return rows

@@ -1,0 +1,321 @@
+"""Vectors as lines of JSON: ``{"id": …, "embedding": […]}``, or a bare array per line."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.bits import Layout
+from binq.errors import InputError
+from binq.vectors.bytestream import ByteStream
+from binq.vectors.decoding import Decoder, Packed, decoder_for, refuse_bits
+from binq.vectors.fingerprint import fingerprint_file
+from binq.vectors.source import Batch, VectorSource, rows_per_batch
+
+_MAX_LINE: Final = 64 << 20
+_NUMBERS: Final = {int, float}
+_ID_KEYS: Final = ("id", "_id")
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class JsonlSource(VectorSource):
+    """Lines of JSON from a file or a stream.
+
+    Lines come in full batches as long as input is waiting; as soon as none is, the complete lines
+    at hand are yielded. So whoever writes a line gets it answered before anything more is read.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    opener : callable
+        Returns the stream of bytes; called for each pass.
+    path : str or None
+        The file, where it is one; None for a stream, which is read once.
+    column, id_column : str, optional
+        Keys of the vector and of the id; unset, the only key with a list of numbers, and ``id``
+        or ``_id``.
+    packed : {"none", "ubinary", "binary", "lsb"} or None
+        With a layout, elements are bytes.
+    bits : int, optional
+        True width of packed codes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opener: Callable[[], ByteStream],
+        path: str | None,
+        *,
+        column: str | None,
+        id_column: str | None,
+        packed: Packed,
+        bits: int | None,
+    ) -> None:
+        super().__init__(name)
+        self.rewindable = path is not None
+        self.layout: Layout | None = None if packed in (None, "none") else packed  # type: ignore[assignment]
+        refuse_bits(bits, self.layout, name)
+        self.dim = bits
+        self.has_ids = None
+        self._opener = opener
+        self._path = path
+        self._stream: ByteStream | None = None
+        self._column, self._id_column = column, id_column
+        self._column_given, self._id_given = column is not None, id_column is not None
+        self._bits = bits
+        self._decoder: Decoder | None = None
+        # Where blank lines were skipped: from row _after[i] on, the line is row + _skipped[i].
+        self._after = array("q", [0])
+        self._skipped = array("q", [1])
+        if path is not None:
+            self._peek()
+
+    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+        """Yield all rows in order; see ``VectorSource.batches``."""
+        if self._stream is not None and not self.rewindable:
+            raise InputError("a stream can be read only once", self.name)
+        self._stream = stream = self._opener()
+        try:
+            yield from self._batches(stream, max_rows)
+        finally:
+            stream.close()
+
+    def locate(self, row: int) -> str:
+        """Return where a row stands; see ``VectorSource.locate``."""
+        position = bisect_right(self._after, row) - 1
+        return f"{self.name} row {row} line {row + self._skipped[position]}"
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
+        mark = None
+        if self._path is not None:
+            mark = fingerprint_file(self._path)
+        elif self._stream is not None:
+            mark = self._stream.fingerprint()
+        return [{"rows": self.rows, "fingerprint": mark}]
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if not self.rewindable:
+            self._opener().close()
+
+    def _peek(self) -> None:
+        """Learn dim and has_ids of a file from its first row."""
+        passed = self.batches(1)
+        if next(passed, None) is None:
+            self.has_ids = False
+        passed.close()  # type: ignore[attr-defined]
+
+    def _batches(self, stream: ByteStream, max_rows: int | None) -> Iterator[Batch]:
+        self._after, self._skipped = array("q", [0]), array("q", [1])
+        rows: list[NDArray[Any]] = []
+        ids: list[str] = []
+        start = 0
+        limit = 1
+
+        def gather() -> Batch:
+            nonlocal rows, ids, start
+            batch = Batch(start, np.concatenate(rows), ids if self.has_ids else None)
+            start += len(rows)
+            rows, ids = [], []
+            return batch
+
+        for line in _lines(stream):
+            if line is None:
+                if rows:
+                    yield gather()
+                continue
+            row = start + len(rows)
+            if not line.strip():
+                self._skip_line(row)
+                continue
+            try:
+                vector, row_id = self._parse(line, row)
+            except InputError:
+                # What came before the bad line stands; it does not depend on when lines arrived.
+                if rows:
+                    yield gather()
+                raise
+            if not rows:
+                limit = rows_per_batch(vector.nbytes, max_rows)
+            rows.append(vector)
+            if row_id is not None:
+                ids.append(row_id)
+            if len(rows) >= limit:
+                yield gather()
+        if rows:
+            yield gather()
+        self.rows = start
+        if not start:
+            self.has_ids = False
+
+    def _skip_line(self, row: int) -> None:
+        if self._after[-1] == row:
+            self._skipped[-1] += 1
+        else:
+            self._after.append(row)
+            self._skipped.append(self._skipped[-1] + 1)
+
+    def _parse(self, line: bytes, row: int) -> tuple[NDArray[Any], str | None]:
+        """Return one row, decoded, as a (1, …) array, and its id."""
+        where = self.locate(row)
+        try:
+            entry = json.loads(line.removeprefix(_BOM) if row == 0 else line)
+        except UnicodeDecodeError:
+            raise InputError("line is not UTF-8", where) from None
+        except json.JSONDecodeError as error:
+            raise InputError(
+                "line is not JSON",
+                where,
+                "one object or array per line",
+                f"{error.msg.lower()} at character {error.pos}",
+            ) from None
+        except (ValueError, RecursionError):
+            raise InputError("line is not JSON that can be read", where) from None
+        if isinstance(entry, list):
+            if self._column_given:
+                raise InputError(
+                    "row is a bare array", where, f"an object with {self._column}", "an array"
+                )
+            values, row_id = entry, None
+        elif isinstance(entry, dict):
+            values = self._vector(entry, where)
+            row_id = self._id(entry, where)
+        else:
+            raise InputError("row holds no vector", where, "an object or an array", _kind(entry))
+        if self.has_ids is None:
+            self.has_ids = row_id is not None
+        if self.has_ids != (row_id is not None):
+            raise InputError(
+                "row has no id" if self.has_ids else "row has an id where rows before have none",
+                where,
+                next_step="give every row an id, or none",
+            )
+        return self._decode(values, where), row_id
+
+    def _vector(self, entry: dict[str, Any], where: str) -> list[Any]:
+        if self._column is None:
+            id_keys = _ID_KEYS if self._id_column is None else (self._id_column,)
+            self._column = _only_vector(entry, id_keys, where)
+        if self._column not in entry:
+            keys = ", ".join(entry) or "no keys"
+            raise InputError("row has no vector", where, f"key {self._column}", keys)
+        values = entry[self._column]
+        if not isinstance(values, list):
+            raise InputError(
+                "row has no vector",
+                f"{where} key {self._column}",
+                "a list of numbers",
+                _kind(values),
+            )
+        return values
+
+    def _id(self, entry: dict[str, Any], where: str) -> str | None:
+        if self._id_column is None:
+            self._id_column = next((key for key in _ID_KEYS if key in entry), None)
+        if self._id_column is None or self._id_column not in entry:
+            if self._id_given:
+                raise InputError("row has no id", where, f"key {self._id_column}")
+            return None
+        value = entry[self._id_column]
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise InputError("id is not valid Unicode", where, got=ascii(value)) from None
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        raise InputError("id has the wrong type", where, "a string or an integer", _kind(value))
+
+    def _decode(self, values: list[Any], where: str) -> NDArray[Any]:
+        bad = set(map(type, values)) - _NUMBERS
+        if bad or (self.layout is not None and float in map(type, values)):
+            wanted = "a number" if self.layout is None else "an integer"
+            allowed = _NUMBERS if self.layout is None else {int}
+            place = next(i for i, value in enumerate(values) if type(value) not in allowed)
+            raise InputError(
+                f"element is not {wanted}", f"{where} dim {place}", wanted, _kind(values[place])
+            )
+        if self._decoder is None:
+            self._decoder = decoder_for(len(values), self.layout, self._bits, where)
+            self.dim = self._decoder.dim
+        if len(values) != self._decoder.width:
+            raise InputError(
+                "rows disagree in length",
+                where,
+                f"{self._decoder.width} numbers",
+                f"{len(values)} numbers",
+            )
+        if self.layout is None:
+            try:
+                raw: NDArray[Any] = np.array([values], dtype=np.float64)
+            except OverflowError:
+                raise InputError("a value is not a finite float32", where) from None
+        else:
+            low, dtype = (-128, np.int8) if self.layout == "binary" else (0, np.uint8)
+            if min(values) < low or max(values) > low + 255:
+                raise InputError(
+                    f"a byte of packed bits in layout {self.layout} is out of range",
+                    where,
+                    f"{low} to {low + 255}",
+                    f"{min(values)} to {max(values)}",
+                )
+            raw = np.array([values], dtype=dtype)
+        return self._decoder.decode(raw, lambda _: where)
+
+
+def _lines(stream: ByteStream) -> Iterator[bytes | None]:
+    """Yield lines; None whenever the next one is not complete and reading on would wait."""
+    unfinished: list[bytes] = []
+    held = 0
+    while True:
+        if not stream.ready():
+            yield None
+        octets = stream.read()
+        if not octets:
+            break
+        head, newline, rest = octets.partition(b"\n")
+        unfinished.append(head)
+        held += len(head)
+        if held > _MAX_LINE:
+            raise InputError("line is too long", stream.name, f"at most {_MAX_LINE} bytes")
+        if newline:
+            yield b"".join(unfinished)
+            *lines, last = rest.split(b"\n")
+            yield from lines
+            unfinished, held = [last], len(last)
+    if held:
+        yield b"".join(unfinished)
+
+
+def _only_vector(entry: dict[str, Any], id_keys: tuple[str, ...], where: str) -> str:
+    lists = [k for k, value in entry.items() if isinstance(value, list) and k not in id_keys]
+    numeric = [key for key in lists if entry[key] and set(map(type, entry[key])) <= _NUMBERS]
+    # Without a clean list, the only list there is gets the message about its bad element.
+    found = numeric or lists
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            "several keys hold a list of numbers" if numeric else "no key holds a list of numbers",
+            where,
+            got=", ".join(found),
+            next_step="choose one with --column",
+        )
+    raise InputError(
+        "row holds no vector", where, "a key with a list of numbers", ", ".join(entry) or "no keys"
+    )
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "a boolean", str: "a string", list: "an array"}
+    names |= {dict: "an object", float: "a fraction", int: "an integer"}
+    return names[type(value)]

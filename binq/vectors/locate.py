@@ -1,0 +1,155 @@
+"""From what the user names to files in order, and what each file is."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from binq.errors import EnvironmentFailure, InputError
+
+Format = Literal[
+    "npy", "parquet", "arrow", "arrow-stream", "jsonl", "fvecs", "bvecs", "fbin", "u8bin", "pipe"
+]
+
+_MAGIC: Final[tuple[tuple[bytes, Format], ...]] = (
+    (b"\x93NUMPY", "npy"),
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow-stream"),
+)
+_BY_SUFFIX: Final[dict[str, Format]] = {
+    ".fvecs": "fvecs",
+    ".bvecs": "bvecs",
+    ".fbin": "fbin",
+    ".u8bin": "u8bin",
+}
+_SUFFIXES: Final = {
+    *_BY_SUFFIX,
+    *(".npy", ".parquet", ".pq", ".arrow", ".arrows", ".ipc", ".feather", ".jsonl", ".ndjson"),
+}
+_FORMATS: Final = "npy, Parquet, Arrow, jsonl, fvecs, bvecs, fbin or u8bin"
+
+
+@contextmanager
+def opening(path: str) -> Iterator[None]:
+    """Turn what the system says about ``path`` into binq's exceptions.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist or is a directory.
+    EnvironmentFailure
+        If it may not be read, or reading fails.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError("no such file", path, next_step="check the path") from None
+    except IsADirectoryError:
+        raise InputError("not a file but a directory", path) from None
+    except (InputError, EnvironmentFailure):
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise EnvironmentFailure("cannot read", path, got=reason) from error
+
+
+def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sorting key under which ``shard-2`` stands before ``shard-10``."""
+    parts = re.split(r"([0-9]+)", path)
+    return tuple(
+        (1, int(part), part) if odd else (0, 0, part)
+        for odd, part in ((i % 2, part) for i, part in enumerate(parts))
+    )
+
+
+def expand(paths: Sequence[str]) -> list[str]:
+    """Turn paths, globs and directories into files.
+
+    Explicit paths keep their order; the files of a glob or of a directory are sorted by
+    ``natural_key``. An existing path is never taken for a glob.
+
+    Raises
+    ------
+    InputError
+        If a path does not exist, a glob matches nothing, or a directory holds no vector file.
+    """
+    files: list[str] = []
+    for path in paths:
+        if os.path.lexists(path) or not glob.has_magic(path):
+            files += _files(path)
+            continue
+        matches = sorted(glob.glob(path, recursive=True), key=natural_key)
+        if not matches:
+            raise InputError("no file matches", path, next_step="check the pattern")
+        for match in matches:
+            files += _files(match)
+    return files
+
+
+def _files(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    with opening(path):
+        inside = sorted(os.listdir(path), key=natural_key)
+    files = [
+        full
+        for full in (os.path.join(path, name) for name in inside if name[0] not in "._")
+        if os.path.isfile(full) and _is_vector_file(full)
+    ]
+    if not files:
+        raise InputError("no vector files in the directory", path, _FORMATS)
+    return files
+
+
+def _is_vector_file(path: str) -> bool:
+    if os.path.splitext(path)[1].lower() in _SUFFIXES:
+        return True
+    head = _head(path)
+    return any(head.startswith(magic) for magic, _ in _MAGIC)
+
+
+def detect(path: str) -> Format:
+    """Return the format of a file: by its first bytes, else by its suffix.
+
+    Raises
+    ------
+    InputError
+        If it is missing, empty without a telling suffix, or of no format that binq reads.
+    EnvironmentFailure
+        If it may not be read.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    with opening(path):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return "pipe"
+        head = _head(path)
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    # A suffix goes before a look at text: an fvecs file of 123 dims begins with "{".
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] in (b"{", b"[") or (not text and suffix in (".jsonl", ".ndjson")):
+        return "jsonl"
+    if not head:
+        raise InputError("the file is empty", path, _FORMATS)
+    if head.startswith(b"\x1f\x8b"):
+        raise InputError(
+            "the file is compressed",
+            path,
+            next_step="decompress it into binq: zcat FILE | binq … -",
+        )
+    raise InputError("not a format that binq reads", path, _FORMATS)
+
+
+def _head(path: str) -> bytes:
+    with opening(path), open(path, "rb") as file:
+        return file.read(4096)

@@ -1,0 +1,91 @@
+"""A source whose rows are a mapped file or an array in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.vectors.decoding import Decoder
+from binq.vectors.fingerprint import fingerprint_array, fingerprint_file
+from binq.vectors.source import Batch, Locator, VectorSource, rows_per_batch
+
+
+class MatrixSource(VectorSource):
+    """Rows that can be indexed.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    rows : int
+    decoder : Decoder
+    load : callable
+        Returns the (rows, width) array: a map of the file, or the array itself.
+    path : str or None
+        The file that the rows come from, for its fingerprint.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rows: int,
+        decoder: Decoder,
+        load: Callable[[], NDArray[Any]],
+        path: str | None,
+    ) -> None:
+        super().__init__(name)
+        self.rows: int = rows
+        self.dim: int = decoder.dim
+        self.layout = decoder.layout
+        self._decoder = decoder
+        self._load = load
+        self._path = path
+        self._loaded: NDArray[Any] | None = None
+
+    @property
+    def _array(self) -> NDArray[Any]:
+        # Mapped when first read: a thousand shards are a thousand open files otherwise.
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+        """Yield all rows in order; see ``VectorSource.batches``."""
+        step = rows_per_batch(self._decoder.row_bytes, max_rows)
+        for start in range(0, self.rows, step):
+
+            def locate(row: int, start: int = start) -> str:
+                return self.locate(start + row)
+
+            raw = self._elements(self._array[start : start + step], locate)
+            yield Batch(start, self._decoder.decode(raw, locate), None)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Fetch single rows; see ``VectorSource.take``."""
+        self._check_take(rows)
+        if not rows.size:
+            return np.empty((0, self.dim), dtype=np.float32)
+
+        def locate(row: int) -> str:
+            return self.locate(int(rows[row]))
+
+        return self._decoder.decode(self._elements(self._array[rows], locate), locate)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
+        mark = (
+            fingerprint_array(self._array) if self._path is None else fingerprint_file(self._path)
+        )
+        return [{"rows": self.rows, "fingerprint": mark}]
+
+    def release(self) -> None:
+        """Let go of what can be opened again."""
+        if self._path is not None:
+            self._loaded = None
+
+    def _elements(self, raw: NDArray[Any], locate: Locator) -> NDArray[Any]:  # noqa: ARG002
+        """Return the elements of raw rows, where a format stores more than those."""
+        return raw

@@ -1,0 +1,188 @@
+"""npy files, mapped, and npy streams."""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.errors import InputError
+from binq.vectors.bytestream import ByteStream
+from binq.vectors.decoding import Decoder, Packed, decoder_for, refuse_bits, settle_layout
+from binq.vectors.locate import opening
+from binq.vectors.matrix import MatrixSource
+from binq.vectors.source import Batch, VectorSource, rows_per_batch
+
+_MAGIC: Final = b"\x93NUMPY"
+_MAX_HEADER: Final = 1 << 16
+
+
+@dataclass(frozen=True)
+class _Header:
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+    offset: int
+
+    @property
+    def data_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def open_npy(path: str, packed: Packed, bits: int | None) -> VectorSource:
+    """Map an npy file.
+
+    Raises
+    ------
+    InputError
+        If the header is damaged or describes anything but a 2-D array of real numbers, or the
+        file's length is not what the header says.
+    EnvironmentFailure
+        If the file cannot be read.
+    """
+    with opening(path), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        header = _read_header(file.read, path)
+    decoder = _decoder(header, packed, bits, path)
+    wanted = header.offset + header.data_bytes
+    if size != wanted:
+        what = "npy file is truncated" if size < wanted else "npy file has bytes after its data"
+        raise InputError(what, path, f"{wanted} bytes", f"{size} bytes")
+
+    def load() -> NDArray[Any]:
+        with opening(path):
+            order: Any = "F" if header.fortran else "C"
+            return np.asarray(
+                np.memmap(path, header.dtype, "r", header.offset, header.shape, order)
+            )
+
+    return MatrixSource(path, header.shape[0], decoder, load, path)
+
+
+def from_array(array: NDArray[Any], packed: Packed, bits: int | None) -> VectorSource:
+    """Take the rows of an array in memory.
+
+    Raises
+    ------
+    InputError
+        If it is no 2-D array of real numbers.
+    """
+    header = _Header(array.dtype, array.shape, False, 0)
+    decoder = _decoder(header, packed, bits, "array")
+    return MatrixSource("array", array.shape[0], decoder, lambda: array, None)
+
+
+class NpyStream(VectorSource):
+    """An npy file that arrives through a pipe, in C order.
+
+    Raises
+    ------
+    InputError
+        As ``open_npy`` does, and at an array in Fortran order.
+    """
+
+    def __init__(self, stream: ByteStream, packed: Packed, bits: int | None) -> None:
+        super().__init__(stream.name)
+        self.rewindable = False
+        self._stream = stream
+        header = _read_header(stream.read_exactly, self.name)
+        if header.fortran and min(header.shape, default=0) > 1:
+            raise InputError(
+                "an npy array in Fortran order cannot be streamed",
+                self.name,
+                "C order",
+                next_step="give the file by its path",
+            )
+        self._dtype = header.dtype
+        self._decoder = _decoder(header, packed, bits, self.name)
+        self.rows: int = header.shape[0]
+        self.dim: int = self._decoder.dim
+        self.layout = self._decoder.layout
+        self._begun = False
+
+    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+        """Yield all rows in order; see ``VectorSource.batches``."""
+        if self._begun:
+            raise InputError("a stream can be read only once", self.name)
+        self._begun = True
+        step = rows_per_batch(self._decoder.row_bytes, max_rows)
+        row_bytes = self._decoder.width * self._dtype.itemsize
+        for start in range(0, self.rows, step):
+            rows = min(step, self.rows - start)
+            octets = self._stream.read_exactly(rows * row_bytes)
+            if len(octets) < rows * row_bytes:
+                raise InputError(
+                    "npy stream is truncated",
+                    self.locate(start + len(octets) // row_bytes),
+                    f"{self.rows} rows",
+                )
+            raw = np.frombuffer(octets, self._dtype).reshape(rows, -1)
+
+            def locate(row: int, start: int = start) -> str:
+                return self.locate(start + row)
+
+            yield Batch(start, self._decoder.decode(raw, locate), None)
+        if self._stream.read_exactly(1):
+            raise InputError("npy stream has bytes after its data", self.name, f"{self.rows} rows")
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
+        return [{"rows": self.rows, "fingerprint": self._stream.fingerprint()}]
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._stream.close()
+
+
+def _read_header(read: Callable[[int], bytes], where: str) -> _Header:
+    """Read an npy header of version 1, 2 or 3, bounded, evaluating literals only."""
+    head = read(8)
+    if len(head) < 8 or head[:6] != _MAGIC:
+        raise InputError("not an npy file", where, "an npy header")
+    version = head[6]
+    if version not in (1, 2, 3):
+        raise InputError("npy version is not supported", where, "1, 2 or 3", str(version))
+    length_bytes = 2 if version == 1 else 4
+    length_field = read(length_bytes)
+    length = int.from_bytes(length_field, "little")
+    if len(length_field) < length_bytes or length > _MAX_HEADER:
+        raise InputError(
+            "npy header is damaged", where, f"at most {_MAX_HEADER} bytes", f"{length} bytes"
+        )
+    text = read(length)
+    if len(text) < length:
+        raise InputError(
+            "npy file is truncated", where, f"a header of {length} bytes", f"{len(text)} bytes"
+        )
+    try:
+        entries = ast.literal_eval(text.decode("utf-8" if version == 3 else "latin-1").strip())
+        descr, fortran, shape = (entries[key] for key in ("descr", "fortran_order", "shape"))
+        structured = not isinstance(descr, str)
+        dtype = np.dtype(object if structured else descr)
+        if not isinstance(fortran, bool) or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError("shape")
+        shape = tuple(shape)
+    except (ValueError, TypeError, KeyError, SyntaxError, MemoryError, RecursionError):
+        raise InputError("npy header is damaged", where, "descr, fortran_order, shape") from None
+    if structured:
+        raise InputError("vectors have the wrong type", where, "numbers", "structured records")
+    return _Header(dtype, shape, fortran, 8 + length_bytes + length)
+
+
+def _decoder(header: _Header, packed: Packed, bits: int | None, where: str) -> Decoder:
+    layout = settle_layout(header.dtype, packed, where)
+    refuse_bits(bits, layout, where)
+    if len(header.shape) != 2:
+        raise InputError(
+            "array has the wrong number of dimensions",
+            where,
+            "2-D (rows, dim)",
+            f"{len(header.shape)}-D {header.shape}",
+        )
+    return decoder_for(header.shape[1], layout, bits, where)

@@ -1,0 +1,162 @@
+"""Streams copied to disk, so that they can be read twice."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.bits import words_for
+from binq.errors import EnvironmentFailure
+from binq.vectors.source import Batch, VectorSource, rows_per_batch
+
+
+def spool(source: VectorSource, directory: str | os.PathLike[str]) -> VectorSource:
+    """Make a source that can be read again and whose number of rows is known.
+
+    Parameters
+    ----------
+    source : VectorSource
+        Returned as it is where it can be read again and knows its number of rows; else read to
+        its end.
+    directory : path
+        Where the copy lives, in files without a name that vanish when the source is closed or the
+        process ends.
+
+    Returns
+    -------
+    VectorSource
+
+    Raises
+    ------
+    InputError
+        At the first row that cannot be used.
+    EnvironmentFailure
+        If the copy cannot be written.
+    """
+    if source.rewindable and source.rows is not None:
+        return source
+    return SpooledSource(source, os.fspath(directory))
+
+
+class SpooledSource(VectorSource):
+    """The copy of a source in unnamed temporary files: rows as they are in batches, and ids.
+
+    Closing it closes the original too.
+    """
+
+    def __init__(self, source: VectorSource, directory: str) -> None:
+        super().__init__(source.name)
+        self._source = source
+        self._directory = directory
+        self._files: list[IO[bytes]] = []
+        self._array: NDArray[Any] | None = None
+        self._offsets: NDArray[np.uint64] | None = None
+        try:
+            self._copy()
+        except BaseException:
+            self.close()
+            raise
+
+    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+        """Yield all rows in order; see ``VectorSource.batches``."""
+        if self._array is None:
+            return
+        step = rows_per_batch(self._array[:1].nbytes, max_rows)
+        for start in range(0, len(self._array), step):
+            rows = self._array[start : start + step]
+            yield Batch(start, rows, self._ids(start, start + len(rows)))
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Fetch single rows; see ``VectorSource.take``."""
+        self._check_take(rows)
+        if self._array is None or not rows.size:
+            return np.empty((0, self.dim or 0), dtype=np.float32)
+        return np.asarray(self._array[rows], dtype=np.float32)
+
+    def locate(self, row: int) -> str:
+        """Return where a row stands; see ``VectorSource.locate``."""
+        return self._source.locate(row)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
+        return self._source.describe()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._array = None
+        self._offsets = None
+        for file in self._files:
+            file.close()
+        self._files = []
+        self._source.close()
+
+    def _copy(self) -> None:
+        vectors, text, offsets = (self._temporary() for _ in range(3))
+        rows = 0
+        end = 0
+        self._write(offsets, bytes(8))
+        for batch in self._source.batches():
+            self._write(vectors, batch.vectors.data)
+            rows += len(batch.vectors)
+            if batch.ids is not None:
+                encoded = [row_id.encode() for row_id in batch.ids]
+                ends = end + np.cumsum([len(row_id) for row_id in encoded], dtype="<u8")
+                end = int(ends[-1])
+                self._write(text, b"".join(encoded))
+                self._write(offsets, ends.data)
+        self.rows = rows
+        self.dim = self._source.dim
+        self.layout = self._source.layout
+        self.has_ids = bool(self._source.has_ids)
+        self.metadata = self._source.metadata
+        self._text = text
+        if rows and self.dim is not None:
+            for file in self._files:
+                self._flush(file)
+            width = words_for(self.dim) if self.packed else self.dim
+            element = np.uint64 if self.packed else np.float32
+            self._array = np.asarray(np.memmap(vectors, element, "r", 0, (rows, width)))
+            self._offsets = np.asarray(np.memmap(offsets, "<u8", "r")) if self.has_ids else None
+
+    def _ids(self, start: int, end: int) -> list[str] | None:
+        if self._offsets is None:
+            return None
+        ends = self._offsets[start : end + 1].tolist()
+        self._text.seek(ends[0])
+        octets = self._text.read(ends[-1] - ends[0])
+        first = ends[0]
+        return [octets[low - first : high - first].decode() for low, high in pairwise(ends)]
+
+    def _temporary(self) -> IO[bytes]:
+        try:
+            file: IO[bytes] = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+        except OSError as error:
+            raise self._failure(error) from error
+        self._files.append(file)
+        return file
+
+    def _write(self, file: IO[bytes], octets: Any) -> None:
+        try:
+            file.write(octets)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _flush(self, file: IO[bytes]) -> None:
+        try:
+            file.flush()
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> EnvironmentFailure:
+        return EnvironmentFailure(
+            f"cannot copy {self.name} to disk",
+            self._directory,
+            got=(error.strerror or str(error)).lower(),
+            next_step="give the vectors as a file, or another directory",
+        )

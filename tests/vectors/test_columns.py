@@ -1,0 +1,186 @@
+"""Which column holds vectors, ids or packed bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from columnar_files import LISTS, ROWS, ids_of, vectors_of, write_arrow
+
+from binq.bits import unpack
+from binq.errors import InputError, UsageError
+from binq.vectors import open_vectors
+
+
+class TestColumns:
+    VECTORS = pa.array(ROWS, type=pa.list_(pa.float32(), 2))
+    OTHERS = pa.array([[9, 9]] * 4, type=pa.list_(pa.float64()))
+
+    def test_several_are_listed(self, save: Callable[..., Path]) -> None:
+        path = save({"title": ["t"] * 4, "first": self.VECTORS, "second": self.OTHERS})
+        with pytest.raises(InputError, match=r"first, second; choose one with --column"):
+            open_vectors(path)
+        assert np.array_equal(vectors_of(open_vectors(path, column="first")), ROWS)
+        assert np.array_equal(vectors_of(open_vectors(path, column="second")), [[9, 9]] * 4)
+
+    def test_none_lists_what_is_there(self, save: Callable[..., Path]) -> None:
+        path = save({"title": ["t"], "tags": [["a"]], "nested": [[[1.0]]], "flags": [[True]]})
+        with pytest.raises(InputError, match=r"title \(string\), tags"):
+            open_vectors(path)
+        for column in ("title", "tags", "nested", "flags"):
+            with pytest.raises(InputError, match="holds no vectors"):
+                open_vectors(path, column=column)
+
+    def test_missing(self, save: Callable[..., Path]) -> None:
+        path = save({"v": self.VECTORS})
+        with pytest.raises(InputError, match=r"no such column.*expected w, got v"):
+            open_vectors(path, column="w")
+        with pytest.raises(InputError, match="no such column"):
+            open_vectors(path, id_column="w")
+
+    def test_names_that_repeat(self, tmp_path: Path) -> None:
+        path = tmp_path / "v.arrow"
+        write_arrow(path, pa.Table.from_arrays([self.VECTORS, self.VECTORS], names=["v", "v"]))
+        with pytest.raises(InputError, match="v, v"):
+            open_vectors(path)
+        with pytest.raises(InputError, match="not unique"):
+            open_vectors(path, column="v")
+
+    def test_names_with_dots(self, save: Callable[..., Path]) -> None:
+        path = save({"id.x": ["n"] * 4, "a.b": self.VECTORS, "id": list("wxyz")})
+        with open_vectors(path) as source:
+            assert np.array_equal(vectors_of(source), ROWS)
+            assert ids_of(source) == list("wxyz")
+
+    @pytest.mark.parametrize("element", ["int8", "uint8"])
+    def test_eight_bit_numbers_have_to_be_named(
+        self, save: Callable[..., Path], element: str
+    ) -> None:
+        path = save({"v": pa.array([[1, 2], [3, 4]], pa.list_(getattr(pa, element)(), 2))})
+        with pytest.raises(InputError, match="--packed"):
+            open_vectors(path)
+        assert np.array_equal(vectors_of(open_vectors(path, packed="none")), [[1, 2], [3, 4]])
+
+
+class TestIds:
+    VECTORS = pa.array(ROWS, type=pa.list_(pa.float32(), 2))
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            pa.array(["a", "", "c\td", "é"]),
+            pa.array(["a", "", "c\td", "é"], pa.large_string()),
+            pa.array(["a", "b", "a", "b"]).dictionary_encode(),
+            pa.array([1, -2, 2**62, 0], pa.int64()),
+            pa.array([1, 2, 2**64 - 1, 0], pa.uint64()),
+        ],
+        ids=lambda ids: str(ids.type)[:12],
+    )
+    @pytest.mark.parametrize("name", ["id", "_id"])
+    def test_types(self, save: Callable[..., Path], ids: pa.Array, name: str) -> None:
+        with open_vectors(save({"v": self.VECTORS, name: ids})) as source:
+            assert source.has_ids is True
+            assert ids_of(source, 3) == [str(value) for value in ids.to_pylist()]
+
+    def test_string_views(self, tmp_path: Path) -> None:
+        path = tmp_path / "v.arrow"
+        ids = pa.array(["a", "b", "a longer string than fits", ""], pa.string_view())
+        write_arrow(path, pa.table({"v": self.VECTORS, "id": ids}))
+        assert ids_of(open_vectors(path)) == ids.to_pylist()
+
+    def test_chosen(self, save: Callable[..., Path]) -> None:
+        path = save({"v": self.VECTORS, "id": list("abcd"), "key": list("wxyz")})
+        assert ids_of(open_vectors(path)) == list("abcd")
+        assert ids_of(open_vectors(path, id_column="key")) == list("wxyz")
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            pa.array(["a", "b", None, "d"]),
+            pa.array([1, 2, None, 4]),
+            pa.array(["a", "b", None, "d"]).dictionary_encode(),
+        ],
+        ids=["string", "int", "dictionary"],
+    )
+    def test_null(self, save: Callable[..., Path], ids: pa.Array) -> None:
+        with pytest.raises(InputError, match=r"id is null.*v\.data row 2"):
+            ids_of(open_vectors(save({"v": self.VECTORS, "id": ids})))
+
+    @pytest.mark.parametrize("ids", [[0.5] * 4, [True] * 4, [b"a"] * 4])
+    def test_wrong_type(self, save: Callable[..., Path], ids: list[Any]) -> None:
+        with pytest.raises(InputError, match="id column has the wrong type"):
+            open_vectors(save({"v": self.VECTORS, "id": ids}))
+
+
+class TestPacked:
+    FLAGS = np.random.default_rng(0).random((4, 24)) < 0.5
+    STORED = np.packbits(FLAGS, axis=1)
+
+    def binary(self, rows: np.ndarray | None = None) -> pa.Array:
+        rows = self.STORED if rows is None else rows
+        return pa.array([row.tobytes() for row in rows], pa.binary(3))
+
+    def test_fixed_size_binary_is_bits(self, save: Callable[..., Path]) -> None:
+        with open_vectors(save({"codes": self.binary().slice(1), "id": list("abc")})) as source:
+            assert (source.dim, source.layout, source.packed) == (24, "ubinary", True)
+            assert np.array_equal(unpack(vectors_of(source, 2), 24), self.FLAGS[1:])
+
+    def test_option_metadata_default(self, save: Callable[..., Path]) -> None:
+        lsb = np.packbits(self.FLAGS, axis=1, bitorder="little")
+        path = save({"codes": self.binary(lsb)}, {"binq.layout": "lsb", "other": "x"})
+        with open_vectors(path) as source:
+            assert source.metadata == {"binq.layout": "lsb"}
+            assert np.array_equal(unpack(vectors_of(source), 24), self.FLAGS)
+        with open_vectors(path, packed="ubinary") as source:
+            assert source.layout == "ubinary"
+        signed = (self.STORED.astype(np.int16) - 128).astype(np.int8)
+        with open_vectors(save({"codes": self.binary(signed)}), packed="binary") as source:
+            assert np.array_equal(unpack(vectors_of(source), 24), self.FLAGS)
+
+    def test_none_is_refused(self, save: Callable[..., Path]) -> None:
+        with pytest.raises(InputError, match="always packed bits"):
+            open_vectors(save({"codes": self.binary()}), packed="none")
+
+    @pytest.mark.parametrize("kind", LISTS)
+    def test_lists_of_bytes(self, save: Callable[..., Path], kind: str) -> None:
+        element = pa.list_(pa.uint8(), 3) if kind == "fixed" else LISTS[kind](pa.uint8())
+        codes = pa.array(list(self.STORED), element)
+        with open_vectors(save({"codes": codes}), packed="ubinary") as source:
+            assert np.array_equal(unpack(vectors_of(source, 3), 24), self.FLAGS)
+        flags = self.FLAGS.copy()
+        flags[:, 21:] = False
+        cut = pa.array(list(np.packbits(flags, axis=1)), element)
+        path = save({"codes": cut}, {"binq.layout": "ubinary", "binq.bits": "21"})
+        with open_vectors(path) as source:
+            assert (source.dim, source.layout) == (21, "ubinary")
+            assert np.array_equal(unpack(vectors_of(source), 21), flags[:, :21])
+        assert open_vectors(path, packed="none").dim == 3
+
+    def test_nulls_and_bits_beyond(self, save: Callable[..., Path]) -> None:
+        rows = pa.array([b"abc", None], pa.binary(3))
+        with pytest.raises(InputError, match="row 1"):
+            vectors_of(open_vectors(save({"codes": rows})))
+        rows = pa.array([b"ab\0", b"abc"], pa.binary(3))
+        with pytest.raises(InputError, match="row 1"):
+            vectors_of(open_vectors(save({"codes": rows}), bits=20))
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"binq.layout": "msb"},
+            {"binq.bits": "many"},
+            {"binq.bits": "0"},
+            {"binq.bits": "9" * 99},
+        ],
+    )
+    def test_damaged_metadata(self, save: Callable[..., Path], metadata: dict[str, str]) -> None:
+        with pytest.raises(InputError, match="damaged"):
+            open_vectors(save({"codes": self.binary()}, metadata))
+
+    def test_bits_of_numbers(self, save: Callable[..., Path]) -> None:
+        with pytest.raises(UsageError):
+            open_vectors(save({"v": pa.array(ROWS, pa.list_(pa.float32()))}), bits=2)
