@@ -137,15 +137,7 @@ def build(
     )
     with ExitStack() as stack:
         stack.enter_context(limited(threads))
-        source = stack.enter_context(
-            open_vectors(
-                vectors,
-                column=column,
-                id_column=id_column,
-                packed=packed,
-                bits=bits if packed in LAYOUTS else None,
-            )
-        )
+        source = stack.enter_context(_open(vectors, column, id_column, packed, bits))
         found = None
         if source.packed:
             _refuse_for_packed(choice, rescore, source)
@@ -202,6 +194,25 @@ def build(
     return BuildReport(
         rows, header.dim, width, fitted.method if fitted else None, rescore, os.stat(output).st_size
     )
+
+
+def _open(
+    vectors: Vectors,
+    column: str | None,
+    id_column: str | None,
+    packed: Layout | Literal["none"] | None,
+    bits: int | None,
+) -> VectorSource:
+    """Open the input; ``bits`` is the true width of codes, and not said of floats."""
+    packed_bits = bits if packed in LAYOUTS else None
+    source = open_vectors(
+        vectors, column=column, id_column=id_column, packed=packed, bits=packed_bits
+    )
+    if source.packed and bits not in (None, source.dim):
+        # Fixed-size binary is bits without being said to be.
+        source.close()
+        source = open_vectors(vectors, column=column, id_column=id_column, bits=bits)
+    return source
 
 
 def _locate(source: VectorSource, start: int, row: int) -> str:

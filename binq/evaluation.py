@@ -141,6 +141,7 @@ def evaluate(
     queries: Vectors,
     *,
     truth: Vectors | None = None,
+    truth_column: str | None = None,
     k: Sequence[int] = (1, 10, 100),
     scoring: Scoring | None = None,
     rescore: Rescore = "auto",
@@ -163,6 +164,8 @@ def evaluate(
     queries : path, list of paths, "-" or (q, dim) array
     truth : path, list of paths or array, optional
         The vectors that the index was built from, row by row. Needed unless ``qrels`` are given.
+    truth_column : str, optional
+        Column of the truth's vectors, if there are several.
     k : sequence of int
         Each is a search of its own, with its own survivors.
     scoring, rescore, rescore_from, oversample, packed
@@ -174,7 +177,7 @@ def evaluate(
     cache_truth : path, optional
         Keep the exact neighbours in this npz file, and use them if they are still those.
     column, id_column : str, optional
-        Columns of queries and truth.
+        Columns of the queries.
     threads : int, optional
     progress : callable, optional
         Called with (queries done, queries in all).
@@ -206,8 +209,7 @@ def evaluate(
                 prepared,
                 truth,
                 ks[-1] + (own.most if own else 0),
-                column,
-                id_column,
+                truth_column,
                 cache_truth,
             )
         with ix.ladder(
@@ -436,7 +438,6 @@ def _true_neighbours(
     truth: Vectors,
     k: int,
     column: str | None,
-    id_column: str | None,
     cache: str | os.PathLike[str] | None,
 ) -> NDArray[np.int64]:
     """Return the rows (q, min(k, n)) of the exact neighbours, computed or from the cache."""
@@ -447,7 +448,7 @@ def _true_neighbours(
             f"floats of dimension {index.dim}",
             "packed bits" if queries.vectors is None else "truncated vectors",
         )
-    with open_vectors(truth, column=column, id_column=id_column) as source:
+    with open_vectors(truth, column=column) as source:
         if source.packed or (source.dim is not None and source.dim != index.dim):
             raise InputError(
                 "the truth does not fit the index",

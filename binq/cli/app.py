@@ -47,7 +47,7 @@ app = typer.Typer(
     help="Binary embeddings: floats to bits, one index file, exact Hamming search, honest recall.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # rich help costs more than all else that --help loads
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -120,9 +120,11 @@ def _report(error: BaseException) -> int:
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
         command = getattr(context, "command_path", "binq")
-        message = str(error.format_message()).rstrip(".").replace("\n", " ")
-        if message:
-            render.error(f"{message}; see {command} --help")
+        message = str(error.format_message())
+        if type(error).__name__ == "NoArgsIsHelpError":
+            render.help_text(message)
+        else:
+            render.error(f"{' '.join(message.split()).rstrip('.')}; see {command} --help")
         return ExitCode.USAGE
     render.error(
         f"a bug in binq: {type(error).__name__}: {error}; "

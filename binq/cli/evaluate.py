@@ -23,6 +23,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    truth_column: Annotated[
+        str | None,
+        typer.Option(
+            "--truth-column",
+            help="Column of the truth, if there are several.",
+            show_default=False,
+        ),
+    ] = None,
     k: Annotated[str, typer.Option("-k", help="Hits per query; several, with commas.")] = (
         "1,10,100"
     ),
@@ -88,6 +96,7 @@ def evaluate(
             index,
             queries,
             truth=truth,
+            truth_column=truth_column,
             k=ks,
             scoring=scoring,
             rescore=rescore or "auto",

@@ -47,6 +47,11 @@ def error(text: str) -> None:
     _to_stderr(f"binq: error: {text}")
 
 
+def help_text(text: str) -> None:
+    """Print the help that answers a call without arguments."""
+    _to_stderr(text)
+
+
 def document(value: dict[str, Any]) -> None:
     """Print a JSON document."""
     line(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,41 @@
+# Two commands set up everything by themselves: `make demo` and `make test`.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint
+
+help: ## Show what there is to make.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv with binq, its extras and the test tools.
+
+$(READY): pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python '>=3.11' $(VENV) && \
+		uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[test]'; \
+	else \
+		$(PYTHON) -m venv $(VENV) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'; \
+	fi
+	@touch $@
+
+demo: $(READY) ## Build an index from sample_data/, query it, print what recall it has.
+	@mkdir -p demo
+	$(BIN)/binq build sample_data/docs.parquet -o demo/docs.binq --rescore int8
+	$(BIN)/binq query demo/docs.binq sample_data/queries.parquet -k 3 --format jsonl | head -n 2
+	$(BIN)/binq eval demo/docs.binq sample_data/queries.parquet --truth sample_data/docs.parquet \
+		--rescore none
+	$(BIN)/binq eval demo/docs.binq sample_data/queries.parquet --truth sample_data/docs.parquet \
+		--qrels sample_data/qrels.tsv --oversample 10
+
+test: lint ## Run all checks and tests.
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY) ## Check style and types.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
