@@ -22,18 +22,26 @@ _quiet = False
 _no_color = False
 
 
-def configure(*, quiet: bool, no_color: bool) -> None:
-    """Take the settings of ``--quiet`` and ``--no-color``; given anywhere, they hold."""
+def remember(*, quiet: bool, no_color: bool) -> None:
+    """Take ``--quiet`` and ``--no-color``; given anywhere on the command line, they hold."""
     global _quiet, _no_color
     _quiet = _quiet or quiet
     _no_color = _no_color or no_color or bool(os.environ.get("NO_COLOR"))
+
+
+def configure(*, quiet: bool, no_color: bool) -> None:
+    """Take the settings of a command, and let warnings and notices of the library be heard."""
+    from binq.kernels import objects
+
+    remember(quiet=quiet, no_color=no_color)
+    objects.notice = note
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", BinqWarning)
 
 
 def line(text: str) -> None:
     """Print a line of data."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.buffer.write(_encoded(text + "\n"))
 
 
 def note(text: str) -> None:
@@ -44,7 +52,7 @@ def note(text: str) -> None:
 
 def error(text: str) -> None:
     """Print the one line of an error."""
-    _to_stderr(f"binq: error: {text}")
+    _to_stderr("binq: error: " + " ".join(text.splitlines()))
 
 
 def help_text(text: str) -> None:
@@ -91,15 +99,18 @@ def table(
         shown.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
+    to_stdout = output is None or str(output) == "-"
+    # Drawn first and written after: on a closed pipe rich would leave with a code of its own.
+    text = io.StringIO()
+    console = Console(
+        file=text,
+        force_terminal=True if to_stdout and on_terminal() else None,
+        no_color=_no_color,
+        highlight=False,
+    )
+    console.print(shown)
     with sink(output) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        console = Console(
-            file=sys.stdout if file is sys.stdout.buffer else text,
-            no_color=_no_color,
-            highlight=False,
-        )
-        console.print(shown)
-        text.detach()
+        file.write(_encoded(text.getvalue()))
 
 
 @contextmanager
@@ -148,6 +159,11 @@ def _show_warning(
 ) -> None:
     if issubclass(category, BinqWarning) and not _quiet:
         _to_stderr(f"binq: warning: {message}")
+
+
+def _encoded(text: str) -> bytes:
+    """Return UTF-8; a file name that is none is written with escapes."""
+    return text.encode(errors="backslashreplace")
 
 
 def _to_stderr(text: str) -> None:

@@ -1,158 +1,502 @@
-"""Exact Hamming search by XOR and popcount.
+"""Exact Hamming search over row-major codes.
 
-Results follow the total order (distance, row), whatever the number of threads.
+`topk`, `within` and `count_within` scan all codes for all queries of a call; results are in the
+total order (distance, row) and the same at any number of threads.  Which kernel runs depends on
+the CPU and the number of queries, see `hamming_source`; while no kernel is compiled and the work is
+small, numpy is sooner done than the compiler and gives the same answer.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-Codes = NDArray[np.uint64]
+from binq.kernels import objects
+from binq.kernels.blocks import run_blocks
 
-_BLOCK_WORDS: Final = 1 << 15
-_ROW_BITS: Final = 40
+FAMILY = objects.Family(
+    "hamming",
+    "hamming_source",
+    ("hamming_source", "columns_source", "nearest_source", "simd"),
+)
+
+Codes = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
+Distances = npt.NDArray[np.int32]
+
+MAX_ROWS = 1 << 32
+# Up to so many queries the plain loop is faster than transposing the codes for all of them.
+_ROW_QUERIES = 1
+# Must match `hamming_source`.
+_COUNT_BLOCK = 128
+_MAX_TABLE_WORDS = 255
+# A mask is found for any set of fewer than 2**16 queries; fewer keep the tables small.
+_QUERIES_PER_PASS = 4096
+_KEY_BYTES_PER_PASS = 256 << 20
+# Word comparisons per block: a few tens of milliseconds.
+_WORK_PER_BLOCK = 1 << 26
+# Word comparisons that numpy does while a compiler would run.
+_NUMPY_WORK = 1 << 29
+_NUMPY_ROWS = 1 << 14
+_NOTHING = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-def distances(codes: Codes, queries: Codes, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return the distances of chosen rows.
+class _Kernels(NamedTuple):
+    scan_rows: Any
+    scan_tables: Any
+    scan_counts: Any
+    measure: Any
+    lanes: int
+
+
+@functools.cache
+def _kernels(target: objects.Target) -> _Kernels:
+    library = objects.load(FAMILY)
+    pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
+    span = (pointer, size, size, size)
+    state = (pointer, pointer, pointer, size, size)
+    tables = (pointer, pointer, pointer, size, pointer, size)
+    counted = None
+    if library.layout["counts"]:
+        counted = library.function("scan_counts", *span, pointer, size, *state, pointer)
+    return _Kernels(
+        library.function("scan_rows", *span, pointer, size, *state, pointer),
+        library.function("scan_tables", *span, *tables, *state, pointer),
+        counted,
+        library.function("measure", pointer, size, pointer, size, pointer, size, pointer),
+        library.layout["lanes"],
+    )
+
+
+def aligned(count: int, dtype: Any) -> npt.NDArray[Any]:
+    """An uninitialised array at a multiple of 64 bytes: unaligned loads would cross cache lines."""
+    size = count * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype)
+
+
+def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
+    if codes.ndim != 2 or queries.ndim != 2 or codes.shape[1] != queries.shape[1]:
+        raise ValueError(f"codes {codes.shape} and queries {queries.shape} differ in words")
+    if codes.shape[1] == 0:
+        raise ValueError("codes have no words")
+    if codes.dtype != np.uint64 or queries.dtype != np.uint64:
+        raise TypeError("codes and queries are uint64")
+    if not codes.flags.c_contiguous:
+        raise ValueError("codes are not C-contiguous")
+    if len(codes) > MAX_ROWS:
+        raise ValueError(f"more than {MAX_ROWS} rows in one call")
+    return codes, np.ascontiguousarray(queries)
+
+
+def _sections(queries: Codes) -> tuple[Rows, Codes]:
+    """Where `scan_tables` has to widen its 8-bit sums, and the mask for codes and queries.
 
     Parameters
     ----------
-    codes : (n, words) uint64
     queries : (q, words) uint64
-    rows : (q, m) int64
-        From 0 to n - 1.
+        Not yet masked.
 
     Returns
     -------
-    (q, m) int32
+    ends : (sections,) int64
+        In groups of 16 bits; no query, masked, has more than 255 set bits in a section.
+    mask : (words,) uint64
+        With which no query has 16 set bits in a group.
     """
-    found: NDArray[np.int32]
-    found = np.bitwise_count(codes[rows] ^ queries[:, None, :]).sum(axis=2, dtype=np.int32)
-    return found
+    parts = queries.astype("<u8", copy=False).view("<u2")
+    mask = np.zeros(parts.shape[1], "<u2")
+    for group in np.flatnonzero((parts == 0xFFFF).any(axis=0)):
+        # The mask turns a query's part p into all ones where it equals ~p: take another one.
+        taken = np.zeros(1 << 16, bool)
+        taken[np.bitwise_not(parts[:, group])] = True
+        mask[group] = np.flatnonzero(~taken)[0]
+    weights = np.bitwise_count(parts ^ mask).astype(np.int64)
+    ends = []
+    total = np.zeros(len(queries), np.int64)
+    for group in range(parts.shape[1]):
+        total += weights[:, group]
+        if total.max(initial=0) > 255:
+            ends.append(group)
+            total = weights[:, group].copy()
+    ends.append(parts.shape[1])
+    return np.array(ends, np.int64), mask.view("<u8").astype(np.uint64)
 
 
-def topk(
-    codes: Codes, queries: Codes, k: int, threads: int = 1
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Find the k nearest codes of every query.
+_SHARED = np.bitwise_count(np.arange(16, dtype=np.uint8)[:, None] & np.arange(16, dtype=np.uint8))
+
+
+def _tables(queries: Codes) -> npt.NDArray[np.uint8]:
+    """The look-up tables of masked queries: (pairs, half-bytes, 16) uint8."""
+    octets = queries.astype("<u8", copy=False).view(np.uint8)
+    halves = np.empty((len(octets), octets.shape[1] * 2), np.uint8)
+    halves[:, 0::2] = octets & 15
+    halves[:, 1::2] = octets >> 4
+    tables = aligned(halves.size * 8, np.uint8).reshape(len(halves) // 2, halves.shape[1], 16)
+    np.left_shift(_SHARED[halves[1::2]], 4, out=tables)
+    tables |= _SHARED[halves[0::2]]
+    return tables
+
+
+class _Scan:
+    """One pass over the codes for a set of queries: appends keys below the queries' limits."""
+
+    def __init__(self, codes: Codes, queries: Codes) -> None:
+        kernels = _kernels(objects.host_target())
+        words = codes.shape[1]
+        self.codes = codes
+        self.count = len(queries)
+        if self.count <= _ROW_QUERIES:
+            kind, multiple = "rows", 1
+        elif kernels.scan_counts is not None:
+            kind, multiple = "counts", 4
+        elif words <= _MAX_TABLE_WORDS:
+            kind, multiple = "tables", 2
+        else:
+            kind, multiple = "rows", 1
+        self.padded = -(-self.count // multiple) * multiple
+        self.queries = np.zeros((self.padded, words), np.uint64)
+        self.queries[: self.count] = queries
+        self.block = 1
+        scratch = 64 * 8
+        if kind == "counts":
+            self.block = _COUNT_BLOCK
+            scratch = 64 + 2 * self.block * words * 8
+        elif kind == "tables":
+            self.block = 4 * kernels.lanes
+            ends, mask = _sections(queries)
+            self.queries ^= mask
+            self._tables = _tables(self.queries)
+            self._weights = np.bitwise_count(self.queries).sum(axis=1, dtype=np.int32)
+            self._ends, self._mask = ends, mask
+            scratch = 128 + 6 * self.block + 16 * words * self.block + self.block * words * 8
+        self._scratch_words = scratch // 8
+        self._kind, self._kernels = kind, kernels
+
+    def scratch(self) -> Codes:
+        """Memory that one worker needs."""
+        return aligned(self._scratch_words, np.uint64)
+
+    def blocks(self) -> int:
+        """Rows per block: short enough for Ctrl-C, a multiple of what the kernel takes at once."""
+        rows = _WORK_PER_BLOCK // (self.padded * self.codes.shape[1])
+        rows = max(rows, 16 * self.block, 256)
+        return -(-rows // self.block) * self.block
+
+    def run(self, first: int, last: int, state: _State, k: int, scratch: Codes) -> None:
+        """Scan the rows ``[first, last)``."""
+        codes = self.codes
+        span = (codes.ctypes.data, codes.shape[1], first, last)
+        outcome = (
+            state.limits.ctypes.data,
+            state.found.ctypes.data,
+            state.keys.ctypes.data,
+            state.keys.shape[1],
+            k,
+        )
+        if self._kind == "tables":
+            self._kernels.scan_tables(
+                *span,
+                self._mask.ctypes.data,
+                self._tables.ctypes.data,
+                self._weights.ctypes.data,
+                self.padded,
+                self._ends.ctypes.data,
+                len(self._ends),
+                *outcome,
+                scratch.ctypes.data,
+            )
+        else:
+            counted = self._kind == "counts"
+            scan = self._kernels.scan_counts if counted else self._kernels.scan_rows
+            scan(*span, self.queries.ctypes.data, self.padded, *outcome, scratch.ctypes.data)
+
+
+class _State:
+    """What one worker has found: `keys` (queries, capacity), of which `found` are filled."""
+
+    def __init__(self, limits: Distances, capacity: int) -> None:
+        self.limits = limits.copy()
+        self.found = np.zeros(len(limits), np.int64)
+        self.keys = np.empty((len(limits), capacity), np.uint64)
+
+
+def passes(count: int, keys_per_query: int) -> Iterator[slice]:
+    """Split queries so that look-up tables stay small and the keys of a pass fit memory."""
+    size = max(4, min(_QUERIES_PER_PASS, _KEY_BYTES_PER_PASS // (8 * max(1, keys_per_query))))
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, Distances]:
+    """The k nearest codes of every query.
 
     Parameters
     ----------
-    codes : (n, words) uint64
+    codes : (n, words) uint64, C-contiguous
+        May be a read-only memory map.
     queries : (q, words) uint64
+        Tail bits are zero in both.
     k : int
-        At least 1.
+        At least 0; more than n is n.
     threads : int
+        Threads to use.
 
     Returns
     -------
     rows : (q, min(k, n)) int64
-        Ordered by (distance, row).
     distances : (q, min(k, n)) int32
+        Both in the order (distance, row).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes, dtypes or k do not fit.
     """
-    keys = np.empty((len(queries), min(k, len(codes))), np.int64)
+    codes, queries = _checked(codes, queries)
+    if k < 0:
+        raise ValueError(f"k is {k}")
+    n, words = codes.shape
+    k = min(k, n)
+    rows = np.empty((len(queries), k), np.int64)
+    distances = np.empty((len(queries), k), np.int32)
+    if rows.size == 0:
+        return rows, distances
+    small = n * len(queries) * words <= _NUMPY_WORK
+    if small and not objects.is_ready(FAMILY):
+        for i, query in enumerate(queries):
+            keys = _numpy_keys(codes, query)
+            rows[i], distances[i] = _split(smallest([keys], k))
+        return rows, distances
+    # Room for one more group of hits, and for enough of them to make cutting back rare.
+    capacity = min(n + 64, k + max(k // 2, 64))
+    for part in passes(len(queries), capacity * threads):
+        scan = _Scan(codes, queries[part])
+        limits = _padded(np.full(scan.count, np.iinfo(np.int32).max, np.int32), scan.padded)
+        per_block = scan.blocks()
+        count = -(-n // per_block)
+        workers = max(1, min(threads, count))
+        states = [_State(limits, capacity) for _ in range(workers)]
+        scratches = [scan.scratch() for _ in range(workers)]
 
-    def one(number: int) -> None:
-        best = np.empty(0, np.int64)
-        for start, found in _scan(codes, queries[number]):
-            merged = np.concatenate([best, _keys(found, start)])
-            best = np.partition(merged, k - 1)[:k] if len(merged) > k else merged
-        keys[number] = np.sort(best)
+        def work(worker: int, block: int) -> None:
+            first = block * per_block
+            last = min(first + per_block, n)
+            scan.run(first, last, states[worker], k, scratches[worker])
 
-    _each(one, len(queries), threads)
-    return _split(keys)
+        run_blocks(count, threads, work)
+        for i in range(scan.count):
+            best = smallest([state.keys[i, : state.found[i]] for state in states], k)
+            rows[part.start + i], distances[part.start + i] = _split(best)
+    return rows, distances
 
 
-def count_within(
-    codes: Codes, queries: Codes, radii: NDArray[np.int64], threads: int = 1
-) -> NDArray[np.int64]:
-    """Count the codes at distance at most ``radii[i]`` of every query i.
+def smallest(parts: list[Codes], k: int) -> Codes:
+    """The k smallest of the keys that the workers found, in order."""
+    keys = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if len(keys) > 4 * k:
+        keys = np.partition(keys, k - 1)[:k]
+    return np.sort(keys)[:k]
+
+
+def _split(keys: Codes) -> tuple[Codes, Codes]:
+    return keys & np.uint64(0xFFFFFFFF), keys >> np.uint64(32)
+
+
+def _numpy_keys(codes: Codes, query: Codes) -> Codes:
+    keys = np.empty(len(codes), np.uint64)
+    for first in range(0, len(codes), _NUMPY_ROWS):
+        block = codes[first : first + _NUMPY_ROWS]
+        keys[first : first + len(block)] = np.bitwise_count(block ^ query).sum(axis=1)
+    keys <<= np.uint64(32)
+    keys |= np.arange(len(codes), dtype=np.uint64)
+    return keys
+
+
+def _limits(radii: npt.NDArray[Any], count: int, words: int) -> Distances:
+    radii = np.asarray(radii)
+    if radii.shape != (count,):
+        raise ValueError(f"radii {radii.shape} for {count} queries")
+    return (np.clip(radii, -1, 64 * words) + 1).astype(np.int32)
+
+
+def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads: int = 1) -> Rows:
+    """How many codes lie within each query's radius.
 
     Parameters
     ----------
-    codes : (n, words) uint64
+    codes : (n, words) uint64, C-contiguous
     queries : (q, words) uint64
-    radii : (q,) int64
+    radii : (q,) integer
+        Distances up to and including the radius count; a negative radius finds nothing.
     threads : int
 
     Returns
     -------
     (q,) int64
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes or dtypes do not fit.
     """
-    counts = np.zeros(len(queries), np.int64)
+    codes, queries = _checked(codes, queries)
+    limits = _limits(radii, len(queries), codes.shape[1])
+    counts = np.empty(len(queries), np.int64)
+    n, words = codes.shape
+    if n * len(queries) * words <= _NUMPY_WORK and not objects.is_ready(FAMILY):
+        for i, query in enumerate(queries):
+            found = _numpy_keys(codes, query) >> np.uint64(32)
+            counts[i] = np.count_nonzero(found < np.uint64(limits[i]))
+        return counts
+    for part in passes(len(queries), 1):
+        scan = _Scan(codes, queries[part])
+        state_limits = _padded(limits[part], scan.padded)
+        states = [_State(state_limits, 0) for _ in range(max(1, threads))]
+        scratches = [scan.scratch() for _ in states]
+        per_block = scan.blocks()
 
-    def one(number: int) -> None:
-        for _, found in _scan(codes, queries[number]):
-            counts[number] += np.count_nonzero(found <= radii[number])
+        def work(worker: int, block: int) -> None:
+            first = block * per_block
+            scan.run(first, min(first + per_block, n), states[worker], 0, scratches[worker])
 
-    _each(one, len(queries), threads)
+        run_blocks(-(-n // per_block), threads, work)
+        counts[part] = sum(state.found[: scan.count] for state in states)
     return counts
 
 
 def within(
-    codes: Codes, queries: Codes, radii: NDArray[np.int64], threads: int = 1
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
-    """Find all codes at distance at most ``radii[i]`` of every query i.
+    codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads: int = 1
+) -> tuple[Rows, Rows, Distances]:
+    """The codes within each query's radius.
 
     Parameters
     ----------
-    codes : (n, words) uint64
+    codes : (n, words) uint64, C-contiguous
     queries : (q, words) uint64
-    radii : (q,) int64
+    radii : (q,) integer
+        Distances up to and including the radius count; a negative radius finds nothing.
     threads : int
 
     Returns
     -------
     lims : (q + 1,) int64
-        The hits of query i are ``[lims[i]:lims[i + 1]]`` of the flat arrays.
+        The hits of query i are at ``lims[i]:lims[i + 1]``.
     rows : (hits,) int64
-        Ordered by (distance, row) within a query.
     distances : (hits,) int32
+        Per query in the order (distance, row).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes or dtypes do not fit.
     """
-    hits: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(queries)
-
-    def one(number: int) -> None:
-        parts = [
-            _keys(found, start)[found <= radii[number]]
-            for start, found in _scan(codes, queries[number])
-        ]
-        hits[number] = np.sort(np.concatenate(parts)) if parts else hits[number]
-
-    _each(one, len(queries), threads)
-    lims = np.concatenate([[0], np.cumsum([len(part) for part in hits])]).astype(np.int64)
-    return lims, *_split(np.concatenate([np.empty(0, np.int64), *hits]))
-
-
-def _scan(codes: Codes, query: Codes) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield (first row, distances) of one block of codes after another."""
-    step = max(1, _BLOCK_WORDS // codes.shape[1])
-    for start in range(0, len(codes), step):
-        block = codes[start : start + step]
-        yield start, np.bitwise_count(block ^ query).sum(axis=1, dtype=np.int64)
-
-
-def _keys(found: NDArray[np.int64], start: int) -> NDArray[np.int64]:
-    """Join distance and row into one integer that sorts by (distance, row)."""
-    return (found << _ROW_BITS) | np.arange(start, start + len(found))
+    codes, queries = _checked(codes, queries)
+    n, words = codes.shape
+    limits = _limits(radii, len(queries), words)
+    pieces: list[tuple[Rows, Codes]] = []
+    if n * len(queries) * words <= _NUMPY_WORK and not objects.is_ready(FAMILY):
+        for i, query in enumerate(queries):
+            keys = _numpy_keys(codes, query)
+            keys = keys[keys >> np.uint64(32) < np.uint64(limits[i])]
+            pieces.append((np.full(len(keys), i, np.int64), keys))
+    else:
+        for part in passes(len(queries), 1):
+            pieces += _collect(codes, queries[part], limits[part], part.start, threads)
+    owner = np.concatenate([np.empty(0, np.int64), *(piece[0] for piece in pieces)])
+    keys = np.concatenate([np.empty(0, np.uint64), *(piece[1] for piece in pieces)])
+    order = np.lexsort((keys, owner))
+    lims = np.zeros(len(queries) + 1, np.int64)
+    np.cumsum(np.bincount(owner, minlength=len(queries)), out=lims[1:])
+    rows, distances = _split(keys[order])
+    return lims, rows.astype(np.int64), distances.astype(np.int32)
 
 
-def _split(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    return keys & ((1 << _ROW_BITS) - 1), (keys >> _ROW_BITS).astype(np.int32)
+def _collect(
+    codes: Codes, queries: Codes, limits: Distances, start: int, threads: int
+) -> list[tuple[Rows, Codes]]:
+    """(query, key) of all hits, block by block; queries are numbered from `start`."""
+    n = len(codes)
+    scan = _Scan(codes, queries)
+    state_limits = _padded(limits, scan.padded)
+    states = [_State(state_limits, 64) for _ in range(max(1, threads))]
+    scratches = [scan.scratch() for _ in states]
+    per_block = scan.blocks()
+    pieces = []
+
+    def work(worker: int, block: int) -> None:
+        first = block * per_block
+        last = min(first + per_block, n)
+        state = states[worker]
+        state.found[:] = 0
+        scan.run(first, last, state, 0, scratches[worker])
+        most = int(state.found.max())
+        if most > state.keys.shape[1]:
+            # Hits beyond the capacity were only counted: once more, with room for all.
+            state = states[worker] = _State(state_limits, most)
+            scan.run(first, last, state, 0, scratches[worker])
+        filled = np.arange(state.keys.shape[1]) < state.found[:, None]
+        owner = np.repeat(np.arange(start, start + scan.padded), state.found)
+        pieces.append((owner, state.keys[filled]))
+
+    run_blocks(-(-n // per_block), threads, work)
+    return pieces
 
 
-def _each(one: object, count: int, threads: int) -> None:
-    """Call ``one(i)`` for every i below ``count``, on that many threads."""
-    assert callable(one)
-    if threads == 1 or count < 2:
-        for number in range(count):
-            one(number)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(one, range(count)):
-            pass
+def _padded(limits: Distances, count: int) -> Distances:
+    # A limit of 0 finds nothing: for the queries that only fill up a group.
+    padded = np.zeros(count, np.int32)
+    padded[: len(limits)] = limits
+    return padded
+
+
+def distances(codes: Codes, queries: Codes, rows: Rows) -> Distances:
+    """The distances of some rows.
+
+    Parameters
+    ----------
+    codes : (n, words) uint64, C-contiguous
+    queries : (q, words) uint64
+    rows : (q, m) int64
+        For each query, row numbers in ``range(n)``.
+
+    Returns
+    -------
+    (q, m) int32
+
+    Raises
+    ------
+    IndexError
+        A row number is out of range.
+    ValueError, TypeError
+        Shapes or dtypes do not fit.
+    """
+    codes, queries = _checked(codes, queries)
+    rows = np.ascontiguousarray(rows, np.int64)
+    if rows.ndim != 2 or len(rows) != len(queries):
+        raise ValueError(f"rows {rows.shape} for {len(queries)} queries")
+    if rows.size and (rows.min() < 0 or rows.max() >= len(codes)):
+        raise IndexError(f"row numbers {rows.min()} to {rows.max()} of {len(codes)} rows")
+    result = np.empty(rows.shape, np.int32)
+    if rows.size == 0:
+        return result
+    if rows.size * codes.shape[1] <= _NUMPY_WORK and not objects.is_ready(FAMILY):
+        for i, query in enumerate(queries):
+            result[i] = np.bitwise_count(codes[rows[i]] ^ query).sum(axis=1)
+        return result
+    _kernels(objects.host_target()).measure(
+        codes.ctypes.data,
+        codes.shape[1],
+        queries.ctypes.data,
+        len(queries),
+        rows.ctypes.data,
+        rows.shape[1],
+        result.ctypes.data,
+    )
+    return result

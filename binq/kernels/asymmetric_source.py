@@ -1,0 +1,282 @@
+"""Asymmetric scan kernels: real-valued queries against codes (source; imported to be compiled).
+
+The score of a code b in {-1, +1}^d is ``(<w, b> + base) * mul + add``.  For the scan the weights are
+small integers u with ``w ~ step * u``.  Four neighbouring weights meet 16 possible half-bytes of a
+code: a table of 16 bytes, one shuffle for 32 codes.  A table holds the sum of the weights of the set
+bits, less its smallest value, so that its entries are 0 to ``|u_0| + .. + |u_3|``; the sum S of all
+look-ups then gives ``<u, b> = 2 S - sum |u|``, exactly.
+
+Sums are 8 bits wide as long as no query can exceed 255 (a *section*, whose ends the caller chooses
+from the queries) and then added to 16-bit ones, which start at -32,768 to compare as signed.  With
+weights of 4 bits a section holds some 40 half-bytes, with 6 bits 9: hence 2.1 to 2.4 vector
+operations per half-byte of 32 codes, 13 for a pair of 768 bits, where four bit-planes of AND and
+bit count take four times the Hamming scan.  Weights of 7 and 8 bits are split, ``u = 16 a + b``:
+two tables cost twice as much, one would have to be widened at every half-byte.  The same reasoning holds for AVX-512, where both look-up
+and bit count start once per cycle: 64 x 4 bits of any weight, or 512 bits of one plane of four.
+
+Scores are computed in float32, each operation rounded by itself, and therefore the same everywhere.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numba import cfunc, njit, types
+
+from binq.kernels.columns_source import byte_columns
+from binq.kernels.nearest_source import append, make_room
+from binq.kernels.simd import (
+    bits_float,
+    byte_shuffle,
+    float_bits,
+    int16s,
+    offset_by,
+    prefetch,
+    vectors,
+)
+
+_F32 = types.CPointer(types.float32)
+_F64 = types.CPointer(types.float64)
+_I32 = types.CPointer(types.int32)
+_I64 = types.CPointer(types.int64)
+_U64 = types.CPointer(types.uint64)
+_INT = types.intp
+_SIGN = np.uint32(0x80000000)
+
+jit: Any = njit(error_model="numpy", forceinline=True)
+
+
+@jit
+def _descending(score):  # type: ignore[no-untyped-def]
+    # An integer that is smaller the larger the score is. Adding zero makes -0 and 0 tie.
+    bits = float_bits(np.float32(score + np.float32(0.0)))
+    if bits & _SIGN:
+        return np.uint32(bits)
+    return np.uint32(~(bits | _SIGN))
+
+
+@jit
+def _score(value):  # type: ignore[no-untyped-def]
+    value = np.uint32(value)
+    if value & _SIGN:
+        return bits_float(value)
+    return bits_float(np.uint32(~value & np.uint32(0x7FFFFFFF)))
+
+
+def _scan(lanes: int, shuffle_name: str | None) -> Any:
+    v = vectors(lanes, shuffle_name)
+    load, store, table, shuffle = v.load, v.store, v.table, v.shuffle
+    add8, add16, both, either, right16 = v.add8, v.add16, v.both, v.either, v.right16
+    splat8, splat16, greater16, nonzero = v.splat8, v.splat16, v.greater16, v.nonzero
+    zip_low, zip_high = v.zip_low, v.zip_high
+    transpose = byte_columns(v)
+    tile = 4 * lanes
+
+    @jit
+    def widen(s, scratch, at):  # type: ignore[no-untyped-def]
+        store(scratch, at, add16(load(scratch, at), both(s, splat16(255))))
+        store(scratch, at + lanes, add16(load(scratch, at + lanes), right16(s, 8)))
+
+    @jit
+    def reachable(limit, step, base, size):  # type: ignore[no-untyped-def]
+        # A 16-bit sum at or below this cannot score above the limit, whatever the rounding.
+        slack = 2.0 + (abs(np.float64(base)) + abs(np.float64(limit))) / step * 1e-6
+        lowest = (np.float64(limit) - base) / step
+        lowest = np.floor((lowest + size) * 0.5 - slack) - 32768.0
+        return np.intp(min(max(lowest, -32768.0), 32767.0))
+
+    def scan(  # type: ignore[no-untyped-def]
+        codes, words, first, last, mask, tables, steps, bases, sizes, n_queries, split, ends,
+        sections, mul, add, factors, limits, found, keys, capacity, k, scratch,
+    ):  # fmt: skip
+        """Append every row in ``[first, last)`` that scores above the query's limit.
+
+        mask : zeros (words,); tables : 16 bytes per query and half-byte; sizes : sum |u|;
+        ends : half-bytes at which the `sections` end; factors : whether `mul` and `add` are given.
+        With `split`, every two tables are the upper (times 16) and lower part of one query.
+        A limit of NaN is none. `n_queries` counts tables and is even, `scratch` is aligned.
+        """
+        sums = 2 * tile
+        scores_at = sums + 4 * tile
+        block = scores_at + 4 * tile
+        padded_at = block + 16 * words * tile
+        padded = offset_by(scratch, padded_at, codes)
+        padded_mul = offset_by(scratch, padded_at + 8 * words * tile, mul)
+        padded_add = offset_by(scratch, padded_at + 8 * words * tile + 4 * tile, mul)
+        scores = offset_by(scratch, scores_at, mul)
+        zero = splat8(0)
+        ahead = (tile * words * 16 + n_queries * 64 - 1) // (n_queries * 64) * 64
+        for start in range(first, last, tile):
+            source = codes
+            at = start * words * 8
+            fetch = at + tile * words * 8
+            row_mul = offset_by(mul, start * 4 * factors, mul)
+            row_add = offset_by(add, start * 4 * factors, mul)
+            if start + tile > last:
+                source = padded
+                at = 0
+                have = last - start
+                for i in range(have * words):
+                    padded[i] = codes[start * words + i]
+                for i in range(have * words, tile * words):
+                    padded[i] = np.uint64(0)
+                if factors:
+                    for i in range(have):
+                        padded_mul[i] = row_mul[i]
+                        padded_add[i] = row_add[i]
+                    for i in range(have, tile):
+                        padded_mul[i] = np.float32(0.0)
+                        padded_add[i] = np.float32(0.0)
+                    row_mul = padded_mul
+                    row_add = padded_add
+            transpose(source, at, words, mask, scratch, 0, block)
+            for query in range(0, n_queries, 2):
+                for line in range(fetch, fetch + ahead, 64):
+                    prefetch(codes, line)
+                fetch += ahead
+                for i in range(sums, sums + 4 * tile, lanes):
+                    store(scratch, i, splat16(-32768))
+                t = query * words * 256
+                u = t + words * 256
+                x = block
+                place = np.int64(0)
+                for section in range(sections):
+                    a0 = zero
+                    a1 = zero
+                    a2 = zero
+                    a3 = zero
+                    b0 = zero
+                    b1 = zero
+                    b2 = zero
+                    b3 = zero
+                    while place < ends[section]:
+                        first_table = table(tables, t)
+                        second_table = table(tables, u)
+                        column = load(scratch, x)
+                        a0 = add8(a0, shuffle(first_table, column))
+                        b0 = add8(b0, shuffle(second_table, column))
+                        column = load(scratch, x + lanes)
+                        a1 = add8(a1, shuffle(first_table, column))
+                        b1 = add8(b1, shuffle(second_table, column))
+                        column = load(scratch, x + 2 * lanes)
+                        a2 = add8(a2, shuffle(first_table, column))
+                        b2 = add8(b2, shuffle(second_table, column))
+                        column = load(scratch, x + 3 * lanes)
+                        a3 = add8(a3, shuffle(first_table, column))
+                        b3 = add8(b3, shuffle(second_table, column))
+                        t += 16
+                        u += 16
+                        x += 4 * lanes
+                        place += 1
+                    widen(a0, scratch, sums)
+                    widen(a1, scratch, sums + 2 * lanes)
+                    widen(a2, scratch, sums + 4 * lanes)
+                    widen(a3, scratch, sums + 6 * lanes)
+                    widen(b0, scratch, sums + 8 * lanes)
+                    widen(b1, scratch, sums + 10 * lanes)
+                    widen(b2, scratch, sums + 12 * lanes)
+                    widen(b3, scratch, sums + 14 * lanes)
+                for i in range(2 - split):
+                    own = (query + i) >> split
+                    step = steps[own]
+                    base = bases[own]
+                    limit = limits[own]
+                    mine = sums + i * 8 * lanes
+                    if factors == 0 and split == 0 and limit == limit:
+                        low = splat16(reachable(limit, step, base, sizes[own]))
+                        hits = zero
+                        for j in range(8):
+                            hits = either(hits, greater16(load(scratch, mine + j * lanes), low))
+                        if not nonzero(hits):
+                            continue
+                    # In the order of the rows: even and odd codes take turns.
+                    for j in range(0, (8 + 8 * split) * lanes, 2 * lanes):
+                        even = load(scratch, mine + j)
+                        odd = load(scratch, mine + j + lanes)
+                        store(scratch, mine + j, zip_low(even, odd))
+                        store(scratch, mine + j + lanes, zip_high(even, odd))
+                    # Whole numbers below 2**24: exact in float32, in any order.
+                    totals = int16s(scratch, mine)
+                    if split:
+                        lower = int16s(scratch, mine + 8 * lanes)
+                        zeroth = np.float32(34 * 32768 - sizes[own])
+                        for j in range(tile):
+                            fine = np.float32(2.0) * np.float32(lower[j])
+                            coarse = np.float32(32.0) * np.float32(totals[j])
+                            scores[j] = (coarse + fine) + zeroth
+                    else:
+                        zeroth = np.float32(2 * 32768 - sizes[own])
+                        for j in range(tile):
+                            scores[j] = np.float32(2.0) * np.float32(totals[j]) + zeroth
+                    best = np.int32(0)
+                    if factors:
+                        for j in range(tile):
+                            score = np.float32(scores[j] * step) + base
+                            score = np.float32(score * row_mul[j]) + row_add[j]
+                            scores[j] = score
+                            best |= np.int32(not (score <= limit))
+                    else:
+                        for j in range(tile):
+                            score = np.float32(scores[j] * step) + base
+                            scores[j] = score
+                            best |= np.int32(not (score <= limit))
+                    if best:
+                        for j in range(min(tile, last - start)):
+                            score = scores[j]
+                            if not (score <= limits[own]):
+                                cut = make_room(keys, found, own, capacity, k, 1)
+                                if cut >= 0:
+                                    limits[own] = _score(cut)
+                                append(keys, found, own, capacity, _descending(score), start + j)
+
+    return scan
+
+
+def _measure(  # type: ignore[no-untyped-def]
+    codes, words, weights, bases, n_queries, rows, per_query, mul, add, factors, scores, sums
+):
+    """``scores[q, j]`` of query q and row ``rows[q, j]``, summed in float64 in a fixed order.
+
+    `sums` has room for 64 numbers: one per bit of a word, so that additions run side by side.
+    """
+    for query in range(n_queries):
+        start = query * words * 64
+        for j in range(query * per_query, (query + 1) * per_query):
+            row = rows[j]
+            for bit in range(64):
+                sums[bit] = 0.0
+            for word in range(words):
+                code = codes[row * words + word]
+                at = start + word * 64
+                for bit in range(64):
+                    weight = np.float64(weights[at + bit])
+                    one = (code >> np.uint64(bit)) & np.uint64(1)
+                    sums[bit] += weight if one else -weight
+            half = 32
+            while half:
+                for bit in range(half):
+                    sums[bit] += sums[half + bit]
+                half >>= 1
+            score = sums[0] + bases[query]
+            if factors:
+                score = score * mul[row] + add[row]
+            scores[j] = np.float32(score)
+
+
+def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
+    """The compiled functions of this family for the CPU of `machine`, and their layout."""
+    lanes, shuffle_name = byte_shuffle(machine)
+    compiled = partial(cfunc, error_model="numpy")
+    void = types.void
+    query = (_U64, _U64, _F32, _F32, _I32, _INT, _INT, _I64, _INT)
+    state = (_F32, _I64, _U64, _INT, _INT, _U64)
+    scan = void(_U64, _INT, _INT, _INT, *query, _F32, _F32, _INT, *state)
+    measure = void(
+        _U64, _INT, _F32, _F32, _INT, _I64, _INT, _F32, _F32, _INT, _F32, _F64
+    )  # fmt: skip
+    return {
+        "scan": compiled(scan)(_scan(lanes, shuffle_name)),
+        "measure": compiled(measure)(_measure),
+    }, {"lanes": lanes}

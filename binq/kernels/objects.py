@@ -1,0 +1,414 @@
+"""Kernels as object code: compiled once per CPU, kept in a per-user cache, loaded without numba.
+
+A *family* is a source file with numba kernels.  The first use compiles it (seconds) to object code
+for the CPU of this machine and stores that; from then on llvmlite alone loads it (milliseconds).
+Functions are called through ctypes, which releases the GIL.
+
+A cached object is code that will run, so a file is only believed when it and its directory belong
+to this user and nobody else may write to them, and when its checksum holds; anything else is as if
+it were not there.  It is written to a temporary file and renamed, so that readers and other writers
+never see half of it.  Where nothing can be stored, the kernels are compiled in memory and `notice`
+is told so, once.
+
+Layout of a cached object: 8 bytes of magic, the BLAKE2b-256 of all that follows, the length of the
+header (uint32, little-endian), the header (JSON: key, functions and their symbols, layout), the
+object code.
+
+Kernels have no way to raise: code that could would refer to the runtime of numba or Python, which
+is not there.  `compile_family` refuses such a reference (`ALLOWED_SYMBOLS`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import importlib
+import json
+import os
+import secrets
+import stat
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"binqobj\x01"
+ALLOWED_SYMBOLS = frozenset({"memcpy", "memmove", "memset", "bzero", "__bzero", "memset_pattern16"})
+_HEADER = struct.Struct("<I")
+_DIGEST_BYTES = 32
+_STALE_SECONDS = 3600.0
+
+notice: Callable[[str], None] | None = None
+"""Told, in one line, what a user should know: that kernels are being compiled, or why they cannot
+be kept. None keeps silent."""
+
+_lock = threading.Lock()
+_loaded: dict[tuple[str, str], Library] = {}
+_noticed: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Target:
+    """The CPU that code is made for.
+
+    Attributes
+    ----------
+    triple : str
+        LLVM's name of architecture, vendor and system.
+    cpu : str
+        LLVM's name of the CPU.
+    features : str
+        LLVM feature list, ``"+avx2,-avx512f,..."``; empty for those the CPU's name implies.
+    """
+
+    triple: str
+    cpu: str
+    features: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kernel family: the module to compile, and the files that its code comes from.
+
+    Attributes
+    ----------
+    name : str
+        Becomes part of the file name in the cache.
+    source : str
+        Module beside this one whose ``kernels(machine)`` returns the compiled functions.
+    files : tuple of str
+        All source modules whose text the object depends on.
+    """
+
+    name: str
+    source: str
+    files: tuple[str, ...]
+
+
+class Library:
+    """Loaded kernels.
+
+    Attributes
+    ----------
+    layout : dict of str to int
+        What the family says about itself, such as the register width it was made for.
+    """
+
+    def __init__(self, code: bytes, symbols: dict[str, str], layout: dict[str, int]) -> None:
+        from llvmlite import binding
+
+        self.layout = layout
+        compiler = _machine(host_target(), jit=True)
+        # The engine owns the memory of the code: it must live as long as the functions.
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), compiler)
+        self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+        self._addresses = {
+            name: self._engine.get_function_address(symbol) for name, symbol in symbols.items()
+        }
+
+    def function(self, name: str, *arguments: Any) -> Callable[..., None]:
+        """The kernel `name` as a function of ctypes `arguments`; it returns nothing."""
+        return ctypes.CFUNCTYPE(None, *arguments)(self._addresses[name])
+
+
+@functools.cache
+def host_target() -> Target:
+    """The CPU of this machine, or the one named by NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
+    from llvmlite import binding
+
+    triple = binding.get_process_triple()
+    cpu = os.environ.get("NUMBA_CPU_NAME") or ""
+    features = os.environ.get("NUMBA_CPU_FEATURES") or ""
+    if not cpu:
+        cpu = binding.get_host_cpu_name()
+        features = features or binding.get_host_cpu_features().flatten()
+    return Target(triple, cpu, features)
+
+
+def _machine(target: Target, *, jit: bool) -> Any:
+    from llvmlite import binding
+
+    with contextlib.suppress(RuntimeError):  # newer versions of llvmlite do it on import
+        binding.initialize()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    features = target.features
+    if target.triple.startswith("x86_64"):
+        # Explicit 512-bit vectors are meant, where LLVM's tuning would split them.
+        features = ",".join(filter(None, (features, "-prefer-256-bit")))
+    return binding.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu,
+        features=features,
+        opt=3,
+        reloc="pic" if not jit else "default",
+        codemodel="default" if not jit else "jitdefault",
+        jit=jit,
+    )
+
+
+def _tell(message: str) -> None:
+    if notice is not None and message not in _noticed:
+        _noticed.add(message)
+        notice(message)
+
+
+@functools.cache
+def _versions() -> str:
+    package = sys.modules[__package__.partition(".")[0]]
+    own = getattr(package, "__version__", "0")
+    return f"binq {own} llvmlite {version('llvmlite')} numba {version('numba')}"
+
+
+@functools.cache
+def _key(family: Family, target: Target) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    here = Path(__file__).parent
+    parts = [target.triple, target.cpu, target.features, _versions(), family.name]
+    for part in [p.encode() for p in parts] + [
+        (here / f"{name}.py").read_bytes() for name in (*family.files, "objects")
+    ]:
+        digest.update(_HEADER.pack(len(part)))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def cache_directory() -> Path:
+    """Where objects are kept: ``BINQ_CACHE_DIR``, or binq's place in the user's cache.
+
+    Raises
+    ------
+    OSError
+        There is no home directory to put it in.
+    """
+    chosen = os.environ.get("BINQ_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        if local:
+            return Path(local) / "binq" / "cache"
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base and os.path.isabs(base):
+        return Path(base) / "binq"
+    # Not the password database: a job without HOME should not write where nobody looks.
+    home = os.environ.get("HOME") or (os.path.expanduser("~") if sys.platform == "win32" else "")
+    if not home:
+        raise OSError("HOME is not set")
+    if sys.platform == "darwin":
+        return Path(home) / "Library" / "Caches" / "binq"
+    return Path(home) / ".cache" / "binq"
+
+
+def _check_owner(status: os.stat_result, what: str) -> None:
+    if os.name != "posix":
+        return
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{what} belongs to another user")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"others may write to {what}")
+
+
+def _check_directory(directory: Path) -> None:
+    status = os.stat(directory)
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(f"{directory} is not a directory")
+    _check_owner(status, str(directory))
+
+
+def _path(family: Family, key: str) -> Path:
+    return cache_directory() / f"{family.name}-{key}.o"
+
+
+def _pack(code: bytes, key: str, symbols: dict[str, str], layout: dict[str, int]) -> bytes:
+    fields = {"key": key, "symbols": symbols, "layout": layout}
+    header = json.dumps(fields, sort_keys=True).encode()
+    body = _HEADER.pack(len(header)) + header + code
+    return MAGIC + hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() + body
+
+
+def _unpack(content: bytes, key: str) -> tuple[bytes, dict[str, str], dict[str, int]] | None:
+    start = len(MAGIC) + _DIGEST_BYTES
+    body = content[start:]
+    digest = hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest()
+    if content[:start] != MAGIC + digest or len(body) < _HEADER.size:
+        return None
+    (length,) = _HEADER.unpack_from(body)
+    end = _HEADER.size + length
+    fields = json.loads(body[_HEADER.size : end])
+    if fields["key"] != key:
+        return None
+    return body[end:], fields["symbols"], fields["layout"]
+
+
+def _read(path: Path) -> bytes | None:
+    """The file's content; None when it is missing or must not be believed."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        _check_directory(path.parent)
+        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _tell(f"kernel cache not used: {error.strerror or error}")
+        return None
+    try:
+        with open(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise PermissionError(f"{path} is not a regular file")
+            _check_owner(status, str(path))
+            return file.read()
+    except OSError as error:
+        _tell(f"kernel cache not used: {error.strerror or error}")
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Store the file whole or not at all."""
+    directory = path.parent
+    temporary = directory / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_directory(directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sweep(directory)
+    except OSError as error:
+        _tell(f"compiled kernels are not kept: {error.strerror or error}")
+
+
+def _sweep(directory: Path) -> None:
+    # What writers that were killed left behind.
+    for left in directory.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
+
+
+def _cached(family: Family) -> Library | None:
+    memo = (family.name, _key(family, host_target()))
+    if memo in _loaded:
+        return _loaded[memo]
+    try:
+        path = _path(family, memo[1])
+    except OSError:
+        return None
+    content = _read(path)
+    parts = None if content is None else _unpack(content, memo[1])
+    if parts is None:
+        return None
+    _loaded[memo] = Library(*parts)
+    return _loaded[memo]
+
+
+def is_ready(family: Family) -> bool:
+    """Whether the family can be used without compiling."""
+    with _lock:
+        return _cached(family) is not None
+
+
+def load(family: Family) -> Library:
+    """The family's kernels for this CPU, from memory, from the cache, or compiled now.
+
+    Parameters
+    ----------
+    family : Family
+        What to load.
+
+    Returns
+    -------
+    Library
+    """
+    with _lock:
+        library = _cached(family)
+        if library is None:
+            _tell("compiling kernels for this CPU (once, a few seconds)")
+            target = host_target()
+            code, symbols, layout = compile_family(family, target)
+            key = _key(family, target)
+            library = _loaded[family.name, key] = Library(code, symbols, layout)
+            try:
+                path = _path(family, key)
+            except OSError as error:
+                _tell(f"compiled kernels are not kept: {error}")
+            else:
+                _write(path, _pack(code, key, symbols, layout))
+    return library
+
+
+def compile_family(
+    family: Family, target: Target, *, assembly: bool = False
+) -> tuple[Any, dict[str, str], dict[str, int]]:
+    """Compile a family, for this CPU or any other.
+
+    Parameters
+    ----------
+    family : Family
+        What to compile.
+    target : Target
+        For which CPU.
+    assembly : bool
+        Return the text of the assembly in place of the object code.
+
+    Returns
+    -------
+    bytes or str
+        Object code or assembly.
+    dict of str to str
+        The symbol of every function.
+    dict of str to int
+        What the family says about its layout.
+
+    Raises
+    ------
+    RuntimeError
+        A kernel refers to something that is not there at run time.
+    """
+    from llvmlite import binding
+
+    source = importlib.import_module(f"{__package__}.{family.source}")
+    machine = _machine(target, jit=False)
+    kernels, layout = source.kernels(machine)
+    module = None
+    for kernel in kernels.values():
+        part = binding.parse_assembly(kernel.inspect_llvm())
+        if module is None:
+            module = part
+        else:
+            module.link_in(part)
+    assert module is not None
+    symbols = {name: kernel.native_name for name, kernel in kernels.items()}
+    for function in module.functions:
+        if not function.is_declaration and function.name not in symbols.values():
+            function.linkage = "internal"
+    tuning = binding.create_pipeline_tuning_options(speed_level=2)
+    builder = binding.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    unknown = undefined_symbols(module)
+    if unknown:
+        raise RuntimeError(f"kernels of {family.name} refer to {', '.join(sorted(unknown))}")
+    emit = machine.emit_assembly if assembly else machine.emit_object
+    return emit(module), symbols, layout
+
+
+def undefined_symbols(module: Any) -> set[str]:
+    """What an LLVM module refers to and neither defines nor may expect from the C library."""
+    names = {f.name for f in module.functions if f.is_declaration}
+    names |= {v.name for v in module.global_variables if v.is_declaration}
+    return {n for n in names if not n.startswith("llvm.")} - ALLOWED_SYMBOLS

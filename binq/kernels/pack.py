@@ -1,0 +1,145 @@
+"""Pack floats into codes, touching them once."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from binq.kernels import objects
+from binq.kernels.blocks import run_blocks
+from binq.kernels.hamming import aligned
+
+FAMILY = objects.Family("pack", "pack_source", ("pack_source", "simd"))
+
+Floats = npt.NDArray[np.float32]
+
+_BYTES_PER_BLOCK = 16 << 20
+# Floats that numpy packs while a compiler would run.
+_NUMPY_WORK = 1 << 29
+_NUMPY_ROWS = 4096
+
+
+class Packed(NamedTuple):
+    """What `pack` takes from the floats.
+
+    Attributes
+    ----------
+    codes : (n, words) uint64
+        Bit j of a code is bit ``j % 64``, from the least significant, of word ``j // 64``. Bits
+        from the dimension on are zero.
+    finite : (n,) bool
+        Whether a row has neither NaN nor infinity.
+    squares : (n,) float32
+        Sums of squares, in float32.
+    """
+
+    codes: npt.NDArray[np.uint64]
+    finite: npt.NDArray[np.bool_]
+    squares: Floats
+
+
+@functools.cache
+def _kernel(target: objects.Target) -> Any:
+    p, size = ctypes.c_void_p, ctypes.c_ssize_t
+    return objects.load(FAMILY).function("pack", p, size, size, size, size, p, p, size, p, p, p)
+
+
+def pack(x: Floats, threshold: Floats | None = None, threads: int = 1) -> Packed:
+    """Bit j of a row's code is ``x[j] > threshold[j]``.
+
+    Parameters
+    ----------
+    x : (n, d) float32
+        Values of a row are next to each other; rows may be apart.
+    threshold : (d,) float32, optional
+        Zeros by default.
+    threads : int
+        Threads to use.
+
+    Returns
+    -------
+    Packed
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes, dtype or strides do not fit.
+    """
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"x {x.shape} is not (n, d)")
+    if x.dtype != np.float32:
+        raise TypeError(f"x is {x.dtype}, not float32")
+    n, dim = x.shape
+    if x.strides[1] != 4 and dim > 1:
+        raise ValueError("values of a row are not next to each other")
+    words = -(-dim // 64)
+    thresholds = aligned(64 * words, np.float32)
+    thresholds[:dim] = 0
+    # No value is above infinity: tail bits stay zero.
+    thresholds[dim:] = np.inf
+    if threshold is not None:
+        if threshold.shape != (dim,):
+            raise ValueError(f"threshold {threshold.shape} for {dim} dimensions")
+        thresholds[:dim] = threshold
+    codes = np.empty((n, words), np.uint64)
+    finite = np.empty(n, np.bool_)
+    squares = np.empty(n, np.float32)
+    if n == 0:
+        return Packed(codes, finite, squares)
+    if n * dim <= _NUMPY_WORK and not objects.is_ready(FAMILY):
+        _numpy_pack(x, thresholds[:dim], codes, finite, squares)
+        return Packed(codes, finite, squares)
+    kernel = _kernel(objects.host_target())
+    scratches = [aligned(96, np.float32) for _ in range(max(1, threads))]
+    per_block = max(1, _BYTES_PER_BLOCK // (4 * dim))
+
+    def work(worker: int, block: int) -> None:
+        kernel(
+            x.ctypes.data,
+            x.strides[0],
+            block * per_block,
+            min((block + 1) * per_block, n),
+            dim,
+            thresholds.ctypes.data,
+            codes.ctypes.data,
+            words,
+            finite.ctypes.data,
+            squares.ctypes.data,
+            scratches[worker].ctypes.data,
+        )
+
+    run_blocks(-(-n // per_block), threads, work)
+    return Packed(codes, finite, squares)
+
+
+def _numpy_pack(
+    x: Floats,
+    thresholds: Floats,
+    codes: npt.NDArray[np.uint64],
+    finite: npt.NDArray[np.bool_],
+    squares: Floats,
+) -> None:
+    n, dim = x.shape
+    lanes = np.zeros((min(n, _NUMPY_ROWS), 64 * codes.shape[1]), np.float32)
+    for first in range(0, n, _NUMPY_ROWS):
+        part = x[first : first + _NUMPY_ROWS]
+        end = first + len(part)
+        octets = np.zeros((len(part), 8 * codes.shape[1]), np.uint8)
+        bits = np.packbits(part > thresholds, axis=1, bitorder="little")
+        octets[:, : bits.shape[1]] = bits
+        codes[first:end] = octets.view("<u8")
+        finite[first:end] = np.isfinite(part).all(axis=1)
+        # The kernel's order of additions: 16 lanes side by side, then halves onto halves.
+        own = lanes[: len(part)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            own[:, :dim] = part * part
+            sums = np.zeros((len(part), 16), np.float32)
+            for start in range(0, own.shape[1], 16):
+                sums += own[:, start : start + 16]
+            for half in (8, 4, 2, 1):
+                sums = sums[:, :half] + sums[:, half : 2 * half]
+        squares[first:end] = sums[:, 0]
