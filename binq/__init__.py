@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from binq.benchmark import bench as bench
     from binq.binarizers import Binarizer as Binarizer
     from binq.binarizing import binarize as binarize
     from binq.building import BuildReport as BuildReport
@@ -43,6 +44,7 @@ _PLACES = {
     "Hits": "binq.hits",
     "Index": "binq.search",
     "RadiusHits": "binq.hits",
+    "bench": "binq.benchmark",
     "binarize": "binq.binarizing",
     "build": "binq.building",
     "describe": "binq.inspection",

@@ -110,6 +110,7 @@ def choose_binarizer(choice: BinarizerChoice, dim: int, found: Survey | None) ->
             found.sample if found else None,
             truncate_dim=choice.truncate_dim,
             seed=choice.seed,
+            locate=found.locate if found else str,
         )
     if choice.width is not None and choice.width != binarizer.bits:
         raise UsageError(
@@ -119,9 +120,13 @@ def choose_binarizer(choice: BinarizerChoice, dim: int, found: Survey | None) ->
             str(choice.width),
             "use --truncate-dim to get fewer bits",
         )
-    if choice.save_to is not None:
-        binarizers.save(binarizer, choice.save_to)
     return binarizer
+
+
+def keep_binarizer(choice: BinarizerChoice, binarizer: Binarizer | None) -> None:
+    """Save the binarizer if that is wanted, once all the input has been found good."""
+    if choice.save_to is not None and binarizer is not None:
+        binarizers.save(binarizer, choice.save_to)
 
 
 def needs_fit(choice: BinarizerChoice) -> bool:
@@ -218,6 +223,7 @@ def binarize(
             if progress is not None:
                 progress(done, source.rows)
         writer.finish()
+        keep_binarizer(choice, fitted)
     return done
 
 

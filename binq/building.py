@@ -24,6 +24,7 @@ from binq.binarizing import (
     Progress,
     Vectors,
     choose_binarizer,
+    keep_binarizer,
     needs_fit,
 )
 from binq.bits import LAYOUTS, Layout
@@ -191,6 +192,7 @@ def build(
             model=source.metadata,
         )
         writer.finish(header)
+        keep_binarizer(choice, fitted)
     return BuildReport(
         rows, header.dim, width, fitted.method if fitted else None, rescore, os.stat(output).st_size
     )

@@ -395,7 +395,8 @@ class _OwnRows:
 
 
 def _is_row(name: str | int, rows: int) -> bool:
-    return str(name).isdecimal() and int(name) < rows
+    text = str(name)
+    return text.isdecimal() and len(text) < 20 and int(text) < rows
 
 
 def _without(rows: NDArray[np.int64], own: NDArray[np.int64], width: int) -> NDArray[np.intp]:
@@ -459,7 +460,7 @@ def _true_neighbours(
         key = None
         if cache is not None and source.rows is not None:
             key = _truth_key(index, queries.vectors, source)
-            kept = _load_truth(cache, key)
+            kept = _load_truth(cache, key, len(queries), len(index))
             if kept is not None and kept.shape[1] >= min(k, len(index)):
                 return kept[:, :k]
         rows, _ = exact_neighbours(queries.vectors, _aligned(index, source), k, index.metric)
@@ -514,7 +515,9 @@ def _truth_key(index: Index, vectors: NDArray[np.float32], source: VectorSource)
     return json.dumps(facts, sort_keys=True)
 
 
-def _load_truth(cache: str | os.PathLike[str], key: str) -> NDArray[np.int64] | None:
+def _load_truth(
+    cache: str | os.PathLike[str], key: str, queries: int, n: int
+) -> NDArray[np.int64] | None:
     """Return the neighbours kept in ``cache``, or None where they are not of ``key``."""
     if not Path(cache).exists():
         return None
@@ -525,7 +528,8 @@ def _load_truth(cache: str | os.PathLike[str], key: str) -> NDArray[np.int64] | 
             rows = kept["rows"]
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
         return None
-    return rows if rows.ndim == 2 and rows.dtype == np.int64 else None
+    fits = rows.dtype == np.int64 and rows.ndim == 2 and len(rows) == queries
+    return rows if fits and ((rows >= 0) & (rows < n)).all() else None
 
 
 def _latency(ladder: Ladder, queries: Queries, k: int) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Ladder:
             self._source.close()
 
     def depth(self, k: int) -> int:
-        """Return how many survivors a search for k hits rescores, before n bounds it.
+        """Return how many survivors a search for k hits rescores; n bounds it yet.
 
         Raises
         ------
@@ -88,9 +88,12 @@ class Ladder:
         """
         if k < 1:
             raise UsageError("too few hits wanted", "-k", "at least 1", str(k))
+        if self.store is None:
+            return k
+        if max(k, self.oversample) >= len(self.codes):
+            return max(k, len(self.codes))  # the product may be too large for a float
         # The product of a decimal fraction may come out a hair above the whole number meant.
-        wide = self.store is not None
-        return math.ceil(round(k * self.oversample, 6)) if wide else k
+        return math.ceil(round(k * self.oversample, 6))
 
     def search(self, queries: Queries, k: int) -> Hits:
         """Return the best min(k, n) rows of every query."""

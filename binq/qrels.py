@@ -25,7 +25,7 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
         If the file is missing, or a line is neither.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise InputError("no such file", str(path)) from None
     except IsADirectoryError:

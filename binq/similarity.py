@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 Metric = Literal["cosine", "ip", "l2"]
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 
-# Single-precision products misplace near ties; this many neighbours more than wanted are kept and
-# scored again in double precision, so that equal vectors tie exactly.
+# Single-precision products misplace near ties: this many neighbours more than wanted are kept and
+# scored again in double precision. Where rounding may have hidden yet others, all that it may have
+# hidden are scored again.
 _MARGIN: Final = 32
 _BLOCK_BYTES: Final = 32 << 20
 
@@ -100,7 +101,8 @@ def exact_neighbours(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Find exact nearest neighbours by blocked matrix products.
 
-    Candidates are found in single precision and scored again in double precision.
+    Candidates are found in single precision and scored again in double precision; none is lost to
+    rounding, so that equal vectors tie exactly.
 
     Parameters
     ----------
@@ -123,18 +125,16 @@ def exact_neighbours(
     best_values = np.empty((count, 0), np.float64)
     step = max(1, _BLOCK_BYTES // (4 * max(count, 1)))
     per_take = max(1, _BLOCK_BYTES // (8 * dim * (min(k, step) + _MARGIN)))
+    centre = None
     for start, vectors in batches:
         for low in range(0, len(vectors), step):
             block = vectors[low : low + step]
-            coarse = queries @ block.T
-            if metric == "l2":
-                coarse *= 2
-                coarse -= np.einsum("ij,ij->i", block, block)
-            kept = min(k + _MARGIN, len(block))
+            if centre is None and metric == "l2":
+                centre = block.mean(axis=0, dtype=np.float64).astype(np.float32)
+            coarse, error = _coarse_scores(queries, block, centre)
             for first in range(0, count, per_take):
                 part = slice(first, first + per_take)
-                near = _largest(coarse[part], kept)
-                fine = scores(queries[part], block[near], metric)
+                near, fine = _candidates(queries[part], block, coarse[part], error[part], k, metric)
                 rows = np.concatenate([best_rows[part, :k], near + (start + low)], axis=1)
                 values = np.concatenate([best_values[part, :k], fine], axis=1)
                 if first == 0:
@@ -147,6 +147,59 @@ def exact_neighbours(
             if count:
                 best_rows, best_values = next_rows, next_values
     return best_rows, best_values
+
+
+def _coarse_scores(
+    queries: NDArray[np.float32], block: NDArray[np.float32], centre: NDArray[np.float32] | None
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return scores (q, m) as a matrix product gives them, and how far they may be off, (q,).
+
+    With a ``centre`` (dim,) they are 2 q·x - x·x, which orders as minus the squared L2 distance
+    does; subtracting a centre changes no distance, and keeps the rounding small.
+
+    The error of a product of length d in precision u is at most d·u / (1 - d·u) times the norms
+    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1); a few u more are
+    for the subtractions.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        points, probes = (block, queries) if centre is None else (block - centre, queries - centre)
+        coarse: NDArray[Any] = probes @ points.T
+        if centre is not None:
+            coarse *= 2
+            coarse -= np.einsum("ij,ij->i", points, points)
+    reach = np.sqrt(np.einsum("ij,ij->i", points, points, dtype=np.float64).max(initial=0))
+    norms = np.sqrt(np.einsum("ij,ij->i", probes, probes, dtype=np.float64))
+    error = norms * reach if centre is None else (2 * norms + reach) * reach
+    error *= (block.shape[1] + 8) * np.finfo(np.float32).eps
+    if not np.isfinite(coarse).all():
+        coarse = probes.astype(np.float64) @ points.astype(np.float64).T
+        if centre is not None:
+            coarse = 2 * coarse - np.einsum("ij,ij->i", points, points, dtype=np.float64)
+    return coarse, error
+
+
+def _candidates(
+    queries: NDArray[np.float32],
+    block: NDArray[np.float32],
+    coarse: NDArray[Any],
+    error: NDArray[np.float64],
+    k: int,
+    metric: Metric,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return rows of the block (q, at least min(k, m)) that hold the best k, and their scores."""
+    kept = min(k + _MARGIN, len(block))
+    near = _largest(coarse, kept)
+    fine = scores(queries, block[near], metric)
+    if kept == len(block):
+        return near, fine
+    held = np.sort(np.take_along_axis(coarse, near, axis=1), axis=1)
+    floors = held[:, -k] - 2 * error
+    for query in np.flatnonzero(held[:, 0] >= floors):
+        rows = np.flatnonzero(coarse[query] >= floors[query])
+        values = scores(queries[query : query + 1], block[rows][None], metric)
+        order = best_first(rows[None], values, kept)
+        near[query], fine[query] = rows[order[0]], values[0, order[0]]
+    return near, fine
 
 
 def _largest(values: NDArray[Any], m: int) -> NDArray[np.int64]:

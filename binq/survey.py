@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from binq.binarizers.affine import Locate, unit_rows
 from binq.errors import InputError
-from binq.similarity import Metric, normalize
+from binq.similarity import Metric
 from binq.vectors import Batch, VectorSource, spool
 
 
@@ -25,11 +27,14 @@ class Survey:
         Rows drawn without replacement, in order.
     low, high : (dim,) float32
         Range of every dimension over all rows; zeros where there are no rows.
+    locate : callable
+        Names a row of the sample in messages, given its number within ``sample``.
     """
 
     sample: NDArray[np.float32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    locate: Locate
 
 
 def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metric) -> Survey:
@@ -44,6 +49,11 @@ def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metr
     sample, seed : int
     metric : {"cosine", "ip", "l2"}
         Under cosine rows are normalised first.
+
+    Raises
+    ------
+    InputError
+        If under cosine a row is zero.
     """
     chosen = np.ones(rows, np.bool_)
     if sample < rows:
@@ -54,7 +64,9 @@ def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metr
     low, high = np.full(dim, np.inf, np.float32), np.full(dim, -np.inf, np.float32)
     filled = 0
     for batch in source.batches():
-        vectors = normalize(batch.vectors)[0] if metric == "cosine" else batch.vectors
+        vectors = batch.vectors
+        if metric == "cosine":
+            vectors = unit_rows(vectors, partial(_locate, source, batch.start))
         part = vectors[chosen[batch.start : batch.start + len(vectors)]]
         drawn[filled : filled + len(part)] = part
         filled += len(part)
@@ -62,7 +74,12 @@ def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metr
         np.maximum(high, vectors.max(axis=0), out=high)
     if not rows:
         low, high = np.zeros_like(low), np.zeros_like(high)
-    return Survey(drawn, low, high)
+    numbers = np.flatnonzero(chosen)
+    return Survey(drawn, low, high, lambda row: source.locate(int(numbers[row])))
+
+
+def _locate(source: VectorSource, start: int, row: int) -> str:
+    return source.locate(start + row)
 
 
 def rewindable(source: VectorSource, directory: Path, stack: ExitStack) -> tuple[VectorSource, int]:

@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers.affine import Binarizer
+from binq.binarizers.affine import Binarizer, Locate
 from binq.errors import InputError, UsageError
 from binq.similarity import Metric
 
@@ -28,6 +28,7 @@ def fit(
     *,
     truncate_dim: int | None = None,
     seed: int = 0,
+    locate: Locate = str,
 ) -> Binarizer:
     """Fit a binarizer.
 
@@ -46,13 +47,15 @@ def fit(
         Binarize only the first so many dimensions.
     seed : int
         With which the sample was drawn; recorded.
+    locate : callable
+        Names a row of the sample in messages, given its number.
 
     Raises
     ------
     UsageError
         If the method is unknown or ``truncate_dim`` is not between 1 and ``dim``.
     InputError
-        If there is nothing to fit on.
+        If there is nothing to fit on, or under cosine a row is zero once truncated.
     """
     if method not in METHODS:
         raise UsageError("unknown method", "--method", ", ".join(METHODS), str(method))
@@ -70,7 +73,7 @@ def fit(
             got="none",
             next_step="use --method sign, or a fitted --binarizer",
         )
-    vectors = unfitted.prepare(sample)
+    vectors = unfitted.prepare(sample, locate)
     threshold = _mean(vectors) if method == "mean" else _median(vectors)
     return Binarizer(method, dim, metric, truncate_dim, threshold, seed, len(sample))
 

@@ -48,7 +48,15 @@ def load(path: str | os.PathLike[str]) -> Binarizer:
         ) from None
     except PermissionError as error:
         raise EnvironmentFailure("cannot read the binarizer", str(path)) from error
-    except (ValueError, KeyError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        OSError,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(
             "not a binarizer",
             str(path),

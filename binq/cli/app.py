@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from typer.core import TyperGroup
 
 from binq import __version__
 from binq.cli import render
+from binq.cli.bench import bench
 from binq.cli.binarize import binarize
 from binq.cli.build import build
 from binq.cli.evaluate import evaluate
@@ -55,6 +57,7 @@ app.command("binarize")(binarize)
 app.command("build")(build)
 app.command("query")(query)
 app.command("eval")(evaluate)
+app.command("bench")(bench)
 app.command("info")(info)
 
 
@@ -78,17 +81,30 @@ def _settings(
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
 ) -> None:
     del version  # its callback did the work
-    render.configure(quiet=quiet, no_color=no_color)
+    render.remember(quiet=quiet, no_color=no_color)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
+    _prepare_streams()
     try:
         code = app(standalone_mode=False, prog_name="binq")
     except BaseException as error:
         code = _report(error)
     _leave(_flushed(code if isinstance(code, int) else ExitCode.DONE))
+
+
+def _prepare_streams() -> None:
+    """Let output fail aloud, to a stream that was closed (``>&-``) and where buffering is off."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # For reading: writing to it is refused, and not lost in silence.
+            descriptor = os.open(os.devnull, os.O_RDONLY)
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8"))
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        # Without a buffer (python -u) a write may take a part of the data and call it done.
+        sys.stdout = os.fdopen(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -138,8 +154,7 @@ def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        failed = _report(error)
-        return failed if code == ExitCode.DONE else code
+        return _report(error) if code == ExitCode.DONE else code
     return code
 
 

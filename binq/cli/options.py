@@ -34,10 +34,10 @@ IndexArgument = Annotated[
     Path, typer.Argument(metavar="INDEX", help="An index file.", show_default=False)
 ]
 QueriesArgument = Annotated[
-    str,
+    list[str],
     typer.Argument(
-        metavar="QUERIES",
-        help="Query vectors: a file, glob or directory as for build, or - for stdin.",
+        metavar="QUERIES...",
+        help="Query vectors: files, globs or directories as for build, or - for stdin.",
         show_default=False,
     ),
 ]

@@ -239,10 +239,12 @@ class Section:
             raise corrupt(f"{where} shape", "1 to 4 axes", len(shape))
         offset = whole(member(entry, "offset", int, where), f"{where} offset")
         length = whole(member(entry, "length", int, where), f"{where} length")
-        expected = _DTYPES[dtype].itemsize
+        expected = extent = _DTYPES[dtype].itemsize
         for size in shape:
             expected *= size
-        if length != expected:
+            extent *= max(size, 1)
+        # An axis of zero makes the length zero whatever the others are; they are bounded too.
+        if length != expected or extent > LENGTH_LIMIT:
             raise corrupt(f"{where} length", expected, length)
         return cls(name, dtype, shape, offset, length)
 
@@ -330,6 +332,9 @@ class Header:
         _check_choice(member(document, "bit_order", str), "bit_order", ("lsb",))
         if header.bits < 1 or header.dim < 1 or header.words != -(-header.bits // 64):
             raise corrupt("bits and words", "words = ceil(bits / 64)", (header.bits, header.words))
+        for entry in header.sources:
+            whole(member(entry, "rows", int, "sources"), "sources rows")
+            member(entry, "fingerprint", str, "sources")
         if not all(isinstance(text, str) for text in header.model.values()):
             raise corrupt("model", "strings", "something else")
         return header
@@ -381,7 +386,7 @@ def decode_header(data: bytes, end: int) -> tuple[Header, list[Section], Section
         If anything is missing, of a wrong type, out of bounds, misaligned or overlapping.
     """
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise corrupt("header", "JSON", "something else") from error
     header = Header.from_json(document)
@@ -404,6 +409,11 @@ def decode_header(data: bytes, end: int) -> tuple[Header, list[Section], Section
             raise corrupt(f"section {section.name}", "inside the file, behind the one before", "no")
         position = section.offset + section.length
     return header, sections, checksums, member(entry, "xxh3", str, "checksums")
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and the infinities, which are no JSON."""
+    raise ValueError(name)
 
 
 def member(document: object, name: str, kind: type[T], where: str = "header") -> T:

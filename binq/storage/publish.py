@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from binq.errors import EnvironmentFailure
+from binq.errors import EnvironmentFailure, UsageError
 
 # Linux gives files without a name: a process that is killed leaves nothing behind.
 _O_TMPFILE: int = getattr(os, "O_TMPFILE", 0)
@@ -38,9 +38,13 @@ def published(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Raises
     ------
+    UsageError
+        If ``path`` is ``-``.
     EnvironmentFailure
         If the place cannot be written to, or the disk is full, or a sync or the rename fails.
     """
+    if os.fspath(path) == "-":
+        raise UsageError("this output cannot go to stdout", "-", "the name of a file")
     target = Path(os.path.realpath(path))
     mode = _mode_for(target)
     with _failures_named(path):

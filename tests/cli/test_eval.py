@@ -1,0 +1,104 @@
+"""``binq eval``: documents, tables, floors, rows per query."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpora import gaussian, write_jsonl
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def words(index: Path, queries: Path, corpus: Path) -> list[object]:
+    return ["eval", index, queries, "--truth", corpus]
+
+
+def test_json(cli: Cli, words: list[object]) -> None:
+    found = cli(*words, "-k", "1,10", "--json").json
+    assert found["schema"] == "binq.eval/1"
+    assert (found["n"], found["queries"], found["bits"]) == (300, 12, 48)
+    assert (found["rescore"], found["oversample"], found["k"]) == ("float32", 4.0, [1, 10])
+    assert set(found["metrics"]) == {
+        f"{name}@{k}" for name in ("recall", "candidate_recall") for k in (1, 10)
+    }
+    assert set(found["metrics"]["recall@10"]) == {"value", "low", "high"}
+    assert found["latency_ms"]["median"] > 0
+    assert found["latency_ms"]["p95"] >= found["latency_ms"]["median"]
+    plain = cli(*words, "--rescore", "none", "--json").json
+    assert set(plain["metrics"]["recall_expected@10"]) == {"value", "std"}
+    assert plain["k"] == [1, 10, 100]
+
+
+def test_table(cli: Cli, words: list[object]) -> None:
+    found = cli(*words)
+    assert "recall@100" in found.out
+    assert "300 rows, 12 queries, 48 bits (sign)" in found.out.replace("\n", " ")
+    assert found.err == ""
+
+
+def test_floors(cli: Cli, words: list[object]) -> None:
+    whole = [*words, "-k", "1", "--oversample", "300"]
+    cli(*whole, "--fail-under", "recall@1=1.0")
+    found = cli(*whole, "--fail-under", "recall@1=1.5", "--json", code=6)
+    assert found.json["metrics"]["recall@1"]["value"] == 1.0  # the answer is still given
+    assert "recall@1 is too low: expected at least 1.5, got 1.0000" in found.err
+    cli(*whole, "--fail-under", "recall@1=0.5", "--fail-under", "candidate_recall@1=2", code=6)
+    cli(*whole, "--fail-under", "recall@10=0.5", code=2)
+    cli(*whole, "--fail-under", "recall@1", code=2)
+    cli(*whole, "--fail-under", "nDCG@1=0.5", code=2)
+
+
+def test_rows_per_query(cli: Cli, words: list[object], tmp_path: Path) -> None:
+    cli(*words, "-k", 10, "--json", "--per-query", tmp_path / "rows.jsonl")
+    cli(*words, "-k", 10, "--per-query", tmp_path / "rows.csv")
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["query"] for row in rows] == list(range(12))
+    mean = sum(row["recall@10"] for row in rows) / 12
+    found = cli(*words, "-k", 10, "--json").json["metrics"]["recall@10"]
+    assert found["value"] == pytest.approx(mean)
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        again = [float(row["recall@10"]) for row in csv.DictReader(file)]
+    assert again == [row["recall@10"] for row in rows]
+    cli(*words, "--per-query", tmp_path / "rows.xlsx", code=2)
+
+
+def test_cache(cli: Cli, words: list[object], tmp_path: Path) -> None:
+    cache = tmp_path / "truth.npz"
+    first = cli(*words, "--cache-truth", cache, "--json").json["metrics"]
+    assert cache.exists()
+    assert cli(*words, "--cache-truth", cache, "--json").json["metrics"] == first
+    cli(*words, "--cache-truth", tmp_path / "none" / "truth.npz", code=5)
+
+
+def test_qrels(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("ir_measures")
+    vectors = gaussian(20, 16)
+    corpus = write_jsonl(tmp_path / "c.jsonl", vectors, [f"d{n}" for n in range(20)])
+    queries = write_jsonl(tmp_path / "q.jsonl", vectors[:2], ["a", "b"])
+    cli("build", corpus, "-o", tmp_path / "i.binq")
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\na\td0\t1\nb\td1\t1\n")
+    words = ["eval", tmp_path / "i.binq", queries, "--qrels", tmp_path / "qrels.tsv", "--json"]
+    found = cli(*words, "-k", "10", "--fail-under", "nDCG@10=1").json["metrics"]
+    assert set(found) == {"nDCG@10", "R@10", "RR@10", "AP@10"}
+    assert found["RR@10"]["value"] == 1.0
+    both = cli(*words, "--truth", corpus, "-k", "10").json["metrics"]
+    assert {"recall@10", "nDCG@10"} <= set(both)
+    cli("eval", tmp_path / "i.binq", queries, "--qrels", tmp_path / "none", code=3)
+
+
+def test_exit_codes(cli: Cli, words: list[object], queries: Path, tmp_path: Path) -> None:
+    cli(*words[:3], code=2)  # neither truth nor qrels
+    cli(*words, "-k", "0", code=2)
+    cli(*words, "-k", "", code=2)
+    cli(*words, "-k", "1,,2", code=2)
+    cli("eval", tmp_path / "none", *words[2:], code=4)
+    cli(*words[:3], "--truth", queries, code=3)
+    cli(*words[:3], "--truth", tmp_path / "none", code=3)
+    cli(*words, "--exclude-self", "-k", 1)
+    assert not (tmp_path / "truth.npz").exists()

@@ -1,0 +1,217 @@
+"""Damage: flipped bits, cut files, junk behind the end, and what verify finds."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpora import gaussian, write_jsonl
+from forging import header_of, preamble_fields
+
+from binq import build
+from binq.errors import BinqError, IndexFileError
+from binq.search import Index
+from binq.storage.reader import IndexFile
+
+QUERIES = gaussian(3, 20, seed=1)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reader")
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> bytes:
+    corpus = write_jsonl(place / "c.jsonl", gaussian(30, 20), [f"id{n}" for n in range(30)])
+    build(corpus, place / "whole.binq", method="median", rescore="float16")
+    return (place / "whole.binq").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def answer(whole: bytes, place: Path) -> tuple[object, ...]:
+    return answered(written(whole, place))
+
+
+def answered(path: Path) -> tuple[object, ...]:
+    hits = Index(path).search(QUERIES, 4)
+    return hits.ids, hits.distances.tolist(), hits.scores.tolist()
+
+
+def written(data: bytes, place: Path) -> Path:
+    path = place / "damaged.binq"
+    path.write_bytes(data)
+    return path
+
+
+@contextmanager
+def flipped(path: Path, data: bytes, bit: int) -> Iterator[None]:
+    """Flip one bit in place, and flip it back."""
+    at = bit // 8
+    with path.open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), bytes([data[at] ^ 1 << bit % 8]), at)
+        yield
+        os.pwrite(file.fileno(), data[at : at + 1], at)
+
+
+def test_every_bit_of_preamble_header_and_footer(
+    whole: bytes, place: Path, answer: tuple[object, ...]
+) -> None:
+    found = preamble_fields(whole)
+    start, length = found["header_offset"], found["header_length"]
+    spans = [(0, 128), (start, start + length), (len(whole) - 32, len(whole))]
+    path = written(whole, place)
+    for low, high in spans:
+        for bit in range(8 * low, 8 * high):
+            with flipped(path, whole, bit):
+                try:
+                    assert answered(path) == answer
+                except IndexFileError as error:
+                    assert str(error).isprintable()  # noqa: PT017
+
+
+def test_every_flip_of_the_preamble_is_noticed(whole: bytes, place: Path) -> None:
+    path = written(whole, place)
+    for bit in range(8 * 128):
+        with flipped(path, whole, bit), pytest.raises(IndexFileError):
+            IndexFile(path)
+
+
+def test_every_length_up_to_header_and_4_kib(whole: bytes, place: Path) -> None:
+    found = preamble_fields(whole)
+    longest = min(len(whole), found["header_length"] + 128 + 4096)
+    path = written(whole, place)
+    with path.open("r+b") as file:
+        for length in range(longest - 1, -1, -1):
+            file.truncate(length)
+            with pytest.raises(IndexFileError):
+                IndexFile(path)
+
+
+def test_random_lengths_and_junk(whole: bytes, place: Path) -> None:
+    draw = random.Random(0)
+    for _ in range(100):
+        with pytest.raises(IndexFileError):
+            IndexFile(written(whole[: draw.randrange(len(whole))], place))
+        junk = draw.randbytes(draw.choice([1, 32, 64, 4096]))
+        with pytest.raises(IndexFileError, match="behind its end"):
+            IndexFile(written(whole + junk, place))
+    with pytest.raises(IndexFileError):
+        IndexFile(written(whole + whole, place))
+    with pytest.raises(IndexFileError):
+        IndexFile(written(whole + bytes(64), place))
+
+
+def test_payload_flips_are_found_by_verify_and_harmless_to_search(
+    whole: bytes, place: Path
+) -> None:
+    """Everything between preamble and header: sections, checksums, and the gaps."""
+    draw = random.Random(1)
+    end = preamble_fields(whole)["header_offset"]
+    sections = header_of(whole)["sections"]
+    ends = [8 * s["offset"] for s in sections] + [8 * (s["offset"] + s["length"]) for s in sections]
+    bits = [bit for edge in ends for bit in (edge - 1, edge, edge + 1)]
+    bits += [draw.randrange(8 * 128, 8 * end) for _ in range(100)]
+    for section in sections:
+        span = 8 * section["offset"], 8 * (section["offset"] + section["length"])
+        bits += [draw.randrange(*span) for _ in range(15)]
+    path = written(whole, place)
+    for bit in bits:
+        with flipped(path, whole, bit), warnings.catch_warnings():
+            damage = IndexFile(path).verify()
+            assert len(damage) == 1, bit
+            assert damage[0].offset <= bit // 8 < damage[0].offset + damage[0].length
+            warnings.simplefilter("ignore", RuntimeWarning)  # a flip may make a number infinite
+            try:
+                answered(path)
+            except BinqError as error:
+                assert error.exit_code == 4  # noqa: PT017
+
+
+def test_zeroed_and_swapped_pages_are_found(place: Path) -> None:
+    path = place / "pages.binq"
+    build(gaussian(3000, 64), path, rescore="float32")
+    data = path.read_bytes()
+    pages = preamble_fields(data)["header_offset"] // 4096
+    draw = random.Random(2)
+    for _ in range(40):
+        a, b = draw.sample(range(1, pages), 2)
+        first, second = (slice(4096 * page, 4096 * (page + 1)) for page in (a, b))
+        changed = bytearray(data)
+        if draw.random() < 0.5:
+            changed[first] = bytes(4096)
+        else:
+            changed[first], changed[second] = data[second], data[first]
+        if changed != data:
+            assert IndexFile(written(bytes(changed), place)).verify()
+
+
+def test_a_whole_file_verifies(whole: bytes, place: Path) -> None:
+    assert IndexFile(written(whole, place)).verify() == []
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89", b"\x89BINQ\r\n\x1a", b"not an index at all", b"\0"])
+def test_other_files(place: Path, data: bytes) -> None:
+    with pytest.raises(IndexFileError):
+        IndexFile(written(data, place))
+
+
+def test_missing_directory_and_fifo(tmp_path: Path) -> None:
+    with pytest.raises(IndexFileError, match="no such index"):
+        IndexFile(tmp_path / "none.binq")
+    with pytest.raises(IndexFileError, match="not an index"):
+        IndexFile(tmp_path)
+    with pytest.raises(IndexFileError):
+        IndexFile(tmp_path / "a" / "b")
+
+
+def test_arrays_are_read_only_views(whole: bytes, place: Path) -> None:
+    file = IndexFile(written(whole, place))
+    codes = file.array("codes", "uint64", (30, 1))
+    with pytest.raises(ValueError, match="read-only"):
+        codes[0] = 1
+    for name, dtype, shape in [
+        ("codes", "int64", (30, 1)),
+        ("codes", "uint64", (30,)),
+        ("codes", "uint64", (31, 1)),
+        ("absent", "uint64", (1,)),
+    ]:
+        with pytest.raises(IndexFileError, match="corrupt"):
+            file.array(name, dtype, shape)
+
+
+def test_ids(whole: bytes, place: Path) -> None:
+    ids = IndexFile(written(whole, place)).ids()
+    assert ids is not None
+    assert list(ids) == [f"id{n}" for n in range(30)]
+    assert len(ids) == 30
+
+
+def test_offsets_of_ids_are_checked_where_they_are_used(whole: bytes, place: Path) -> None:
+    section = next(s for s in header_of(whole)["sections"] if s["name"] == "ids.offsets")
+    for value in (2**64 - 1, 2**63, 10**6, 0):
+        changed = bytearray(whole)
+        at = section["offset"] + 8 * 7
+        changed[at : at + 8] = np.array([value], "<u8").tobytes()
+        ids = IndexFile(written(bytes(changed), place)).ids()
+        assert ids is not None
+        assert ids[3] == "id3"
+        with pytest.raises(IndexFileError, match="id of row 6"):
+            ids[6]
+
+
+def test_an_old_file_stays_whole_while_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "i.binq"
+    build(gaussian(50, 20), path)
+    old = Index(path)
+    before = old.search(QUERIES, 5).rows.tolist()
+    build(gaussian(80, 20, seed=9), path)
+    assert old.search(QUERIES, 5).rows.tolist() == before
+    assert old.file.verify() == []
+    assert len(Index(path)) == 80

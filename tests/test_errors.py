@@ -1,0 +1,83 @@
+"""The exception tree: codes, builtin relatives, one-line messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from binq import errors
+from binq.errors import BinqError, ExitCode
+
+# What scripts rely on; written out, so that a change is seen.
+CODES = {
+    "DONE": 0,
+    "BUG": 1,
+    "USAGE": 2,
+    "INPUT": 3,
+    "INDEX": 4,
+    "ENVIRONMENT": 5,
+    "CHECK": 6,
+    "SIGINT": 130,
+    "CLOSED_PIPE": 141,
+    "SIGTERM": 143,
+}
+TREE = {
+    errors.UsageError: (2, ValueError),
+    errors.InputError: (3, ValueError),
+    errors.IndexFileError: (4, Exception),
+    errors.EnvironmentFailure: (5, OSError),
+    errors.MissingExtraError: (5, ImportError),
+    errors.CheckFailed: (6, Exception),
+}
+
+
+def test_exit_codes() -> None:
+    assert {code.name: code.value for code in ExitCode} == CODES
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_tree(kind: type[BinqError]) -> None:
+    code, relative = TREE[kind]
+    assert issubclass(kind, BinqError)
+    assert issubclass(kind, relative)
+    assert kind.exit_code == code
+
+
+def test_every_error_has_a_code_of_its_own_kind() -> None:
+    assert set(BinqError.__subclasses__()) == set(TREE)
+    assert BinqError.exit_code == ExitCode.BUG
+
+
+def test_message_has_four_parts() -> None:
+    error = errors.InputError("ragged", "a.npy row 3", "dim 4", "dim 5", "pad it")
+    assert str(error) == "ragged: a.npy row 3: expected dim 4, got dim 5; pad it"
+    assert str(errors.InputError("ragged")) == "ragged"
+    assert str(errors.UsageError("bad", got="5")) == "bad: got 5"
+    assert str(errors.UsageError("bad", next_step="stop")) == "bad; stop"
+
+
+@pytest.mark.parametrize("kind", TREE)
+@pytest.mark.parametrize("nasty", ["a\nb", "a\tb\r", "\x1b[31m", "\u2028", "\udcff", "\0"])
+def test_message_is_one_printable_line(kind: type[BinqError], nasty: str) -> None:
+    text = str(kind("what", f"in {nasty}", nasty, nasty, nasty))
+    assert text.isprintable()
+    assert len(text.splitlines()) == 1
+    text.encode()
+
+
+def test_missing_extra_says_how_to_get_it() -> None:
+    error = errors.missing_extra("ir-measures", "ir", "--qrels")
+    assert str(error) == (
+        "--qrels needs the package ir-measures; install it with: pip install 'binq[ir]'"
+    )
+
+
+def test_standard_library_only() -> None:
+    code = (
+        "import sys, binq.errors;"
+        "print([n for n in sys.modules if n.split('.')[0] in ('numpy','typer','rich','pyarrow')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,113 @@
+"""Imports point downwards, in no circle; a module that has no floor yet fails."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "binq"
+
+# From the bottom; longer names win. Modules of one floor may use each other, in no circle.
+FLOORS = {
+    "binq.errors": 0,
+    "binq": 0,
+    "binq.metrics": 1,
+    "binq.similarity": 1,
+    "binq.threads": 1,
+    "binq.bits": 2,
+    "binq.kernels": 2,
+    "binq.storage": 2,
+    "binq.hits": 3,
+    "binq.index": 3,
+    "binq.rescore": 3,
+    "binq.vectors": 3,
+    "binq.binarizers": 3,
+    "binq.qrels": 3,
+    "binq.survey": 4,
+    "binq.ladder": 4,
+    "binq.results": 4,
+    "binq.binarizing": 4,
+    "binq.building": 4,
+    "binq.search": 4,
+    "binq.inspection": 5,
+    "binq.evaluation": 5,
+    "binq.benchmark": 5,
+    "binq.cli": 6,
+    "binq.__main__": 6,
+}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def floor_of(module: str) -> int:
+    name = module
+    while name not in FLOORS or (name == "binq" and module != "binq"):
+        assert "." in name, f"{module} stands on no floor; give it one"
+        name = name.rpartition(".")[0]
+    return FLOORS[name]
+
+
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    """Return what a module imports of binq, wherever in the file; but not for types alone."""
+    found = set()
+    tree = ast.parse(MODULES[module].read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports by a relative name"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else str(node.module))
+    return frozenset(name for name in found if name in MODULES and name != module)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module: str) -> None:
+    for other in imports_of(module):
+        assert floor_of(other) <= floor_of(module), f"{module} imports {other}, which is above it"
+
+
+def test_no_circles() -> None:
+    try:
+        TopologicalSorter({module: imports_of(module) for module in MODULES}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nobody_reaches_into_private_parts(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("binq"):
+            private = [a.name for a in node.names if a.name.startswith("_") and a.name[1] != "_"]
+            assert not private, f"{module} imports {private} of {node.module}"
+
+
+def test_only_render_prints() -> None:
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
+                pytest.fail(f"{module} prints")
+
+
+def test_kernels_know_arrays_only() -> None:
+    for module in MODULES:
+        if module.startswith("binq.kernels."):
+            others = [name for name in imports_of(module) if not name.startswith("binq.kernels")]
+            assert not others, module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_stay_short_and_names_say_something(module: str) -> None:
+    assert not {"utils", "core", "common", "helpers"} & set(module.split("."))
+    assert MODULES[module].read_text().startswith(('"""', 'r"""'))
