@@ -1,0 +1,93 @@
+"""``binq bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from binq.cli import options as opt
+from binq.cli import render
+
+
+def bench(
+    index: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[INDEX]",
+            help="Search its codes; without it, made-up ones.",
+            show_default=False,
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Codes to make up.")] = 1_000_000,
+    bits: Annotated[int, typer.Option("--bits", help="Width of a made-up code.")] = 768,
+    queries: Annotated[int, typer.Option("--queries", help="Queries of a batch.")] = 256,
+    k: Annotated[int, typer.Option("-k", help="Hits per query.")] = 10,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--tasks",
+            help="Some of hamming-batch, hamming-single, asymmetric-batch, asymmetric-single, "
+            "cold-query, build, with commas. [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            "--peers",
+            help="Some of faiss, usearch, numpy, with commas. [default: all installed]",
+            show_default=False,
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds counted, after one warm-up.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Makes the data up.")] = 0,
+    threads: opt.Threads = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    no_color: opt.NoColor = False,
+) -> None:
+    """Measure speed, beside peers, in one run."""
+    render.configure(quiet=quiet, no_color=no_color)
+    from binq.benchmark import bench as race
+
+    with render.progress("benchmarking") as progress:
+        found = race(
+            index,
+            n=n,
+            bits=bits,
+            queries=queries,
+            k=k,
+            tasks=None if tasks is None else tasks.split(","),
+            peers=None if peers is None else peers.split(","),
+            rounds=rounds,
+            seed=seed,
+            threads=threads,
+            progress=progress,
+        )
+    if json:
+        render.document(found)
+        return
+    versions = ", ".join(f"{name} {text}" for name, text in found["versions"].items())
+    render.line(f"{found['machine']['cpu']}, {found['rounds']} rounds, {versions}")
+    for task in dict.fromkeys(row["task"] for row in found["rows"]):
+        rows = [row for row in found["rows"] if row["task"] == task]
+        own = rows[0]
+        size = f"{own['n']:,} x {own['bits']} bits" + (f", k = {own['k']}" if own["k"] else "")
+        unit = "ms/1,000 rows" if task == "build" else "ms/query"
+        render.table(
+            f"{task}: {size}, {own['threads']} threads",
+            ("engine", "queries", unit, "min", "max", "/ binq", "right", "roofline"),
+            [
+                (
+                    row["engine"],
+                    str(row["queries"]),
+                    *(f"{row['ms_per_query'][name]:.3f}" for name in ("median", "min", "max")),
+                    f"{row['ratio_to_binq']:.2f}",
+                    "yes" if row["correct"] else "NO",
+                    "-" if row["roofline"] is None else f"{row['roofline']:.0%}",
+                )
+                for row in rows
+            ],
+        )
