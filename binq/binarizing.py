@@ -74,7 +74,9 @@ class BinarizerChoice:
                     )
 
 
-def choose_binarizer(choice: BinarizerChoice, dim: int, found: Survey | None) -> Binarizer:
+def choose_binarizer(
+    choice: BinarizerChoice, dim: int, found: Survey | None, threads: int
+) -> Binarizer:
     """Return the binarizer to use for vectors of ``dim`` dimensions: loaded, or fitted.
 
     Raises
@@ -108,17 +110,18 @@ def choose_binarizer(choice: BinarizerChoice, dim: int, found: Survey | None) ->
             dim,
             choice.metric,
             found.sample if found else None,
+            bits=choice.width,
             truncate_dim=choice.truncate_dim,
             seed=choice.seed,
+            threads=threads,
             locate=found.locate if found else str,
         )
-    if choice.width is not None and choice.width != binarizer.bits:
+    if choice.width not in (None, binarizer.bits):
         raise UsageError(
-            f"method {binarizer.method} gives one bit per dimension",
+            "the binarizer gives codes of another width",
             "--bits",
             str(binarizer.bits),
             str(choice.width),
-            "use --truncate-dim to get fewer bits",
         )
     return binarizer
 
@@ -161,8 +164,8 @@ def binarize(
     output : path
         ``.npy`` gets an (n, ceil(bits / 8)) array; ``.parquet`` gets the columns ``id`` (where
         there are ids) and ``code``, and the layout in its metadata.
-    method : {"sign", "mean", "median"}, optional
-        Default sign.
+    method : str, optional
+        One of :data:`binq.binarizers.METHODS`; default sign.
     bits : int, optional
         Wanted width of a code.
     truncate_dim : int, optional
@@ -201,7 +204,7 @@ def binarize(
         method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer
     )
     with ExitStack() as stack:
-        stack.enter_context(limited(threads))
+        count = stack.enter_context(limited(threads))
         source = stack.enter_context(
             open_vectors(vectors, column=column, id_column=id_column, packed=packed)
         )
@@ -212,12 +215,12 @@ def binarize(
             source, rows = rewindable(source, Path(output).resolve().parent, stack)
             found = survey(source, rows, sample, seed, metric)
         dim, batches = started(source)
-        fitted = choose_binarizer(choice, dim, found)
+        fitted = choose_binarizer(choice, dim, found, count)
         file = stack.enter_context(published(output))
         writer = _WRITERS[kind](file, fitted.bits, layout, source)
         done = 0
         for batch in batches:
-            codes = fitted.encode(batch.vectors, partial(_locate, source, batch.start))
+            codes = fitted.encode(batch.vectors, partial(_locate, source, batch.start), count)
             writer.append(packing.to_layout(codes, fitted.bits, layout), batch.ids)
             done += len(codes)
             if progress is not None:

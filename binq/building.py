@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 import xxhash
@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 
 from binq import __version__, binarizers
 from binq import bits as packing
-from binq.binarizers import Binarizer, Method
-from binq.binarizers.affine import unit_rows
+from binq.binarizers import (
+    SCORINGS,
+    Binarizer,
+    Method,
+    RowTerms,
+    Scoring,
+    default_scoring,
+    unit_rows,
+)
 from binq.binarizing import (
     DEFAULT_SAMPLE,
     BinarizerChoice,
@@ -36,9 +43,6 @@ from binq.storage.writer import IndexWriter, creation_time, writing_index
 from binq.survey import Survey, rewindable, started, survey
 from binq.threads import limited
 from binq.vectors import VectorSource, open_vectors
-
-Scoring = Literal["hamming"]
-SCORINGS: Final[tuple[Scoring, ...]] = ("hamming",)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def build(
     sample: int = DEFAULT_SAMPLE,
     save_binarizer: str | os.PathLike[str] | None = None,
     binarizer: str | os.PathLike[str] | None = None,
-    scoring: Scoring = "hamming",
+    scoring: Scoring | None = None,
     rescore: Payload = "none",
     packed: Layout | Literal["none"] | None = None,
     column: str | None = None,
@@ -91,9 +95,10 @@ def build(
     vectors : path, list of paths, "-" or (n, dim) array
         Floats or packed bits.
     output : path
-    method : {"sign", "mean", "median"}, optional
-        Default sign. For packed input it says how the bits came about, so that the index takes
-        float queries; only sign can be said, anything else needs ``binarizer``.
+    method : str, optional
+        One of :data:`binq.binarizers.METHODS`; default sign. For packed input it says how the bits
+        came about, so that the index takes float queries; only sign can be said, anything else
+        needs ``binarizer``.
     bits : int, optional
         Wanted width of a code; of packed input its true width.
     truncate_dim : int, optional
@@ -103,8 +108,8 @@ def build(
         A fit sees at most ``sample`` rows, drawn with ``seed``.
     save_binarizer, binarizer : path, optional
         Where to keep the fitted binarizer; a fitted one to use.
-    scoring : {"hamming"}
-        The scan that the index is for.
+    scoring : {"hamming", "asymmetric"}, optional
+        The scan that the index is for; default the one that the method's codes are made for.
     rescore : {"none", "int8", "float16", "float32"}
         Vectors to store for rescoring.
     packed : {"none", "ubinary", "binary", "lsb"}, optional
@@ -131,13 +136,13 @@ def build(
     """
     if rescore not in PAYLOADS:
         raise UsageError("unknown payload", "--rescore", ", ".join(PAYLOADS), str(rescore))
-    if scoring not in SCORINGS:
+    if scoring is not None and scoring not in SCORINGS:
         raise UsageError("unknown scoring", "--scoring", ", ".join(SCORINGS), str(scoring))
     choice = BinarizerChoice(
         method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer
     )
     with ExitStack() as stack:
-        stack.enter_context(limited(threads))
+        count = stack.enter_context(limited(threads))
         source = stack.enter_context(_open(vectors, column, id_column, packed, bits))
         found = None
         if source.packed:
@@ -146,12 +151,16 @@ def build(
             source, rows = rewindable(source, Path(os.path.realpath(output)).parent, stack)
             found = survey(source, rows, sample, seed, metric)
         dim, batches = started(source)
-        fitted = _binarizer_for(choice, source, dim, found)
+        fitted = _binarizer_for(choice, source, dim, found, count)
+        scan = scoring or default_scoring(fitted.method if fitted else None)
+        if scan == "asymmetric" and source.packed:
+            _refuse_asymmetric(fitted)
         width = fitted.bits if fitted else dim
         words = packing.words_for(width)
 
         writer = stack.enter_context(writing_index(output))
         writer.section("codes", np.uint64, (words,))
+        terms = _TermWriter(writer, metric)
         payload = None
         if rescore != "none":
             spread = Int8Range.spanning(found.low, found.high) if found else None
@@ -162,8 +171,12 @@ def build(
             locate = partial(_locate, source, batch.start)
             if fitted is None or source.packed:
                 writer.append("codes", batch.vectors)
+            elif scan == "hamming":
+                writer.append("codes", fitted.encode(batch.vectors, locate, count))
             else:
-                writer.append("codes", fitted.encode(batch.vectors, locate))
+                codes, found_terms = fitted.encode_with_terms(batch.vectors, locate, count)
+                writer.append("codes", codes)
+                terms.append(found_terms)
             if payload is not None:
                 kept = unit_rows(batch.vectors, locate) if metric == "cosine" else batch.vectors
                 payload.append(kept, locate)
@@ -184,7 +197,7 @@ def build(
             binarizer=fitted.settings() if fitted else None,
             created=creation_time(),
             binq=__version__,
-            scoring=scoring,
+            scoring=scan,
             rescore=rescore,
             ids="strings" if ids.stored else "rows",
             packed=source.layout,
@@ -245,14 +258,26 @@ def _refuse_for_packed(choice: BinarizerChoice, rescore: Payload, source: Vector
         raise UsageError("there is no binarizer to save", "--save-binarizer", "float vectors")
 
 
+def _refuse_asymmetric(binarizer: Binarizer | None) -> None:
+    """Refuse an asymmetric scan of bits whose floats are not there to say more of them."""
+    if binarizer is None or binarizer.needs_terms:
+        raise UsageError(
+            "an index built from bits has nothing for an asymmetric scan",
+            "--scoring",
+            "hamming",
+            "asymmetric",
+            "build from the float vectors, or say --method sign under cosine",
+        )
+
+
 def _binarizer_for(
-    choice: BinarizerChoice, source: VectorSource, dim: int, found: Survey | None
+    choice: BinarizerChoice, source: VectorSource, dim: int, found: Survey | None, threads: int
 ) -> Binarizer | None:
     """Return the binarizer of the index, or None for bits of unknown origin."""
     if not source.packed:
-        return choose_binarizer(choice, dim, found)
+        return choose_binarizer(choice, dim, found, threads)
     if choice.load_from is None:
-        return choose_binarizer(choice, dim, None) if choice.method else None
+        return choose_binarizer(choice, dim, None, threads) if choice.method else None
     binarizer = binarizers.load(choice.load_from)
     if binarizer.bits != dim:
         raise InputError(
@@ -262,6 +287,26 @@ def _binarizer_for(
             f"{binarizer.bits} bits",
         )
     return binarizer
+
+
+class _TermWriter:
+    """Writes the terms of rows where there are any."""
+
+    def __init__(self, writer: IndexWriter, metric: Metric) -> None:
+        self._writer = writer
+        # A factor is near 1 under cosine, and may be anything otherwise.
+        self._dtypes = {"factor": np.float16 if metric == "cosine" else np.float32}
+        self._begun: set[str] = set()
+
+    def append(self, terms: RowTerms) -> None:
+        for name, values in (("factor", terms.factor), ("addend", terms.addend)):
+            if values is None:
+                continue
+            dtype = self._dtypes.get(name, np.float32)
+            if name not in self._begun:
+                self._begun.add(name)
+                self._writer.section(f"codes.{name}", dtype)
+            self._writer.append(f"codes.{name}", values.astype(dtype))
 
 
 class _IdWriter:

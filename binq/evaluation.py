@@ -17,19 +17,18 @@ import xxhash
 from numpy.typing import NDArray
 
 from binq import __version__
-from binq.binarizers.affine import unit_rows
+from binq.binarizers import Scoring, unit_rows
 from binq.binarizing import Progress, Vectors
 from binq.bits import Layout
 from binq.errors import CheckFailed, InputError, UsageError
-from binq.hits import Hits
-from binq.ladder import Ladder, Queries
+from binq.ladder import Ladder
 from binq.metrics import Estimate, expected_recall, found_of, recall
 from binq.qrels import measure, read_qrels
+from binq.queries import Queries, joined
 from binq.search import (
     DEFAULT_OVERSAMPLE,
     Index,
     Rescore,
-    Scoring,
     open_queries,
     prepare_batch,
 )
@@ -233,9 +232,9 @@ def evaluate(
             "bits": ix.bits,
             "metric": ix.metric,
             "method": ix.binarizer.method if ix.binarizer else None,
-            "scoring": scoring or ix.file.header.scoring,
+            "scoring": ladder.scoring,
             "rescore": _rescored_by(ladder, ix, rescore_from is not None),
-            "oversample": oversample if ladder.store is not None else None,
+            "oversample": oversample if ladder.rescored else None,
             "k": ks,
             "exclude_self": exclude_self,
             "threads": count,
@@ -245,7 +244,7 @@ def evaluate(
 
 def _rescored_by(ladder: Ladder, index: Index, from_file: bool) -> str:
     if ladder.store is None:
-        return "none"
+        return "codes" if ladder.by_codes else "none"
     return "file" if from_file else index.file.header.rescore
 
 
@@ -267,6 +266,8 @@ class _Judge:
         self._own = own
         self._neighbours = neighbours
         self._progress = progress
+        if ladder.scoring == "hamming":
+            _ = queries.codes  # made once, for every k
         self._rankings: list[list[str]] = [[] for _ in range(len(queries))]
 
     def at(self, k: int) -> None:
@@ -327,11 +328,9 @@ class _Judge:
         left_out = own.shape[1]
         eligible = len(ladder.codes) - left_out
         depth = ladder.depth(k)
-        rows, distances = ladder.survivors(queries, depth + left_out)
-        kept = _without(rows, own, min(depth, eligible))
-        rows = np.take_along_axis(rows, kept, axis=1)
-        distances = np.take_along_axis(distances, kept, axis=1)
-        hits = ladder.rank(queries, rows, distances, k)
+        survivors = ladder.survivors(queries, depth + left_out)
+        survivors = survivors.chosen(_without(survivors.rows, own, min(depth, eligible)))
+        hits = ladder.rank(queries, survivors, k)
         ids: Sequence[Sequence[str | int]] = hits.ids
         for number, names in zip(part, ids, strict=True):
             self._rankings[number] = [str(name) for name in names]
@@ -341,20 +340,24 @@ class _Judge:
         near = np.take_along_axis(near, _without(near, own, min(k, eligible)), axis=1)
         found = {
             "recall": recall(hits.rows, near),
-            "candidate_recall": recall(rows, near),
+            "candidate_recall": recall(survivors.rows, near),
         }
-        if ladder.store is None and near.shape[1]:
-            mean, variance = self._expected(queries, hits, near, own)
+        if not ladder.rescored and hits.distances is not None and near.shape[1]:
+            mean, variance = self._expected(queries, hits.distances, near, own)
             found |= {"recall_expected": mean, "variance": variance}
         return found
 
     def _expected(
-        self, queries: Queries, hits: Hits, near: NDArray[np.int64], own: NDArray[np.int64]
+        self,
+        queries: Queries,
+        distances: NDArray[np.int32],
+        near: NDArray[np.int64],
+        own: NDArray[np.int64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and variance of recall under random breaking of ties at the cut."""
         codes = self._ladder.codes
-        cut = hits.distances[:, -1]
-        closer = (hits.distances < cut[:, None]).sum(axis=1)
+        cut = distances[:, -1]
+        closer = (distances < cut[:, None]).sum(axis=1)
         within = codes.count_within(queries.codes, cut.astype(np.int64), self._ladder.threads)
         own_within = (codes.distances(queries.codes, own) <= cut[:, None]).sum(axis=1)
         return expected_recall(
@@ -423,14 +426,8 @@ def _read_queries(
             names += batch.ids or []
         if not parts:
             raise InputError("there are no queries", source.name, "at least one", "none")
-        joined = Queries(
-            np.concatenate([part.codes for part in parts]),
-            None
-            if source.packed
-            else np.concatenate([part.vectors for part in parts if part.vectors is not None]),
-            parts[0].truncated,
-        )
-        return joined, names or list(range(len(joined))), source.packed
+        everything = joined(parts)
+        return everything, names or list(range(len(everything))), source.packed
 
 
 def _true_neighbours(

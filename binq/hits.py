@@ -18,15 +18,15 @@ class Hits:
     ----------
     rows : (q, m) int64
         m is min(k, n).
-    distances : (q, m) int32
-        Hamming distances.
+    distances : (q, m) int32 or None
+        Hamming distances; None where they were not computed.
     scores : (q, m) float64
         Larger is better: cosine, inner product or minus the squared L2 distance where the hits
-        were rescored, else minus the Hamming distance.
+        were rescored, its estimate after an asymmetric scan, else minus the Hamming distance.
     """
 
     rows: NDArray[np.int64]
-    distances: NDArray[np.int32]
+    distances: NDArray[np.int32] | None
     scores: NDArray[np.float64]
     _stored_ids: StoredIds | None
 
@@ -40,7 +40,8 @@ class Hits:
     def of(self, query: int) -> Hits:
         """Return the hits of one query."""
         part = slice(query, query + 1)
-        return Hits(self.rows[part], self.distances[part], self.scores[part], self._stored_ids)
+        distances = None if self.distances is None else self.distances[part]
+        return Hits(self.rows[part], distances, self.scores[part], self._stored_ids)
 
 
 @dataclass(frozen=True, eq=False)

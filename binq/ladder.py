@@ -10,42 +10,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers.affine import unit_rows
+from binq.binarizers import RowTerms, Scoring, unit_rows
 from binq.errors import BinqWarning, InputError, UsageError
 from binq.hits import Hits, RadiusHits
 from binq.index import FlatIndex
+from binq.queries import Queries
 from binq.rescore import VectorStore
 from binq.rescore import rescore as sort_survivors
-from binq.similarity import Metric
+from binq.similarity import Metric, best_first
 from binq.storage.format import Header
 from binq.storage.reader import StoredIds
 from binq.vectors import VectorSource
 
 
 @dataclass(frozen=True, eq=False)
-class Queries:
-    """Queries as an index compares them.
+class Survivors:
+    """What a scan returns, ordered by (score descending, row ascending).
 
     Attributes
     ----------
-    codes : (q, words) uint64
-    vectors : (q, dim) float32 or None
-        Normalised under cosine; None for queries that came as bits.
-    truncated : bool
-        They came with the truncated dimension only.
+    rows : (q, m) int64
+    distances : (q, m) int32 or None
+        Hamming distances; None after an asymmetric scan.
+    scores : (q, m) float64
+        Minus the distance, or the estimate of the asymmetric scan.
     """
 
-    codes: NDArray[np.uint64]
-    vectors: NDArray[np.float32] | None = None
-    truncated: bool = False
+    rows: NDArray[np.int64]
+    distances: NDArray[np.int32] | None
+    scores: NDArray[np.float64]
 
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def part(self, chosen: slice | NDArray[Any]) -> Queries:
-        """Return some of the queries."""
-        vectors = None if self.vectors is None else self.vectors[chosen]
-        return Queries(self.codes[chosen], vectors, self.truncated)
+    def chosen(self, positions: NDArray[np.intp]) -> Survivors:
+        """Return those at positions (q, k)."""
+        rows = np.take_along_axis(self.rows, positions, axis=1)
+        scores = np.take_along_axis(self.scores, positions, axis=1)
+        if self.distances is None:
+            return Survivors(rows, None, scores)
+        return Survivors(rows, np.take_along_axis(self.distances, positions, axis=1), scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,14 @@ class Ladder:
     codes : FlatIndex
     ids : StoredIds or None
     metric : {"cosine", "ip", "l2"}
+    scoring : {"hamming", "asymmetric"}
+        The scan.
+    by_codes : bool
+        Sort the survivors by their codes and the whole weights of the query.
     store : VectorStore or None
-        The vectors to rescore with; None where the scan's order stands.
+        Sort the survivors by these vectors. With neither, the scan's order stands.
+    terms : RowTerms
+        Of the rows, for asymmetric scores.
     oversample : float
     threads : int
     """
@@ -66,7 +73,10 @@ class Ladder:
     codes: FlatIndex
     ids: StoredIds | None
     metric: Metric
+    scoring: Scoring
+    by_codes: bool
     store: VectorStore | None
+    terms: RowTerms
     oversample: float
     threads: int
     _source: VectorSource | None = None
@@ -78,6 +88,11 @@ class Ladder:
         if self._source is not None:
             self._source.close()
 
+    @property
+    def rescored(self) -> bool:
+        """Whether the survivors are sorted anew."""
+        return self.by_codes or self.store is not None
+
     def depth(self, k: int) -> int:
         """Return how many survivors a search for k hits rescores; n bounds it yet.
 
@@ -88,7 +103,7 @@ class Ladder:
         """
         if k < 1:
             raise UsageError("too few hits wanted", "-k", "at least 1", str(k))
-        if self.store is None:
+        if not self.rescored:
             return k
         if max(k, self.oversample) >= len(self.codes):
             return max(k, len(self.codes))  # the product may be too large for a float
@@ -97,42 +112,41 @@ class Ladder:
 
     def search(self, queries: Queries, k: int) -> Hits:
         """Return the best min(k, n) rows of every query."""
-        rows, distances = self.survivors(queries, self.depth(k))
-        return self.rank(queries, rows, distances, k)
+        return self.rank(queries, self.survivors(queries, self.depth(k)), k)
 
-    def survivors(
-        self, queries: Queries, depth: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Return rows and distances (q, min(depth, n)) of the scan, ordered by (distance, row)."""
-        return self.codes.nearest(queries.codes, min(depth, len(self.codes)), self.threads)
+    def survivors(self, queries: Queries, depth: int) -> Survivors:
+        """Return the best min(depth, n) rows of the scan."""
+        depth = min(depth, len(self.codes))
+        if self.scoring == "hamming":
+            rows, distances = self.codes.nearest(queries.codes, depth, self.threads)
+            return Survivors(rows, distances, np.subtract(0.0, distances, dtype=np.float64))
+        rows, scores = self.codes.best(queries.weights, self.terms, depth, self.threads)
+        return Survivors(rows, None, scores)
 
-    def rank(
-        self,
-        queries: Queries,
-        rows: NDArray[np.int64],
-        distances: NDArray[np.int32],
-        k: int,
-    ) -> Hits:
-        """Sort survivors, (q, m) each, and return the best k."""
-        ids = self.ids
-        if self.store is None:
-            rows, distances = rows[:, :k], distances[:, :k]
-            return Hits(rows, distances, np.subtract(0.0, distances, dtype=np.float64), ids)
-        if queries.truncated or queries.vectors is None:
-            raise InputError(
-                "truncated queries cannot be compared with whole vectors",
-                "queries",
-                "all dimensions",
-                "the truncated dimension",
-                "use --rescore none, or queries of all dimensions",
+    def rank(self, queries: Queries, survivors: Survivors, k: int) -> Hits:
+        """Sort survivors and return the best k."""
+        if self.store is not None:
+            if queries.truncated or queries.vectors is None:
+                raise InputError(
+                    "truncated queries cannot be compared with whole vectors",
+                    "queries",
+                    "all dimensions",
+                    "the truncated dimension",
+                    "use --rescore none or codes, or queries of all dimensions",
+                )
+            order, scores = sort_survivors(
+                queries.vectors, survivors.rows, self.store, self.metric, k
             )
-        order, values = sort_survivors(queries.vectors, rows, self.store, self.metric, k)
-        return Hits(
-            np.take_along_axis(rows, order, axis=1),
-            np.take_along_axis(distances, order, axis=1),
-            values,
-            ids,
-        )
+        elif self.by_codes:
+            exact = self.codes.scores(queries.weights, survivors.rows, self.terms)
+            order = best_first(survivors.rows, exact, k)
+            scores = np.take_along_axis(exact, order, axis=1)
+        else:
+            part = slice(0, k)
+            distances = None if survivors.distances is None else survivors.distances[:, part]
+            return Hits(survivors.rows[:, part], distances, survivors.scores[:, part], self.ids)
+        best = survivors.chosen(order)
+        return Hits(best.rows, best.distances, scores, self.ids)
 
     def radius_search(self, queries: Queries, radius: int, k: int | None = None) -> RadiusHits:
         """Return all rows within ``radius``, or the best k of them."""
@@ -145,8 +159,7 @@ class Ladder:
         found = [
             self.rank(
                 queries.part(slice(i, i + 1)),
-                rows[None, lims[i] : lims[i + 1]],
-                distances[None, lims[i] : lims[i + 1]],
+                _near(rows[lims[i] : lims[i + 1]], distances[lims[i] : lims[i + 1]]),
                 max(1, int(lims[i + 1] - lims[i])) if k is None else k,
             )
             for i in range(len(queries))
@@ -155,7 +168,7 @@ class Ladder:
         return RadiusHits(
             ends.astype(np.int64),
             _flat([hits.rows for hits in found], np.int64),
-            _flat([hits.distances for hits in found], np.int32),
+            _flat([hits.distances for hits in found if hits.distances is not None], np.int32),
             _flat([hits.scores for hits in found], np.float64),
             self.ids,
         )
@@ -189,6 +202,12 @@ class Originals:
         if not self._unit:
             return vectors
         return unit_rows(vectors, lambda row: self._source.locate(int(rows[row])))
+
+
+def _near(rows: NDArray[np.int64], distances: NDArray[np.int32]) -> Survivors:
+    """Return the survivors of one query of a radius search."""
+    scores = np.subtract(0.0, distances, dtype=np.float64)
+    return Survivors(rows[None], distances[None], scores[None])
 
 
 def _flat(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:

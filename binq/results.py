@@ -18,7 +18,7 @@ from binq.storage.publish import published
 Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 Answers = Iterable[tuple[list[str] | list[int], list[Hits]]]
-Row = tuple[str | int, int, str | int, int, float]
+Row = tuple[str | int, int, str | int, int | None, float]
 
 _SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
@@ -73,7 +73,13 @@ def flatten(answers: Answers) -> Iterator[Row]:
 def as_table(answers: Answers) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of a table."""
     rows: list[tuple[str, ...]] = [
-        (str(query), str(rank), str(name), str(distance), f"{score:.4f}")
+        (
+            str(query),
+            str(rank),
+            str(name),
+            "-" if distance is None else str(distance),
+            f"{score:.4f}",
+        )
         for query, rank, name, distance, score in flatten(answers)
     ]
     return ("query", "rank", "id", "distance", "score"), rows
@@ -215,8 +221,10 @@ def _each(answers: Answers) -> Iterator[tuple[str | int, Hits]]:
         yield from zip(ids, lines, strict=True)
 
 
-def _line(hits: Hits) -> Iterator[tuple[str | int, int, float]]:
+def _line(hits: Hits) -> Iterator[tuple[str | int, int | None, float]]:
     """Yield (id, distance, score) of the hits of one query."""
-    distances: list[int] = hits.distances[0].tolist()
+    distances: list[int | None] = [None] * hits.rows.shape[1]
+    if hits.distances is not None:
+        distances = hits.distances[0].tolist()
     scores: list[float] = hits.scores[0].tolist()
     return zip(hits.ids[0], distances, scores, strict=True)

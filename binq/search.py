@@ -12,22 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
-from binq.binarizers import Binarizer
-from binq.binarizers.affine import unit_rows
+from binq.binarizers import SCORINGS, Binarizer, RowTerms, Scoring, unit_rows
 from binq.bits import LAYOUTS, Layout
 from binq.errors import InputError, UsageError
 from binq.hits import Hits, RadiusHits
 from binq.index import FlatIndex
-from binq.ladder import Ladder, Originals, Queries
-from binq.rescore import Payload, StoredPayload, VectorStore
+from binq.ladder import Ladder, Originals
+from binq.queries import Queries, joined
+from binq.rescore import StoredPayload, VectorStore
 from binq.similarity import Metric
 from binq.storage.reader import IndexFile
 from binq.threads import resolve
 from binq.vectors import VectorSource, open_vectors
 
-Scoring = Literal["hamming"]
-Rescore = Literal["auto", "none", "int8", "float16", "float32"]
-SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
+Rescore = Literal["auto", "none", "codes", "int8", "float16", "float32"]
 RESCORES: Final[tuple[Rescore, ...]] = get_args(Rescore)
 Vectors = str | os.PathLike[str] | list[str] | NDArray[Any]
 
@@ -103,11 +101,11 @@ class Index:
         queries : (q, dim) floats, or (q, ceil(bits / 8)) packed bits
         k : int
             At least 1; of n rows at most n are returned.
-        scoring : {"hamming"}, optional
+        scoring : {"hamming", "asymmetric"}, optional
             The scan; None means the index's own.
-        rescore : {"auto", "none", "int8", "float16", "float32"}
+        rescore : {"auto", "none", "codes", "int8", "float16", "float32"}
             What sorts the survivors. ``auto`` is ``rescore_from`` if given, else the payload, else
-            none.
+            the codes after an asymmetric scan, else none.
         rescore_from : path or array, optional
             The vectors that the index was built from.
         oversample : float
@@ -158,7 +156,7 @@ class Index:
             At least 0.
         k : int, optional
             Keep the best k of them.
-        rescore : {"auto", "none", "int8", "float16", "float32"}
+        rescore : {"auto", "none", "codes", "int8", "float16", "float32"}
             Default none.
 
         Returns
@@ -203,7 +201,7 @@ class Index:
         if packed is not None:
             if packed not in LAYOUTS:
                 raise UsageError("unknown layout", "packed", ", ".join(LAYOUTS), str(packed))
-            return Queries(packing.from_layout(queries, self.bits, packed, where=name))
+            return Queries(codes=packing.from_layout(queries, self.bits, packed, where=name))
         if queries.ndim != 2 or queries.dtype.kind not in "fiu" or queries.dtype.itemsize == 1:
             raise InputError(
                 "these are not float vectors",
@@ -216,11 +214,7 @@ class Index:
             vectors = [self.prepare_vectors(batch.vectors, name) for batch in source.batches()]
         if not vectors:
             return self.prepare_vectors(np.empty((0, self.dim), np.float32), name)
-        return Queries(
-            np.concatenate([part.codes for part in vectors]),
-            np.concatenate([cast(NDArray[np.float32], part.vectors) for part in vectors]),
-            vectors[0].truncated,
-        )
+        return joined(vectors)
 
     def prepare_vectors(
         self, vectors: NDArray[np.float32], name: str = "queries", first_row: int = 0
@@ -248,9 +242,7 @@ class Index:
                 "encode them with the model that encoded the documents",
             )
         unit = unit_rows(vectors, locate) if self.metric == "cosine" else vectors
-        return Queries(
-            self.binarizer.encode(vectors, locate), unit, vectors.shape[1] != self.binarizer.dim
-        )
+        return Queries(unit, binarizer=self.binarizer)
 
     def ladder(
         self,
@@ -302,6 +294,17 @@ class Index:
                 "--rescore-from already says what sorts the survivors",
                 next_step="leave out --rescore",
             )
+        scan = scoring or cast(Scoring, self.file.header.scoring)
+        if packed:
+            if scoring == "asymmetric":
+                raise UsageError(
+                    "packed queries always scan Hamming",
+                    "--scoring",
+                    "hamming",
+                    scoring,
+                    "give the queries as floats",
+                )
+            scan = "hamming"
         source = None
         store: VectorStore | None = None
         if rescore_from is not None:
@@ -311,15 +314,56 @@ class Index:
                 else open_vectors(rescore_from)
             )
             store = Originals(source, self.file.header)
-        elif rescore != "none" and not packed:
-            store = self._payload(None if rescore == "auto" else rescore)
+        elif rescore not in ("none", "codes") and not packed:
+            store = self._payload(rescore)
+        by_codes = store is None and (
+            rescore == "codes" or (rescore == "auto" and scan == "asymmetric")
+        )
+        terms = self._terms() if by_codes or scan == "asymmetric" else RowTerms()
         return Ladder(
-            self.codes, self.ids, self.metric, store, oversample, resolve(threads), source
+            self.codes,
+            self.ids,
+            self.metric,
+            scan,
+            by_codes,
+            store,
+            terms,
+            oversample,
+            resolve(threads),
+            source,
         )
 
-    def _payload(self, wanted: Payload | None) -> VectorStore | None:
+    def _terms(self) -> RowTerms:
+        """Return the terms of the rows for asymmetric scores."""
+        if self.binarizer is None:
+            raise InputError(
+                "this index was built from bits, and nothing says how they came about",
+                str(self.file.path),
+                "hamming",
+                "asymmetric",
+                "build with --method sign or --binarizer",
+            )
+        terms: dict[str, NDArray[np.float32]] = {}
+        for name in ("factor", "addend"):
+            section = self.file.sections.get(f"codes.{name}")
+            if section is not None:
+                dtype = "float16" if section.dtype == "float16" else "float32"
+                stored = self.file.array(f"codes.{name}", dtype, (len(self),))
+                with np.errstate(invalid="ignore"):
+                    terms[name] = np.nan_to_num(stored.astype(np.float32))
+        if self.binarizer.needs_terms and "factor" not in terms and len(self):
+            raise InputError(
+                "this index stores nothing for asymmetric scores",
+                str(self.file.path),
+                "an index built for them",
+                f"one built for {self.file.header.scoring}",
+                "build it with --scoring asymmetric",
+            )
+        return RowTerms(**terms)
+
+    def _payload(self, wanted: Rescore) -> VectorStore | None:
         stored = self.file.header.rescore
-        if wanted is not None and wanted != stored:
+        if wanted not in ("auto", stored):
             raise InputError(
                 f"the index stores no {wanted} payload",
                 str(self.file.path),
@@ -439,7 +483,7 @@ def prepare_batch(index: Index, source: VectorSource, vectors: NDArray[Any], sta
             f"{index.bits} bits",
             f"{source.dim} bits",
         )
-    return Queries(vectors)
+    return Queries(codes=vectors)
 
 
 def _restore_binarizer(file: IndexFile) -> Binarizer | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers.affine import Locate, unit_rows
+from binq.binarizers.binarizer import Locate, unit_rows
 from binq.errors import InputError
 from binq.similarity import Metric
 from binq.vectors import Batch, VectorSource, spool

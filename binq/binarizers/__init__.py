@@ -1,7 +1,34 @@
-"""From floats to bits: :mod:`~binq.binarizers.affine` applies, ``fit`` finds the parameters."""
+"""From floats to bits.
 
-from binq.binarizers.affine import Binarizer
-from binq.binarizers.fitting import METHODS, Method, fit, needs_sample
+``binarizer`` applies a fitted map (``affine``: a projection, a sign, a linear decoder back);
+``fitting`` finds one: ``thresholds`` (sign, mean, median), ``projections`` (lsh, rotate, rabitq),
+``itq``, ``learned`` and ``ste``.
+"""
+
+from binq.binarizers.binarizer import Binarizer, RowTerms, Weights, unit_rows
+from binq.binarizers.fitting import (
+    METHODS,
+    SCORINGS,
+    Method,
+    Scoring,
+    default_scoring,
+    fit,
+    needs_sample,
+)
 from binq.binarizers.persistence import load, save
 
-__all__ = ["METHODS", "Binarizer", "Method", "fit", "load", "needs_sample", "save"]
+__all__ = [
+    "METHODS",
+    "SCORINGS",
+    "Binarizer",
+    "Method",
+    "RowTerms",
+    "Scoring",
+    "Weights",
+    "default_scoring",
+    "fit",
+    "load",
+    "needs_sample",
+    "save",
+    "unit_rows",
+]

@@ -7,17 +7,29 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers.affine import Binarizer, Locate
+from binq.binarizers import itq, learned, projections, ste, thresholds
+from binq.binarizers.affine import Affine
+from binq.binarizers.binarizer import Binarizer, Locate
 from binq.errors import InputError, UsageError
 from binq.similarity import Metric
 
-Method = Literal["sign", "mean", "median"]
+Method = Literal["sign", "mean", "median", "lsh", "rotate", "itq", "rabitq", "learned", "ste"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
+Scoring = Literal["hamming", "asymmetric"]
+SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
+
+MAX_BITS: Final = 16_384
+_ONE_BIT_PER_DIM: Final = ("sign", "mean", "median", "rabitq")
 
 
 def needs_sample(method: Method) -> bool:
     """Return whether ``method`` is fitted on vectors."""
     return method != "sign"
+
+
+def default_scoring(method: str | None) -> Scoring:
+    """Return the scan that the codes of a method are made for."""
+    return "asymmetric" if method in ("learned", "rabitq") else "hamming"
 
 
 def fit(
@@ -26,34 +38,38 @@ def fit(
     metric: Metric,
     sample: NDArray[np.float32] | None = None,
     *,
+    bits: int | None = None,
     truncate_dim: int | None = None,
     seed: int = 0,
+    threads: int = 1,
     locate: Locate = str,
 ) -> Binarizer:
     """Fit a binarizer.
 
-    ``sign`` puts every threshold at zero and is not fitted; ``mean`` and ``median`` put it at the
-    mean or median of that dimension.
-
     Parameters
     ----------
-    method : {"sign", "mean", "median"}
+    method : {"sign", "mean", "median", "lsh", "rotate", "itq", "rabitq", "learned", "ste"}
     dim : int
         Dimensions of the vectors as they come in.
     metric : {"cosine", "ip", "l2"}
     sample : (n, dim) float32, optional
-        Vectors to fit on; those that will be indexed, or a part of them.
+        Vectors to fit on; those that will be indexed, or a part of them. Sign needs none.
+    bits : int, optional
+        Width of a code; default one bit per dimension.
     truncate_dim : int, optional
         Binarize only the first so many dimensions.
     seed : int
-        With which the sample was drawn; recorded.
+        Draws what the method draws.
+    threads : int
+        Affects speed only.
     locate : callable
         Names a row of the sample in messages, given its number.
 
     Raises
     ------
     UsageError
-        If the method is unknown or ``truncate_dim`` is not between 1 and ``dim``.
+        If the method is unknown, cannot give so many bits, or ``truncate_dim`` is not between 1
+        and ``dim``.
     InputError
         If there is nothing to fit on, or under cosine a row is zero once truncated.
     """
@@ -63,9 +79,10 @@ def fit(
         raise UsageError(
             "the truncation does not fit", "--truncate-dim", f"1 to {dim}", str(truncate_dim)
         )
-    unfitted = Binarizer(method, dim, metric, truncate_dim)
+    input_dim = truncate_dim or dim
+    width = _width(method, input_dim, bits)
     if not needs_sample(method):
-        return unfitted
+        return Binarizer(method, dim, metric, thresholds.sign(input_dim), truncate_dim)
     if sample is None or not len(sample):
         raise InputError(
             f"method {method} has no rows to fit on",
@@ -73,19 +90,52 @@ def fit(
             got="none",
             next_step="use --method sign, or a fitted --binarizer",
         )
-    vectors = unfitted.prepare(sample, locate)
-    threshold = _mean(vectors) if method == "mean" else _median(vectors)
-    return Binarizer(method, dim, metric, truncate_dim, threshold, seed, len(sample))
+    x = Binarizer(method, dim, metric, thresholds.sign(input_dim), truncate_dim).prepare(
+        sample, locate
+    )
+    affine = _fit(method, x, width, seed, threads)
+    return Binarizer(method, dim, metric, affine, truncate_dim, seed, len(x))
 
 
-def _mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    means: NDArray[np.float64] = vectors.mean(axis=0, dtype=np.float64)
-    return means.astype(np.float32)
+def _width(method: Method, input_dim: int, bits: int | None) -> int:
+    """Return the width of a code, after refusing what the method cannot give."""
+    if bits is None:
+        return input_dim
+    if method in _ONE_BIT_PER_DIM and bits != input_dim:
+        raise UsageError(
+            f"method {method} gives one bit per dimension",
+            "--bits",
+            str(input_dim),
+            str(bits),
+            "use --truncate-dim for fewer bits, or lsh, rotate, learned or ste",
+        )
+    if method == "itq" and bits > input_dim:
+        raise UsageError(
+            "method itq gives at most one bit per dimension",
+            "--bits",
+            f"1 to {input_dim}",
+            str(bits),
+            "use lsh, rotate, learned or ste for more bits",
+        )
+    if not 1 <= bits <= MAX_BITS:
+        raise UsageError("the width is out of range", "--bits", f"1 to {MAX_BITS}", str(bits))
+    return bits
 
 
-def _median(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the median of every column, a few columns at a time, since each is copied."""
-    threshold = np.empty(vectors.shape[1], np.float32)
-    for first in range(0, len(threshold), 16):
-        threshold[first : first + 16] = np.median(vectors[:, first : first + 16], axis=0)
-    return threshold
+def _fit(method: Method, x: NDArray[np.float32], bits: int, seed: int, threads: int) -> Affine:
+    """Fit on prepared rows."""
+    if method == "mean":
+        return thresholds.mean(x)
+    if method == "median":
+        return thresholds.median(x)
+    if method == "lsh":
+        return projections.lsh(x, bits, seed=seed, threads=threads)
+    if method == "rotate":
+        return projections.rotate(x, bits, seed=seed)
+    if method == "rabitq":
+        return projections.rabitq(x, seed=seed)
+    if method == "itq":
+        return itq.fit(x, bits, seed=seed, threads=threads)
+    if method == "learned":
+        return learned.fit(x, bits, seed=seed, threads=threads)
+    return ste.fit(x, bits, seed=seed, threads=threads)

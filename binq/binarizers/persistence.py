@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from binq.binarizers.affine import Binarizer
+from binq.binarizers.binarizer import Binarizer
 from binq.errors import EnvironmentFailure, InputError
 from binq.storage.publish import published
 

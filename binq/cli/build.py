@@ -26,8 +26,14 @@ def build(
     save_binarizer: opt.SaveBinarizer = None,
     binarizer: opt.LoadBinarizer = None,
     scoring: Annotated[
-        opt.ScoringName, typer.Option("--scoring", help="The scan that the index is for.")
-    ] = "hamming",
+        opt.ScoringName | None,
+        typer.Option(
+            "--scoring",
+            help="The scan that the index is for. [default: asymmetric for learned and rabitq, "
+            "else hamming]",
+            show_default=False,
+        ),
+    ] = None,
     rescore: Annotated[
         opt.PayloadName, typer.Option("--rescore", help="Vectors to store for rescoring.")
     ] = "none",

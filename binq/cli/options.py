@@ -12,13 +12,13 @@ from binq.errors import UsageError
 DEFAULT_SAMPLE: Final = 100_000
 
 
-MethodName = Literal["sign", "mean", "median"]
+MethodName = Literal["sign", "mean", "median", "lsh", "rotate", "itq", "rabitq", "learned", "ste"]
 MetricName = Literal["cosine", "ip", "l2"]
-ScoringName = Literal["hamming"]
+ScoringName = Literal["hamming", "asymmetric"]
 LayoutName = Literal["ubinary", "binary", "lsb"]
 PackedName = Literal["none", "ubinary", "binary", "lsb"]
 PayloadName = Literal["none", "int8", "float16", "float32"]
-RescoreName = Literal["auto", "none", "int8", "float16", "float32"]
+RescoreName = Literal["auto", "none", "codes", "int8", "float16", "float32"]
 FormatName = Literal["table", "jsonl", "tsv", "trec", "parquet"]
 
 VectorsArgument = Annotated[
@@ -117,8 +117,8 @@ Rescore = Annotated[
     RescoreName | None,
     typer.Option(
         "--rescore",
-        help="What sorts the survivors: a payload stored by build --rescore, or none. "
-        "[default: auto]",
+        help="What sorts the survivors: a payload stored by build --rescore, the codes with the "
+        "whole query, or none. [default: auto]",
         show_default=False,
     ),
 ]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.kernels import hamming
+from binq.binarizers import RowTerms, Weights
+from binq.kernels import asymmetric, hamming
 from binq.storage.reader import IndexFile
 
 
@@ -69,3 +70,24 @@ class FlatIndex:
     def distances(self, queries: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the distances (q, m) of chosen rows (q, m)."""
         return hamming.distances(self.codes, queries, rows)
+
+    def best(
+        self, weights: Weights, terms: RowTerms, k: int, threads: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return rows and estimated scores (q, min(k, n)), ordered by (score descending, row).
+
+        The scan rounds the weights to 4 bits.
+        """
+        rows, scores = asymmetric.topk(
+            self.codes, weights.values, weights.base, k, terms.factor, terms.addend, threads
+        )
+        return rows, scores.astype(np.float64) + weights.offset[:, None]
+
+    def scores(
+        self, weights: Weights, rows: NDArray[np.int64], terms: RowTerms
+    ) -> NDArray[np.float64]:
+        """Return the scores (q, m) of chosen rows (q, m), by whole weights."""
+        found = asymmetric.exact(
+            self.codes, weights.values, weights.base, rows, terms.factor, terms.addend
+        )
+        return found.astype(np.float64) + weights.offset[:, None]

@@ -58,7 +58,10 @@ codes                 uint64    (n, words)       the codes, bit j in word j // 6
 ids.offsets           uint64    (n + 1,)         where each id begins in ``ids.bytes``; absent
                                                  where the id is the row number
 ids.bytes             uint8     (total,)         the ids, UTF-8, end to end
-binarizer.*           float32   by method        the arrays of the binarizer
+binarizer.*           by name   by method        the arrays of ``Affine`` in ``binq.binarizers``
+codes.factor          float16,  (n,)             for the asymmetric scan: a row's score is its
+                      float32                    product with the query times this; absent: 1
+codes.addend          float32   (n,)             plus this, under l2; absent: 0
 rescore.vectors       by dtype  (n, dim)         the rescoring payload: int8, float16, float32
 rescore.low, .step    float32   (dim,)           of int8: value = low + step * (stored + 128)
 ====================  ========  ===============  =============================================
@@ -265,7 +268,7 @@ class Header:
         The structure over the codes.
     metric : {"cosine", "ip", "l2"}
         What truth and rescoring mean.
-    scoring : {"hamming"}
+    scoring : {"hamming", "asymmetric"}
         The scan that the index was built for.
     binarizer : dict or None
         Method and settings; its arrays are the sections ``binarizer.*``. None where the index was
@@ -325,7 +328,7 @@ class Header:
         header = cls(**values)
         _check_choice(header.kind, "kind", ("flat",))
         _check_choice(header.metric, "metric", ("cosine", "ip", "l2"))
-        _check_choice(header.scoring, "scoring", ("hamming",))
+        _check_choice(header.scoring, "scoring", ("hamming", "asymmetric"))
         _check_choice(header.rescore, "rescore", ("none", "int8", "float16", "float32"))
         _check_choice(header.ids, "ids", ("strings", "rows"))
         _check_choice(header.packed, "packed", (None, "ubinary", "binary", "lsb"))

@@ -1,0 +1,297 @@
+"""A fitted binarizer: vectors in, codes out, and the weights that queries score codes with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq import bits as packing
+from binq.binarizers import learned, projections, thresholds
+from binq.binarizers.affine import Affine, norm_factor
+from binq.errors import InputError
+from binq.kernels.pack import pack
+from binq.similarity import METRICS, Metric, normalize
+
+Locate = Callable[[int], str]
+
+
+@dataclass(frozen=True, eq=False)
+class RowTerms:
+    """What the asymmetric score of a row takes besides its bits.
+
+    Attributes
+    ----------
+    factor : (n,) float32 or None
+        None stands for ones.
+    addend : (n,) float32 or None
+        None stands for zeros.
+    """
+
+    factor: NDArray[np.float32] | None = None
+    addend: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Queries as the asymmetric scan takes them.
+
+    The score of a row is ``(<values, b> + base) * factor + addend + offset``, b in -1 and +1.
+
+    Attributes
+    ----------
+    values : (q, bits) float32
+    base, offset : (q,) float32
+    """
+
+    values: NDArray[np.float32]
+    base: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Binarizer:
+    """A fitted map from float vectors to codes.
+
+    Attributes
+    ----------
+    method : str
+        How the parameters were found.
+    dim : int
+        Dimensions of the vectors as they come in.
+    metric : {"cosine", "ip", "l2"}
+        Under cosine a vector is normalised after truncation, before anything else.
+    affine : Affine
+    truncate_dim : int or None
+        Only the first so many dimensions are binarized.
+    seed, sample : int or None
+        What the fit was drawn with, and the number of rows it saw; None where nothing was fitted.
+    """
+
+    method: str
+    dim: int
+    metric: Metric
+    affine: Affine
+    truncate_dim: int | None = None
+    seed: int | None = None
+    sample: int | None = None
+
+    @property
+    def input_dim(self) -> int:
+        """Dimensions that are binarized."""
+        return self.affine.dim
+
+    @property
+    def bits(self) -> int:
+        """Width of a code."""
+        return self.affine.bits
+
+    @property
+    def needs_terms(self) -> bool:
+        """Whether asymmetric scores need the terms of the rows."""
+        return self.metric != "cosine" or self.method == "rabitq"
+
+    def cut(self, vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.float32]:
+        """Truncate vectors (n, dim) or (n, input_dim) to (n, input_dim).
+
+        Raises
+        ------
+        InputError
+            If they have another dimension; ``locate`` names a row in messages, given its number.
+        """
+        if vectors.shape[1] not in (self.dim, self.input_dim):
+            raise InputError(
+                "the vectors have another dimension than the binarizer",
+                locate(0),
+                str(self.dim),
+                str(vectors.shape[1]),
+                "use the vectors of the same model, with the same truncation",
+            )
+        return vectors[:, : self.input_dim]
+
+    def prepare(self, vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.float32]:
+        """Truncate, and normalise under cosine.
+
+        Parameters
+        ----------
+        vectors : (n, dim) or (n, input_dim) float32
+        locate : callable
+            Names a row in messages, given its number within ``vectors``.
+
+        Returns
+        -------
+        (n, input_dim) float32
+
+        Raises
+        ------
+        InputError
+            If the dimension does not fit, or under cosine a row is zero.
+        """
+        cut = self.cut(vectors, locate)
+        return unit_rows(cut, locate) if self.metric == "cosine" else cut
+
+    def encode(
+        self, vectors: NDArray[np.float32], locate: Locate = str, threads: int = 1
+    ) -> NDArray[np.uint64]:
+        """Turn vectors into codes.
+
+        Parameters
+        ----------
+        vectors : (n, dim) or (n, input_dim) float32
+            Finite.
+        locate : callable
+            Names a row in messages, given its number within ``vectors``.
+        threads : int
+            Affects speed only.
+
+        Returns
+        -------
+        (n, words) uint64
+
+        Raises
+        ------
+        InputError
+            As :meth:`prepare`.
+        """
+        if self.method == "sign":
+            # Signs do not change with the length: the floats are touched once.
+            cut = self.cut(vectors, locate)
+            packed = pack(cut, None, threads)
+            if self.metric == "cosine":
+                doubtful = np.flatnonzero(packed.squares == 0)
+                if doubtful.size:
+                    unit_rows(cut[doubtful], lambda row: locate(int(doubtful[row])))
+            return packed.codes
+        return self._codes(self.prepare(vectors, locate), threads)
+
+    def encode_with_terms(
+        self, vectors: NDArray[np.float32], locate: Locate = str, threads: int = 1
+    ) -> tuple[NDArray[np.uint64], RowTerms]:
+        """Turn vectors into codes, and compute what their asymmetric scores need besides.
+
+        Parameters, errors
+            As :meth:`encode`.
+
+        Returns
+        -------
+        codes : (n, words) uint64
+        terms : RowTerms
+        """
+        x = self.prepare(vectors, locate)
+        codes = self._codes(x, threads)
+        factor = None
+        if self.method == "rabitq":
+            factor = projections.rabitq_factor(self.affine.transform(x))
+        elif self.method != "sign" or self.metric != "cosine":
+            factor = norm_factor(x, packing.unpack(codes, self.bits), self.affine, threads)
+        addend = None
+        if self.metric == "l2":
+            addend = -np.einsum("ij,ij->i", x, x, dtype=np.float64).astype(np.float32)
+        return codes, RowTerms(factor, addend)
+
+    def weights(self, vectors: NDArray[np.float32]) -> Weights:
+        """Return what queries (q, dim) or (q, input_dim) multiply codes with.
+
+        From ``x ~ (center + b @ decoder) * factor``, for RaBitQ ``x ~ center + b @ decoder *
+        factor``; and ``-|q - x|^2 = 2 <q, x> - |x|^2 - |q|^2``, where ``-|x|^2`` is the addend.
+        """
+        queries = self.prepare(vectors)
+        values, base = self.affine.weights(queries)
+        offset = np.zeros(len(queries), np.float32)
+        if self.method == "rabitq":
+            base, offset = offset, base
+        if self.metric == "l2":
+            squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
+            values, base = 2 * values, 2 * base
+            offset = (2 * offset - squares).astype(np.float32)
+        return Weights(np.ascontiguousarray(values), base, offset)
+
+    def _codes(self, x: NDArray[np.float32], threads: int) -> NDArray[np.uint64]:
+        """Return the codes of prepared vectors."""
+        affine = self.affine
+        if affine.projection is None and affine.signs is None and affine.threshold is None:
+            return pack(x, affine.center, threads).codes
+        if self.method == "learned":
+            return packing.pack(learned.encode(x, affine, threads))
+        return packing.pack(affine.encode(x, threads))
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything but the arrays, as JSON can hold it."""
+        return {
+            "method": self.method,
+            "dim": self.dim,
+            "bits": self.bits,
+            "metric": self.metric,
+            "truncate_dim": self.truncate_dim,
+            "seed": self.seed,
+            "sample": self.sample,
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the fitted arrays by name."""
+        return {} if self.method == "sign" else self.affine.arrays()
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Binarizer:
+        """Build a binarizer from what :meth:`settings` and :meth:`arrays` returned.
+
+        Raises
+        ------
+        ValueError
+            If something is missing, of a wrong type, shape or range.
+        """
+        names = ("dim", "bits", "truncate_dim", "seed", "sample")
+        whole = {name: settings.get(name) for name in names}
+        for name, value in whole.items():
+            optional = name != "dim" and value is None
+            if not optional and (type(value) is not int or not 0 <= value < 1 << 62):
+                raise ValueError(f"{name} is not a whole number")
+        method, metric = settings.get("method"), settings.get("metric")
+        if not isinstance(method, str) or metric not in METRICS:
+            raise ValueError("method or metric is missing or unknown")
+        dim: int = whole["dim"]  # type: ignore[assignment]
+        truncate_dim = whole["truncate_dim"]
+        input_dim = dim if truncate_dim is None else truncate_dim
+        if not 1 <= input_dim <= dim:
+            raise ValueError("truncate_dim is not between 1 and dim")
+        bits = input_dim if whole["bits"] is None else whole["bits"]
+        unknown = set(arrays) - set(Affine.__dataclass_fields__)
+        if bits < 1 or unknown or {"bits", "dim"} & set(arrays):
+            raise ValueError("bits or arrays are unknown")
+        if method == "sign":
+            if bits != input_dim or arrays:
+                raise ValueError("sign has one bit per dimension and no arrays")
+            affine = thresholds.sign(input_dim)
+        else:
+            affine = Affine(bits, input_dim, **arrays)
+        if method == "learned" and affine.projection is None:
+            raise ValueError("learned has no projection")
+        return cls(method, dim, metric, affine, truncate_dim, whole["seed"], whole["sample"])
+
+
+def unit_rows(vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.float32]:
+    """Normalise rows, refusing zero rows.
+
+    Parameters
+    ----------
+    vectors : (n, dim) float32
+    locate : callable
+        Names a row in messages, given its number within ``vectors``.
+
+    Raises
+    ------
+    InputError
+        If a row has norm zero.
+    """
+    unit, zero = normalize(vectors)
+    if zero.size:
+        raise InputError(
+            "a vector has norm zero",
+            locate(int(zero[0])),
+            "a direction, since the metric is cosine",
+            next_step="drop that row, or use --metric ip or l2",
+        )
+    return unit
