@@ -214,7 +214,7 @@ def binarize(
         if needs_fit(choice):
             source, rows = rewindable(source, Path(output).resolve().parent, stack)
             found = survey(source, rows, sample, seed, metric)
-        dim, batches = started(source)
+        dim, batches = started(source, stack)
         fitted = choose_binarizer(choice, dim, found, count)
         file = stack.enter_context(published(output))
         writer = _WRITERS[kind](file, fitted.bits, layout, source)
