@@ -48,7 +48,12 @@ def encode(
         ),
     ] = None,
     normalize: Annotated[
-        bool, typer.Option("--normalize/--no-normalize", help="Scale to length 1.")
+        bool,
+        typer.Option(
+            "--normalize/--no-normalize",
+            help="Scale to length 1, or do not. [default: do]",
+            show_default=False,
+        ),
     ] = True,
     precision: Annotated[
         Literal["float32", "float16", "ubinary"] | None,

@@ -89,8 +89,11 @@ class FingerprintEncoder:
     def encode(self, texts: Sequence[str], role: Role = "document") -> NDArray[np.uint8]:
         """Return the codes of texts: (n, bits / 8) uint8, first bit on top."""
         del role
+        from numba import config, set_num_threads
+
         from binq.kernels import shingles
 
+        set_num_threads(min(self._threads, config.NUMBA_NUM_THREADS))
         out = np.zeros((len(texts), self._bytes), dtype=np.uint8)
         points, offsets = _code_points([normalized(text) for text in texts])
         kernel = shingles.simhash if self.method == "simhash" else shingles.minhash
