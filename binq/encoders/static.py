@@ -29,6 +29,8 @@ _BUILT_IN_FOLDER: Final = Path(__file__).parent / "static_model"
 _FILES: Final = ("config.json", "model.safetensors", "tokenizer.json")
 # The tokenizer works through a batch on all threads; beyond this many texts it gains nothing.
 _BATCH: Final = 1024
+# Of a table of float32: 64 MiB.
+_TABLE_NUMBERS: Final = 1 << 24
 
 
 class StaticEncoder(FloatEncoder):
@@ -78,19 +80,38 @@ class StaticEncoder(FloatEncoder):
             batch_size=batch_size or _BATCH,
         )
         self._model = _load(os.fspath(folder if revision else name), local=bool(revision))
+        self._table = _weighted(self._model)
 
     def _embed(self, texts: list[str], role: Role) -> NDArray[Any]:
         del role
         if not texts:
             return np.empty((0, self._model.dim), dtype=np.float32)
-        rows: NDArray[Any] = self._model.encode(
-            texts,
-            max_length=None,
-            normalize=False,
-            batch_size=self.batch_size,
-            use_multiprocessing=False,
-        )
-        return rows
+        if self._table is None:
+            rows: NDArray[Any] = self._model.encode(
+                texts,
+                max_length=None,
+                normalize=False,
+                batch_size=self.batch_size,
+                use_multiprocessing=False,
+            )
+            return rows
+        out = np.zeros((len(texts), self._table.shape[1]), dtype=np.float32)
+        for row, tokens in zip(out, self._model.tokenize(texts), strict=True):
+            if tokens:
+                np.divide(self._table.take(tokens, axis=0).sum(axis=0), len(tokens), out=row)
+        return out
+
+
+def _weighted(model: Any) -> NDArray[np.float32] | None:
+    """Return the vector of each token, weighted once and not at every text; None if too large."""
+    vectors, weights, mapping = model.embedding, model.weights, model.token_mapping
+    count = len(vectors) if mapping is None else len(mapping)
+    if count * vectors.shape[1] > _TABLE_NUMBERS:
+        return None
+    table: NDArray[np.float32] = np.asarray(
+        vectors if mapping is None else vectors[mapping], dtype=np.float32
+    )
+    return table if weights is None else table * np.asarray(weights, np.float32)[:count, None]
 
 
 def fingerprint_folder(folder: Path, names: Sequence[str]) -> str:
