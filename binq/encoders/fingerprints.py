@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +89,12 @@ class FingerprintEncoder:
     def encode(self, texts: Sequence[str], role: Role = "document") -> NDArray[np.uint8]:
         """Return the codes of texts: (n, bits / 8) uint8, first bit on top."""
         del role
-        from numba import config, set_num_threads
+        import numba
 
         from binq.kernels import shingles
 
-        set_num_threads(min(self._threads, config.NUMBA_NUM_THREADS))
+        settings: Any = numba.config
+        numba.set_num_threads(min(self._threads, int(settings.NUMBA_NUM_THREADS)))
         out = np.zeros((len(texts), self._bytes), dtype=np.uint8)
         points, offsets = _code_points([normalized(text) for text in texts])
         kernel = shingles.simhash if self.method == "simhash" else shingles.minhash
