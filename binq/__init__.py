@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from binq.binarizing import binarize as binarize
     from binq.building import BuildReport as BuildReport
     from binq.building import build as build
+    from binq.encoding import EncodeReport as EncodeReport
+    from binq.encoding import encode as encode
     from binq.errors import BinqError as BinqError
     from binq.errors import BinqWarning as BinqWarning
     from binq.errors import CheckFailed as CheckFailed
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Binarizer": "binq.binarizers",
     "BuildReport": "binq.building",
+    "EncodeReport": "binq.encoding",
     "Evaluation": "binq.evaluation",
     "Hits": "binq.hits",
     "Index": "binq.search",
@@ -48,6 +51,7 @@ _PLACES = {
     "binarize": "binq.binarizing",
     "build": "binq.building",
     "describe": "binq.inspection",
+    "encode": "binq.encoding",
     "evaluate": "binq.evaluation",
     "open": "binq.search",
     "query": "binq.search",

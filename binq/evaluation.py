@@ -20,6 +20,7 @@ from binq import __version__
 from binq.binarizers import Scoring, unit_rows
 from binq.binarizing import Progress, Vectors
 from binq.bits import Layout
+from binq.encoders import check_same_model
 from binq.errors import CheckFailed, InputError, UsageError
 from binq.ladder import Ladder
 from binq.metrics import Estimate, expected_recall, found_of, recall
@@ -153,6 +154,7 @@ def evaluate(
     cache_truth: str | os.PathLike[str] | None = None,
     column: str | None = None,
     id_column: str | None = None,
+    force: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -178,6 +180,8 @@ def evaluate(
         Keep the exact neighbours in this npz file, and use them if they are still those.
     column, id_column : str, optional
         Columns of the queries.
+    force : bool
+        Take queries and truth although another model made them than the index.
     threads : int, optional
     progress : callable, optional
         Called with (queries done, queries in all).
@@ -200,7 +204,9 @@ def evaluate(
     judgements = None if qrels is None else read_qrels(qrels)
     ix = index if isinstance(index, Index) else Index(index)
     with limited(threads) as count:
-        prepared, query_ids, is_packed = _read_queries(ix, queries, column, id_column, packed)
+        prepared, query_ids, is_packed = _read_queries(
+            ix, queries, column, id_column, packed, force
+        )
         own = _OwnRows(ix, query_ids) if exclude_self else None
         neighbours = None
         if truth is not None:
@@ -211,6 +217,7 @@ def evaluate(
                 ks[-1] + (own.most if own else 0),
                 truth_column,
                 cache_truth,
+                force,
             )
         with ix.ladder(
             scoring=scoring,
@@ -429,11 +436,12 @@ def _read_queries(
     column: str | None,
     id_column: str | None,
     packed: Layout | Literal["none"] | None,
+    force: bool,
 ) -> tuple[Queries, list[str] | list[int], bool]:
     """Read all queries; return them, their ids, and whether they are bits."""
     parts: list[Queries] = []
     names: list[str] = []
-    with open_queries(index, queries, column, id_column, packed) as source:
+    with open_queries(index, queries, column, id_column, packed, force=force) as source:
         for batch in source.batches():
             parts.append(prepare_batch(index, source, batch.vectors, batch.start))
             names += batch.ids or []
@@ -450,6 +458,7 @@ def _true_neighbours(
     k: int,
     column: str | None,
     cache: str | os.PathLike[str] | None,
+    force: bool,
 ) -> NDArray[np.int64]:
     """Return the rows (q, min(k, n)) of the exact neighbours, computed or from the cache."""
     if queries.vectors is None or queries.truncated:
@@ -460,6 +469,8 @@ def _true_neighbours(
             "packed bits" if queries.vectors is None else "truncated vectors",
         )
     with open_vectors(truth, column=column) as source:
+        if not force:
+            check_same_model(index.file.header.model, source.metadata, source.name)
         if source.packed or (source.dim is not None and source.dim != index.dim):
             raise InputError(
                 "the truth does not fit the index",

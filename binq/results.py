@@ -17,7 +17,9 @@ from binq.storage.publish import published
 
 Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
-Answers = Iterable[tuple[list[str] | list[int], list[Hits]]]
+_Ids = list[str] | list[int]
+# The third entry, where there is one, holds the texts of the queries.
+Answers = Iterable[tuple[_Ids, list[Hits]] | tuple[_Ids, list[Hits], list[str]]]
 Row = tuple[str | int, int, str | int, int | None, float]
 
 _SUFFIXES: Final[dict[str, Format]] = {
@@ -65,7 +67,7 @@ def choose_format(
 
 def flatten(answers: Answers) -> Iterator[Row]:
     """Yield (query, rank, id, distance, score) for every hit; ranks count from 1."""
-    for query, hits in _each(answers):
+    for query, hits, _ in _each(answers):
         for rank, (name, distance, score) in enumerate(_line(hits), start=1):
             yield query, rank, name, distance, score
 
@@ -90,7 +92,7 @@ def write(answers: Answers, shape: Format, sink: BinaryIO) -> None:
 
     Parameters
     ----------
-    answers : iterable of (ids, hits)
+    answers : iterable of (ids, hits) or (ids, hits, texts)
     shape : {"jsonl", "tsv", "trec", "parquet"}
     sink : BinaryIO
 
@@ -154,7 +156,7 @@ def record_writer(
 
 
 def _jsonl(answers: Answers) -> Iterator[str]:
-    for query, hits in _each(answers):
+    for query, hits, text in _each(answers):
         entries = [
             {
                 "rank": rank,
@@ -164,7 +166,8 @@ def _jsonl(answers: Answers) -> Iterator[str]:
             }
             for rank, (name, distance, score) in enumerate(_line(hits), start=1)
         ]
-        yield json.dumps({"query": query, "hits": entries}, ensure_ascii=False) + "\n"
+        asked = {"query": query} if text is None else {"query": query, "text": text}
+        yield json.dumps(asked | {"hits": entries}, ensure_ascii=False) + "\n"
 
 
 def _tsv(answers: Answers) -> Iterator[str]:
@@ -215,10 +218,11 @@ def _write_parquet(answers: Answers, sink: BinaryIO) -> None:
     writer.close()
 
 
-def _each(answers: Answers) -> Iterator[tuple[str | int, Hits]]:
-    """Yield every query with the line of its hits."""
-    for ids, lines in answers:
-        yield from zip(ids, lines, strict=True)
+def _each(answers: Answers) -> Iterator[tuple[str | int, Hits, str | None]]:
+    """Yield every query with the line of its hits, and its text where it came as one."""
+    for ids, lines, *rest in answers:
+        texts = rest[0] if rest else [None] * len(ids)
+        yield from zip(ids, lines, texts, strict=True)
 
 
 def _line(hits: Hits) -> Iterator[tuple[str | int, int | None, float]]:

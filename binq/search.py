@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, Literal, cast, get_args
 
@@ -15,11 +15,13 @@ from binq import bits as packing
 from binq.binarizers import SCORINGS, Binarizer, RowTerms, Scoring, unit_rows
 from binq.bits import LAYOUTS, Layout
 from binq.depth import DEFAULT_TARGET
+from binq.encoders import check_same_model
 from binq.errors import InputError, UsageError
 from binq.hits import Hits, RadiusHits
 from binq.index import FlatIndex
 from binq.ladder import Ladder, Originals
 from binq.queries import Queries, joined
+from binq.questions import QuestionSource, open_questions
 from binq.rescore import StoredPayload, VectorStore
 from binq.similarity import Metric
 from binq.storage.reader import IndexFile
@@ -29,6 +31,8 @@ from binq.vectors import VectorSource, open_vectors
 Rescore = Literal["auto", "none", "codes", "int8", "float16", "float32"]
 RESCORES: Final[tuple[Rescore, ...]] = get_args(Rescore)
 Vectors = str | os.PathLike[str] | list[str] | NDArray[Any]
+Ids = list[str] | list[int]
+Answer = tuple[Ids, list[Hits]] | tuple[Ids, list[Hits], list[str]]
 
 DEFAULT_OVERSAMPLE: Final = 4.0
 
@@ -393,9 +397,15 @@ class Index:
 
 def query(
     index: Index,
-    queries: Vectors | VectorSource,
+    queries: Vectors | VectorSource | None = None,
     k: int | None = None,
     *,
+    text: str | Sequence[str] | None = None,
+    model: str | None = None,
+    prompt: str | None = None,
+    device: str | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    force: bool = False,
     radius: int | None = None,
     scoring: Scoring | None = None,
     rescore: Rescore | None = None,
@@ -406,15 +416,20 @@ def query(
     column: str | None = None,
     id_column: str | None = None,
     threads: int | None = None,
-) -> Iterator[tuple[list[str] | list[int], list[Hits]]]:
+) -> Iterator[Answer]:
     """Answer queries from any source, batch by batch as they come in.
 
     Parameters
     ----------
     index : Index
-    queries : path, list of paths, "-", array or open source
+    queries : path, list of paths, "-", array or open source, optional
+        Either these or ``text``.
     k : int, optional
         Default 10; with ``radius`` unlimited.
+    text, model, prompt, device, key_file : optional
+        Questions in place of vectors; see `binq.questions.open_questions`.
+    force : bool
+        Answer queries although another model made them than the index.
     radius : int, optional
         Return every row at Hamming distance at most ``radius``.
     rescore : optional
@@ -430,6 +445,8 @@ def query(
         Of the queries of a batch: strings where they have ids, else their row numbers.
     hits : list of Hits
         One entry of one line for each of them.
+    texts : list of str
+        The questions; only where ``text`` is given.
 
     Raises
     ------
@@ -437,7 +454,28 @@ def query(
     """
     if rescore is None:
         rescore = "none" if radius is not None and rescore_from is None else "auto"
-    with open_queries(index, queries, column, id_column, packed) as source:
+    for_text = {"--model": model, "--prompt": prompt, "--device": device, "--key-file": key_file}
+    for_vectors = {"--packed": packed, "--column": column, "--id-column": id_column}
+    for option, value in (for_vectors if text is not None else for_text).items():
+        if value is not None:
+            other = "vectors, not with --text" if text is not None else "--text"
+            raise UsageError(f"{option} goes with {other}", next_step=f"leave out {option}")
+    if queries is not None and text is None:
+        opened = open_queries(index, queries, column, id_column, packed, force=force)
+    elif text is None or queries is not None:
+        raise UsageError("queries come as vectors or as text", expected="QUERIES or --text")
+    else:
+        opened = open_questions(
+            index.file.header,
+            text,
+            model=model,
+            prompt=prompt,
+            device=device,
+            key_file=key_file,
+            force=force,
+            threads=threads,
+        )
+    with opened as source:
         ladder = index.ladder(
             scoring=scoring,
             rescore=rescore,
@@ -453,12 +491,16 @@ def query(
                 prepared = prepare_batch(index, source, batch.vectors, batch.start)
                 numbers = list(range(batch.start, batch.start + len(prepared)))
                 ids = numbers if batch.ids is None else batch.ids
+                found: Hits | RadiusHits
                 if radius is not None:
-                    near = ladder.radius_search(prepared, radius, k)
-                    yield ids, [near.of(number) for number in range(len(prepared))]
+                    found = ladder.radius_search(prepared, radius, k)
                 else:
-                    hits = ladder.search(prepared, 10 if k is None else k)
-                    yield ids, [hits.of(number) for number in range(len(prepared))]
+                    found = ladder.search(prepared, 10 if k is None else k)
+                lines = [found.of(number) for number in range(len(prepared))]
+                if isinstance(source, QuestionSource):
+                    yield ids, lines, source.texts
+                else:
+                    yield ids, lines
 
 
 QUERY_BATCH: Final = 1024
@@ -470,13 +512,15 @@ def open_queries(
     column: str | None = None,
     id_column: str | None = None,
     packed: Layout | Literal["none"] | None = None,
+    *,
+    force: bool = False,
 ) -> VectorSource:
     """Open queries for an index, and check that they fit it as far as that is known by then.
 
     Raises
     ------
     InputError
-        If they are bits of another width.
+        If their metadata name another model than the index, unless ``force`` is set.
     """
     if isinstance(queries, VectorSource):
         source = queries
@@ -488,6 +532,8 @@ def open_queries(
             packed=packed,
             bits=index.bits if packed in LAYOUTS else None,
         )
+    if not force:
+        check_same_model(index.file.header.model, source.metadata, source.name)
     return source
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from binq.errors import UsageError
 
+_TOKENIZER_THREADS = "RAYON_NUM_THREADS"
+
 
 def available() -> int:
     """Return the number of CPUs that affinity and cgroup allow, at least 1."""
@@ -48,6 +50,23 @@ def limited(threads: int | None) -> Iterator[int]:
 
     with threadpool_limits(count, user_api="blas"):
         yield count
+
+
+@contextmanager
+def limited_tokenizers(count: int) -> Iterator[None]:
+    """Hold tokenizers that start inside the block to ``count`` threads.
+
+    They ask the environment once, when they first have much to do.
+    """
+    before = os.environ.get(_TOKENIZER_THREADS)
+    os.environ[_TOKENIZER_THREADS] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_TOKENIZER_THREADS]
+        else:
+            os.environ[_TOKENIZER_THREADS] = before
 
 
 def _cgroup_limit(default: int) -> int:

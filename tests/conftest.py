@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import gaussian
+from endpoints import FakeEndpoint
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -208,3 +209,23 @@ def index(corpus: Path, tmp_path: Path) -> Path:
     path = tmp_path / "corpus.binq"
     build(corpus, path, rescore="float32")
     return path
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BINQ_API_KEY", "OPENAI_API_KEY", "CO_API_KEY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def endpoint() -> Iterator[FakeEndpoint]:
+    fake = FakeEndpoint()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """Receives the seconds that a transport would have slept."""
+    return []

@@ -25,7 +25,10 @@ except SystemExit as left:
     [
         ["--help"],
         ["--version"],
-        *([command, "--help"] for command in ("binarize", "build", "query", "eval", "info")),
+        *(
+            [command, "--help"]
+            for command in ("encode", "binarize", "build", "query", "eval", "info")
+        ),
     ],
     ids=" ".join,
 )

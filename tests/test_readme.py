@@ -38,6 +38,8 @@ def test_every_command_runs_and_prints_what_is_shown(workplace: Path) -> None:
     for command, shown in script.commands(README):
         if script.is_setup(command):
             continue  # test_make_demo runs the one; the other is how this test came to run
+        if script.missing_tool(command):
+            continue
         code, printed = script.run(command, workplace)
         assert code == 0, f"{command}\n{printed}"
         if shown:

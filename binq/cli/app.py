@@ -19,6 +19,7 @@ from binq.cli import render
 from binq.cli.bench import bench
 from binq.cli.binarize import binarize
 from binq.cli.build import build
+from binq.cli.encode import encode
 from binq.cli.evaluate import evaluate
 from binq.cli.info import info
 from binq.cli.query import query
@@ -53,6 +54,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+app.command("encode")(encode)
 app.command("binarize")(binarize)
 app.command("build")(build)
 app.command("query")(query)

@@ -77,6 +77,7 @@ def evaluate(
         ),
     ] = None,
     json: opt.Json = False,
+    force: opt.Force = False,
     column: opt.Column = None,
     id_column: opt.IdColumn = None,
     threads: opt.Threads = None,
@@ -110,6 +111,7 @@ def evaluate(
             cache_truth=cache_truth,
             column=column,
             id_column=id_column,
+            force=force,
             threads=threads,
             progress=progress,
         )

@@ -147,6 +147,45 @@ TargetRecall = Annotated[
         show_default=False,
     ),
 ]
+QueryModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Encodes --text; as for encode, and the model of the index. [default: the built-in "
+        "model or fingerprints, where the index names them]",
+        show_default=False,
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="TEXT",
+        help="Put before every text. [default: the model's own]",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Where a sentence-transformers model runs, such as cuda.",
+        show_default=False,
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        help="Holds the key of an endpoint. [default: BINQ_API_KEY]",
+        show_default=False,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Take vectors although another model made them than the index."),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -13,7 +13,28 @@ from binq.cli import render
 
 def query(
     index: opt.IndexArgument,
-    queries: opt.QueriesArgument,
+    queries: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[QUERIES...]",
+            help="Query vectors: files, globs or directories as for build, or - for stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text",
+            metavar="TEXT",
+            help="A question in place of QUERIES; repeatable; - reads one a line from stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    model: opt.QueryModel = None,
+    prompt: opt.Prompt = None,
+    device: opt.Device = None,
+    key_file: opt.KeyFile = None,
+    force: opt.Force = False,
     k: Annotated[
         int | None,
         typer.Option(
@@ -61,8 +82,14 @@ def query(
     shape = results.choose_format(format_, output, render.on_terminal())
     answers = answer(
         Index(index),
-        queries,
+        queries or None,
         k,
+        text="-" if text == ["-"] else text or None,
+        model=model,
+        prompt=prompt,
+        device=device,
+        key_file=key_file,
+        force=force,
         radius=radius,
         scoring=scoring,
         rescore=rescore,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from binq.errors import BinqWarning
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
     from rich.table import Table
 
 _quiet = False
@@ -116,17 +117,49 @@ def table(
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Yield a callback (done, total) that draws a bar once the work has lasted a second."""
-    if _quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not _draws_bars():
         yield lambda _done, _total: None
         return
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(what, MofNCompleteColumn()) as update:
+        yield lambda done, total: update(done, total, "")
+
+
+@contextmanager
+def text_progress(what: str) -> Iterator[Callable[[int, float, float | None], None]]:
+    """Yield a callback (texts, texts a second, fraction done) that draws a bar likewise."""
+    if not _draws_bars():
+        yield lambda _texts, _rate, _fraction: None
+        return
+    from rich.progress import TaskProgressColumn, TextColumn
+
+    def show(texts: int, rate: float, fraction: float | None) -> None:
+        # The number of texts is not known before the end, but how much of the files is read.
+        done, total = (0.0, None) if fraction is None else (fraction, 1.0)
+        update(done, total, f"{texts:,} texts, {rate:,.0f}/s")
+
+    with _bar(what, TaskProgressColumn(), TextColumn("{task.fields[note]}")) as update:
+        yield show
+
+
+def _draws_bars() -> bool:
+    return not _quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def _bar(
+    what: str, *columns: ProgressColumn
+) -> Iterator[Callable[[float, float | None, str], None]]:
+    """Yield a callback (done, total, note) that draws a bar of these columns."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
     bar = Progress(
         TextColumn(what),
         BarColumn(),
-        MofNCompleteColumn(),
+        *columns,
         Remaining(),
         console=Console(stderr=True, no_color=_no_color),
         transient=True,
@@ -134,13 +167,13 @@ def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     begun = time.monotonic()
     task = None
 
-    def update(done: int, total: int | None) -> None:
+    def update(done: float, total: float | None, note: str) -> None:
         nonlocal task
         if task is None and time.monotonic() - begun > 1:
-            task = bar.add_task(what)
+            task = bar.add_task(what, note=note)
             bar.start()
         if task is not None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total, note=note)
 
     try:
         yield update

@@ -7,13 +7,15 @@ import os
 import select
 import stat
 import sys
+from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 import xxhash
 
-from binq.errors import EnvironmentFailure
+from binq.errors import EnvironmentFailure, InputError
 from binq.vectors.locate import opening
 
+_MAX_LINE: Final = 64 << 20
 _PIPE_READ: Final = 1 << 16
 _FILE_READ: Final = 1 << 20
 
@@ -134,3 +136,33 @@ class ByteStream:
                 except BlockingIOError:
                     # Whoever shares the pipe made it non-blocking; wait as if it were not.
                     select.select([self._fd], [], [])
+
+
+def lines(stream: ByteStream) -> Iterator[bytes | None]:
+    """Yield lines; None whenever the next one is not complete and reading on would wait.
+
+    Raises
+    ------
+    InputError
+        If a line is longer than 64 MiB.
+    """
+    unfinished: list[bytes] = []
+    held = 0
+    while True:
+        if not stream.ready():
+            yield None
+        octets = stream.read()
+        if not octets:
+            break
+        head, newline, rest = octets.partition(b"\n")
+        unfinished.append(head)
+        held += len(head)
+        if held > _MAX_LINE:
+            raise InputError("line is too long", stream.name, f"at most {_MAX_LINE} bytes")
+        if newline:
+            yield b"".join(unfinished)
+            *complete, last = rest.split(b"\n")
+            yield from complete
+            unfinished, held = [last], len(last)
+    if held:
+        yield b"".join(unfinished)

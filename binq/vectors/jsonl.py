@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from binq.bits import Layout
 from binq.errors import InputError
-from binq.vectors.bytestream import ByteStream
+from binq.vectors.bytestream import ByteStream, lines
 from binq.vectors.decoding import Decoder, Packed, decoder_for, refuse_bits
 from binq.vectors.fingerprint import fingerprint_file
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
-_MAX_LINE: Final = 64 << 20
 _NUMBERS: Final = {int, float}
 _ID_KEYS: Final = ("id", "_id")
 _BOM: Final = b"\xef\xbb\xbf"
@@ -127,7 +126,7 @@ class JsonlSource(VectorSource):
             rows, ids = [], []
             return batch
 
-        for line in _lines(stream):
+        for line in lines(stream):
             if line is None:
                 if rows:
                     yield gather()
@@ -270,30 +269,6 @@ class JsonlSource(VectorSource):
                 )
             raw = np.array([values], dtype=dtype)
         return self._decoder.decode(raw, lambda _: where)
-
-
-def _lines(stream: ByteStream) -> Iterator[bytes | None]:
-    """Yield lines; None whenever the next one is not complete and reading on would wait."""
-    unfinished: list[bytes] = []
-    held = 0
-    while True:
-        if not stream.ready():
-            yield None
-        octets = stream.read()
-        if not octets:
-            break
-        head, newline, rest = octets.partition(b"\n")
-        unfinished.append(head)
-        held += len(head)
-        if held > _MAX_LINE:
-            raise InputError("line is too long", stream.name, f"at most {_MAX_LINE} bytes")
-        if newline:
-            yield b"".join(unfinished)
-            *lines, last = rest.split(b"\n")
-            yield from lines
-            unfinished, held = [last], len(last)
-    if held:
-        yield b"".join(unfinished)
 
 
 def _only_vector(entry: dict[str, Any], id_keys: tuple[str, ...], where: str) -> str:

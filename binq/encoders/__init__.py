@@ -1,0 +1,32 @@
+"""Text to embeddings or codes: the built-in model, other backends, endpoints, fingerprints.
+
+=========================  ======================================================
+module                     holds
+=========================  ======================================================
+``base``                   what every encoder is
+``static``                 the built-in model and any other model2vec model
+``sentence_transformers``  models of the sentence-transformers package
+``endpoint``               OpenAI-compatible and Cohere-style endpoints
+``transport``              JSON over HTTP: retries, limits, keys
+``fingerprints``           simhash and minhash
+``loading``                from ``--model`` to an encoder; comparing records
+=========================  ======================================================
+"""
+
+from __future__ import annotations
+
+from binq.encoders.base import ROLES, Encoder, FloatEncoder, Role, check_role
+from binq.encoders.loading import check_same_model, load_encoder, load_for
+from binq.encoders.static import BUILT_IN
+
+__all__ = [
+    "BUILT_IN",
+    "ROLES",
+    "Encoder",
+    "FloatEncoder",
+    "Role",
+    "check_role",
+    "check_same_model",
+    "load_encoder",
+    "load_for",
+]

@@ -1,0 +1,270 @@
+"""From what the user says about a model to an encoder, and whether it is the recorded one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from binq.encoders.base import Encoder
+from binq.encoders.static import (
+    BUILT_IN,
+    FINGERPRINT_LENGTH,
+    StaticEncoder,
+    is_static_model,
+)
+from binq.errors import InputError, UsageError
+
+_MODEL: Final = "binq.model"
+# What has to agree for two embeddings to be comparable, and what a message calls it.
+_IDENTITY: Final = {
+    _MODEL: "model",
+    "binq.revision": "revision of the model",
+    "binq.truncate_dim": "number of dims kept",
+    "binq.normalized": "normalization",
+    "binq.bits": "number of bits",
+}
+
+
+def load_encoder(
+    model: str | None = None,
+    *,
+    prompt: str | None = None,
+    truncate_dim: int | None = None,
+    normalize: bool = True,
+    bits: bool = False,
+    device: str | None = None,
+    batch_size: int | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+) -> Encoder:
+    """Load a model, which for a name on the hub may mean to download it.
+
+    Parameters
+    ----------
+    model : str, optional
+        ``None`` for the built-in model; a folder with a model2vec or sentence-transformers model;
+        the name of such a model on the hub, with ``model2vec:`` before it for the former;
+        ``http(s)://…`` for an endpoint; ``simhash:BITS`` or ``minhash:BITS``.
+    prompt : str, optional
+        Put before every text, in place of what the model itself prescribes.
+    truncate_dim : int, optional
+        Keep the first so many dims.
+    normalize : bool
+        Scale every embedding to length 1.
+    bits : bool
+        Ask a model that makes bits itself for them; of the others this asks nothing, since any
+        floats can be turned into bits afterwards.
+    device : str, optional
+        Where a sentence-transformers model runs.
+    batch_size : int, optional
+        Texts at a time.
+    key_file : path, optional
+        Holds the key of an endpoint; else the environment does.
+    threads : int, optional
+        For what computes here, apart from tokenizers (see `binq.threads.limited_tokenizers`).
+
+    Raises
+    ------
+    UsageError
+        If an option does not go with the model.
+    InputError
+        If the model's files or the key cannot be used.
+    EnvironmentFailure
+        If it cannot be had.
+    MissingExtraError
+        If the package that runs it is not installed.
+    """
+    if model is not None and not model.strip():
+        raise UsageError("no model is named", "--model", "a folder, a name or an address")
+    kind, _, rest = (model or "").partition(":")
+    is_url = kind.lower() in ("http", "https") and rest.startswith("//")
+    fingerprint = kind in ("simhash", "minhash") and bool(rest)
+    static = (
+        model is None or model == BUILT_IN or kind == "model2vec" or is_static_model(Path(model))
+    )
+    # An option that a model cannot heed is refused rather than passed over.
+    heeded = {
+        "--device": not (is_url or fingerprint or static),
+        "--key-file": is_url,
+        "--prompt": not fingerprint,
+        "--truncate-dim": not fingerprint,
+    }
+    given = {
+        "--device": device,
+        "--key-file": key_file,
+        "--prompt": prompt,
+        "--truncate-dim": truncate_dim,
+    }
+    for option, value in given.items():
+        if value is not None and not heeded[option]:
+            raise UsageError("the model does not take this option", option, got=model or BUILT_IN)
+    if batch_size is not None and batch_size < 1:
+        raise UsageError("too few texts at a time", "--batch-size", "at least 1", str(batch_size))
+    if fingerprint:
+        return _fingerprints(kind, rest, batch_size, threads)
+    if static:
+        where = rest if kind == "model2vec" else None if model == BUILT_IN else model
+        if where == "":
+            raise UsageError("no model is named", "--model", "model2vec:NAME")
+        return StaticEncoder(
+            where,
+            prompt=prompt,
+            truncate_dim=truncate_dim,
+            normalize=normalize,
+            batch_size=batch_size,
+        )
+    assert model is not None
+    if is_url:
+        from binq.encoders.endpoint import CohereEncoder, OpenAIEncoder
+
+        if model.partition("#")[0].rstrip("/").endswith("/embed"):
+            return CohereEncoder(
+                model,
+                bits=bits,
+                prompt=prompt,
+                truncate_dim=truncate_dim,
+                normalize=normalize,
+                batch_size=batch_size,
+                key_file=key_file,
+            )
+        return OpenAIEncoder(
+            model,
+            prompt=prompt,
+            truncate_dim=truncate_dim,
+            normalize=normalize,
+            batch_size=batch_size,
+            key_file=key_file,
+        )
+    from binq.encoders.sentence_transformers import SentenceTransformerEncoder
+
+    return SentenceTransformerEncoder(
+        model,
+        prompt=prompt,
+        truncate_dim=truncate_dim,
+        normalize=normalize,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+    )
+
+
+def load_for(
+    recorded: Mapping[str, str],
+    model: str | None = None,
+    *,
+    prompt: str | None = None,
+    device: str | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    force: bool = False,
+) -> Encoder:
+    """Load the encoder for queries against embeddings whose origin is recorded.
+
+    Only what ships with binq is loaded on the word of a record: the built-in model, and
+    fingerprints, which are pure computation. Anything else the user names.
+
+    Parameters
+    ----------
+    recorded : mapping of str to str
+        What `Encoder.metadata` said of the embeddings; empty if their origin is unknown.
+    model, prompt, device, key_file, threads
+        See `load_encoder`. Truncation and normalization are taken from the record.
+    force : bool
+        Accept another model than the recorded one.
+
+    Raises
+    ------
+    InputError
+        If the record names a model that the user has to name and did not, or another one than
+        the user's, or is damaged.
+    UsageError
+        If the origin is unknown and no model is named.
+    """
+    name = recorded.get(_MODEL)
+    if model is None:
+        if name is None:
+            raise UsageError(
+                "it is not recorded which model made the embeddings",
+                "--text",
+                next_step="name it with --model",
+            )
+        if name != BUILT_IN and not name.startswith(("simhash:", "minhash:")):
+            raise InputError(
+                "the embeddings were made by a model that has to be named",
+                "--text",
+                next_step=f"give --model with what stands for {name} here",
+            )
+        model = name
+    encoder = load_encoder(
+        model,
+        prompt=prompt,
+        truncate_dim=_whole(recorded, "binq.truncate_dim"),
+        normalize=recorded.get("binq.normalized", "true") == "true",
+        bits=recorded.get("binq.layout") == "ubinary" and "binq.precision" not in recorded,
+        device=device,
+        key_file=key_file,
+        threads=threads,
+    )
+    if not force:
+        check_same_model(recorded, encoder.metadata("query"), "--model")
+    return encoder
+
+
+def check_same_model(recorded: Mapping[str, str], given: Mapping[str, str], where: str) -> None:
+    """Check that two records do not speak of different models.
+
+    What only one of them knows is passed over: embeddings of unknown origin are accepted.
+
+    Parameters
+    ----------
+    recorded, given : mapping of str to str
+        Metadata under keys that begin with ``binq.``.
+    where : str
+        What the message names as the place of ``given``.
+
+    Raises
+    ------
+    InputError
+        If both name a fact about the model, and not the same.
+    """
+    if _MODEL not in recorded or _MODEL not in given:
+        return
+    revision = recorded.get("binq.revision", "")
+    # A fingerprint of equal files: the same model, whatever its folder is called.
+    same_files = revision == given.get("binq.revision") and len(revision) == FINGERPRINT_LENGTH
+    for key, meaning in _IDENTITY.items():
+        if key == _MODEL and same_files:
+            continue
+        if key == "binq.truncate_dim":
+            # Absent means all dims, once the model is known.
+            wanted, found = recorded.get(key, "all"), given.get(key, "all")
+        else:
+            wanted, found = recorded.get(key, ""), given.get(key, "")
+        if wanted != found and wanted and found:
+            raise InputError(
+                f"another {meaning} than the index records",
+                where,
+                wanted,
+                found,
+                "use what made the index, or --force to compare them all the same",
+            )
+
+
+def _fingerprints(method: str, width: str, batch_size: int | None, threads: int | None) -> Encoder:
+    from binq.encoders.fingerprints import METHODS, FingerprintEncoder
+
+    if not (width.isascii() and width.isdigit() and len(width) < 10):
+        raise UsageError("not a number of bits", f"--model {method}:{width}", f"{method}:256")
+    chosen = next(known for known in METHODS if known == method)
+    return FingerprintEncoder(chosen, int(width), batch_size=batch_size, threads=threads)
+
+
+def _whole(recorded: Mapping[str, str], key: str) -> int | None:
+    value = recorded.get(key)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and 0 < int(value[:10]) < 2**31):
+        raise InputError(f"metadata {key} is damaged", expected="an integer >= 1", got=value)
+    return int(value)

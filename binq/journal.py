@@ -1,0 +1,282 @@
+"""What an encoding run has done so far, in one SQLite file.
+
+Each distinct text is encoded once and its row kept under a hash of the text, so that duplicates
+cost nothing, and a run that was interrupted goes on where it stopped even if the input has been
+reordered or has grown. Rows live on disk: memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.errors import EnvironmentFailure, InputError
+
+_VERSION: Final = "1"
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vectors (
+    number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, vector BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS rows (position INTEGER PRIMARY KEY, id TEXT, number INTEGER NOT NULL);
+DELETE FROM rows;
+"""
+_AT_A_TIME: Final = 500
+_BYTES_AT_A_TIME: Final = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a row of the output looks like: its dtype, its width, and its bits if it is a code."""
+
+    dtype: np.dtype[Any]
+    width: int
+    bits: int | None
+
+
+class Journal:
+    """The rows of a run and the vectors of its distinct texts.
+
+    Parameters
+    ----------
+    path : path
+        The SQLite file.
+    facts : mapping of str to str
+        What decides the vectors; a journal of other facts is refused.
+
+    Raises
+    ------
+    InputError
+        If the file is no journal, is damaged, or belongs to another model or prompt.
+    EnvironmentFailure
+        If another run is using it, or the disk fails.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], facts: Mapping[str, str]) -> None:
+        self.path = os.fspath(path)
+        with self._failures():
+            self._database = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+            try:
+                self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+                self._database.execute("PRAGMA synchronous=NORMAL")
+                self._database.execute("PRAGMA cache_size=-16384")
+                self._database.execute("BEGIN EXCLUSIVE")
+                self._settle(dict(facts))
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._database.close()
+                raise
+
+    @property
+    def last(self) -> int:
+        """The number of the newest vector; 0 where there is none."""
+        with self._failures():
+            query = "SELECT coalesce(max(number), 0) FROM vectors"
+            return int(self._database.execute(query).fetchone()[0])
+
+    def distinct(self, limit: int) -> tuple[int, int]:
+        """Return how many vectors the rows use, and how many of those are numbered to ``limit``."""
+        query = "SELECT count(DISTINCT number) FROM rows WHERE number <= ?"
+        with self._failures():
+            counts = [
+                int(self._database.execute(query, (most,)).fetchone()[0]) for most in (2**62, limit)
+            ]
+        return counts[0], counts[1]
+
+    def find(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the numbers of the vectors that are there already, by the digest of the text."""
+        found: dict[bytes, int] = {}
+        with self._failures():
+            for start in range(0, len(digests), _AT_A_TIME):
+                part = digests[start : start + _AT_A_TIME]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT digest, number FROM vectors WHERE digest IN ({marks})"
+                found.update(self._database.execute(query, part).fetchall())
+        return found
+
+    def add_vectors(
+        self, digests: Sequence[bytes], vectors: NDArray[Any], bits: int | None = None
+    ) -> list[int]:
+        """Keep the vectors of texts, durably, and return their numbers.
+
+        Parameters
+        ----------
+        digests : sequence of bytes
+        vectors : (n, width) array
+            Of the one dtype and width that all vectors of the journal have.
+        bits : int, optional
+            How many bits of a row count, if it is a code.
+        """
+        kind = json.dumps([vectors.dtype.str, int(vectors.shape[1]), bits])
+        with self._failures(), self._transaction():
+            known = self._fact("vectors")
+            if known is None:
+                self._database.execute("INSERT INTO facts VALUES ('vectors', ?)", (kind,))
+            elif known != kind:
+                raise InputError(
+                    "the model changed the width of its output", self.path, known, kind
+                )
+            insert = "INSERT INTO vectors (digest, vector) VALUES (?, ?)"
+            return [
+                int(self._database.execute(insert, (digest, row.tobytes())).lastrowid or 0)
+                for digest, row in zip(digests, vectors, strict=True)
+            ]
+
+    def add_rows(self, rows: Sequence[tuple[int, str | None, int]]) -> None:
+        """Note rows of the output: position in the input, id, number of the vector."""
+        with self._failures(), self._transaction():
+            self._database.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
+
+    def shape(self) -> Shape | None:
+        """Return what the vectors look like; None where there are none yet."""
+        with self._failures():
+            known = self._fact("vectors")
+            if known is None:
+                return None
+            dtype, width, bits = json.loads(known)
+            return Shape(np.dtype(dtype), int(width), None if bits is None else int(bits))
+
+    def read(self) -> Iterator[tuple[list[int], list[str | None], NDArray[Any]]]:
+        """Yield positions, ids and vectors ((m, width)) of the rows, in order, in blocks."""
+        shape = self.shape()
+        if shape is None:
+            return
+        dtype, width = shape.dtype, shape.width
+        count = max(1, _BYTES_AT_A_TIME // (dtype.itemsize * width + 64))
+        query = (
+            "SELECT position, id, vector FROM rows JOIN vectors USING (number) ORDER BY position"
+        )
+        with self._failures():
+            cursor = self._database.execute(query)
+            while block := cursor.fetchmany(count):
+                positions, ids, blobs = zip(*block, strict=True)
+                octets = b"".join(blobs)
+                if len(octets) != len(block) * width * dtype.itemsize:
+                    raise self._damaged("vectors of another size")
+                vectors = np.frombuffer(octets, dtype).reshape(len(block), width)
+                yield list(positions), list(ids), vectors
+
+    def close(self, *, remove: bool) -> None:
+        """Close the file, and remove it if its work is done."""
+        with suppress(sqlite3.Error):
+            self._database.close()
+        if remove:
+            for suffix in ("", "-journal"):
+                with suppress(OSError):
+                    os.unlink(self.path + suffix)
+
+    def _settle(self, facts: dict[str, str]) -> None:
+        """Create the tables, or check that the ones that are there belong to this run."""
+        tables = {row[0] for row in self._database.execute("SELECT name FROM sqlite_master")}
+        if tables and "facts" not in tables:
+            raise self._damaged("an SQLite file of something else")
+        # executescript() would commit the transaction that guards this.
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            self._database.execute(statement)
+        written = {"version": _VERSION} | facts
+        kept = self._fact("facts")
+        if kept is None:
+            self._database.execute("INSERT INTO facts VALUES ('facts', ?)", (json.dumps(written),))
+            return
+        before = json.loads(kept)
+        for key in sorted(written.keys() | before.keys()):
+            if written.get(key) != before.get(key):
+                raise InputError(
+                    f"the journal of the interrupted run has another {key.removeprefix('binq.')}",
+                    self.path,
+                    str(written.get(key, "none")),
+                    str(before.get(key, "none")),
+                    "use the same options, or delete the journal to start afresh",
+                )
+
+    def _fact(self, key: str) -> str | None:
+        row = self._database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _damaged(self, reason: str) -> InputError:
+        return InputError(
+            "not a usable journal",
+            self.path,
+            got=reason,
+            next_step="delete it to start afresh",
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turn what SQLite raises into binq's exceptions."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            busy = "locked" in str(error)
+            raise EnvironmentFailure(
+                "the journal is in use by another run" if busy else "cannot write the journal",
+                self.path,
+                got="" if busy else str(error),
+            ) from error
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise self._damaged(str(error)) from error
+
+
+@contextmanager
+def passing_journal(output: Path, facts: Mapping[str, str]) -> Iterator[Journal]:
+    """Yield a journal that leaves nothing behind, whatever ends the process.
+
+    Its file loses its name as soon as it is open.
+    """
+    path = output.parent / f".{output.name[:200]}.{secrets.token_hex(8)}.journal"
+    journal = Journal(path, facts)
+    try:
+        with journal._failures():
+            # A rollback journal would need the name; there is nothing to roll back to.
+            journal._database.execute("PRAGMA journal_mode=MEMORY")
+            journal._database.execute("PRAGMA synchronous=OFF")
+        with suppress(OSError):
+            os.unlink(path)
+        yield journal
+    finally:
+        journal.close(remove=True)
+
+
+@contextmanager
+def lasting_journal(output: Path, facts: Mapping[str, str]) -> Iterator[Journal]:
+    """Yield the journal beside ``output``, which outlives an interruption and goes at the end."""
+    journal = Journal(journal_path(output), facts)
+    try:
+        yield journal
+    except BaseException:
+        # A journal that holds nothing is of no use to anybody.
+        journal.close(remove=not journal.last)
+        raise
+    journal.close(remove=True)
+
+
+def journal_path(output: Path) -> Path:
+    """Return where the journal of an output lies."""
+    return output.with_name(f"{output.name}.journal")
+
+
+def digest_of(text: str) -> bytes:
+    """Return 16 bytes that stand for a text; BLAKE2b, since texts may come from an adversary."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -1,0 +1,138 @@
+"""Which columns of a file hold text and id, and rows as texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from binq.errors import InputError
+
+_TEXT_NAMES: Final = (
+    *("text", "contents", "content", "passage", "body", "sentence", "question", "query"),
+)
+_ID_NAMES: Final = ("_id", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text.
+
+    Attributes
+    ----------
+    id : str or None
+        From the id column; None where there is none.
+    text : str
+        What to encode; may be blank.
+    where : str
+        File and row, for messages.
+    """
+
+    id: str | None
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns that make up a text."""
+
+    text: list[str]
+    id: str | None
+    title: str | None
+
+    def names(self) -> list[str]:
+        """Return the names of all columns that are read."""
+        return [*self.text, *(name for name in (self.id, self.title) if name is not None)]
+
+    def text_of(self, entry: dict[str, Any], where: str) -> Text:
+        """Build a text from a row; a title may be missing, nothing else may."""
+        parts = [_string(entry, name, where) for name in self.text]
+        if self.title is not None and entry.get(self.title):
+            parts.insert(0, _string(entry, self.title, where))
+        identity = None if self.id is None else _identity(entry, self.id, where)
+        return Text(identity, " ".join(part for part in parts if part), where)
+
+
+def choose_columns(
+    names: list[str],
+    strings: list[str],
+    where: str,
+    *,
+    text: list[str] | None,
+    identity: str | None,
+    optional_title: bool = False,
+) -> Columns:
+    """Settle which columns to read, from their names and from which of them hold strings.
+
+    Parameters
+    ----------
+    names, strings : list of str
+        All columns; those of them that hold strings.
+    where : str
+        The file or row, for messages.
+    text, identity : optional
+        What the user names.
+    optional_title : bool
+        Whether rows may have a title although ``names`` does not say so.
+
+    Raises
+    ------
+    InputError
+        If a named column is not there, or none or several could be the text.
+    """
+    for name in (*(text or ()), *((identity,) if identity is not None else ())):
+        if name not in names:
+            raise InputError("no such column", where, name, ", ".join(names) or "no columns")
+    found_id = next((name for name in _ID_NAMES if name in names), None)
+    id_name = identity if identity is not None else found_id
+    if text is not None:
+        return Columns(text, id_name, None)
+    others = [name for name in strings if name not in (id_name, "title")]
+    known = [name for name in _TEXT_NAMES if name in others]
+    if not known and len(others) != 1:
+        raise InputError(
+            "several columns hold strings" if others else "no column holds text",
+            where,
+            "text" if not others else "",
+            ", ".join(others or names),
+            next_step="choose one with --text-column",
+        )
+    # In jsonl a title may come and go from row to row.
+    title = "title" if "title" in names or optional_title else None
+    return Columns([(known or others)[0]], id_name, title)
+
+
+def _string(entry: dict[str, Any], name: str, where: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str):
+        raise InputError(f"{name} is not a text", where, "a string", _kind_of(entry, name))
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name} holds half a surrogate pair", where, "Unicode text") from None
+    return value
+
+
+def _identity(entry: dict[str, Any], name: str, where: str) -> str:
+    value = entry.get(name)
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str):
+        raise InputError(
+            f"{name} is not an id", where, "a string or an integer", _kind_of(entry, name)
+        )
+    return _string(entry, name, where)
+
+
+def _kind_of(entry: dict[str, Any], name: str) -> str:
+    if name not in entry:
+        return "nothing"
+    value = entry[name]
+    return "null" if value is None else type(value).__name__
+
+
+def is_string(kind: Any, types: Any) -> bool:
+    """Return whether an Arrow type is text, plain or dictionary-encoded."""
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

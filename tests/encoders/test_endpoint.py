@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import base64
+import http.client
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from endpoints import DIM, FakeEndpoint, vector_of
+
+from binq.encoders.endpoint import CohereEncoder, OpenAIEncoder
+from binq.encoders.transport import Transport, check_url, find_key
+from binq.errors import EnvironmentFailure, InputError, UsageError
+
+
+def _openai(endpoint: FakeEndpoint, waits: list[float], **options: Any) -> OpenAIEncoder:
+    options.setdefault("normalize", False)
+    return OpenAIEncoder(
+        f"{endpoint.url}#fake", transport=Transport(sleep=waits.append, timeout=5), **options
+    )
+
+
+def _expected(texts: list[str]) -> np.ndarray:
+    return np.array([vector_of(text) for text in texts], np.float32)
+
+
+def test_rows_are_ordered_by_index_in_batches(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    # The server answers every batch backwards.
+    texts = [f"text {i}" for i in range(10)]
+    rows = _openai(endpoint, waits, batch_size=4).encode(texts)
+    np.testing.assert_array_equal(rows, _expected(texts))
+    assert rows.dtype == np.float32
+    assert [len(request["input"]) for request in endpoint.requests] == [4, 4, 2]
+    assert {request["encoding_format"] for request in endpoint.requests} == {"base64"}
+    assert {request["model"] for request in endpoint.requests} == {"fake"}
+
+
+def test_a_server_without_base64_is_asked_for_numbers(
+    endpoint: FakeEndpoint, waits: list[float]
+) -> None:
+    endpoint.no_base64 = True
+    encoder = _openai(endpoint, waits)
+    np.testing.assert_allclose(encoder.encode(["a", "b"]), _expected(["a", "b"]), rtol=1e-6)
+    encoder.encode(["c"])
+    assert ["encoding_format" in request for request in endpoint.requests] == [True, False, False]
+
+
+def test_prompt_cut_and_normalization_happen_here(
+    endpoint: FakeEndpoint, waits: list[float]
+) -> None:
+    encoder = _openai(endpoint, waits, prompt="query: ", truncate_dim=5, normalize=True)
+    rows = encoder.encode(["x"])
+    wanted = _expected(["query: x"])[:, :5]
+    np.testing.assert_allclose(rows, wanted / np.linalg.norm(wanted), rtol=1e-5)
+    metadata = encoder.metadata()
+    assert metadata["binq.model"] == "fake"
+    assert metadata["binq.prompt"] == "query: "
+    assert metadata["binq.truncate_dim"] == "5"
+    assert metadata["binq.normalized"] == "true"
+
+
+def test_the_only_model_is_found_and_several_must_be_chosen_from(endpoint: FakeEndpoint) -> None:
+    assert OpenAIEncoder(endpoint.url).name == "fake"
+    assert OpenAIEncoder(f"{endpoint.url}/embeddings/").name == "fake"
+    endpoint.models = ["one", "two"]
+    with pytest.raises(UsageError, match="one, two"):
+        OpenAIEncoder(endpoint.url)
+    endpoint.models = []
+    encoder = OpenAIEncoder(endpoint.url)
+    encoder.encode(["x"])
+    assert encoder.name == endpoint.url
+    assert "model" not in endpoint.requests[-1]
+
+
+def test_passing_faults_are_tried_again_with_growing_waits(
+    endpoint: FakeEndpoint, waits: list[float]
+) -> None:
+    endpoint.faults = [(500, {}, b"oops"), (503, {}, b""), (429, {}, {"error": "slow down"})]
+    np.testing.assert_array_equal(_openai(endpoint, waits).encode(["a"]), _expected(["a"]))
+    assert len(endpoint.requests) == 4
+    assert len(waits) == 3
+    for wait, most in zip(waits, (0.5, 1.0, 2.0), strict=True):
+        assert most / 2 <= wait <= most
+
+
+def test_retry_after_is_honoured(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    later = datetime.now(UTC) + timedelta(seconds=60)
+    endpoint.faults = [
+        (429, {"Retry-After": "7"}, b""),
+        (503, {"Retry-After": format_datetime(later, usegmt=True)}, b""),
+        (429, {"Retry-After": "soon"}, b""),
+    ]
+    _openai(endpoint, waits).encode(["a"])
+    assert waits[0] == 7
+    assert 50 < waits[1] <= 60
+    assert waits[2] <= 2
+
+
+def test_a_wait_of_hours_ends_the_run(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    endpoint.faults = [(429, {"Retry-After": "7200"}, b"")]
+    with pytest.raises(EnvironmentFailure, match="7200 seconds"):
+        _openai(endpoint, waits).encode(["a"])
+    assert waits == []
+
+
+def test_it_gives_up_in_the_end(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    endpoint.faults = [(502, {}, b"bad gateway")] * 20
+    with pytest.raises(EnvironmentFailure, match=r"failed 7 times.*502: bad gateway"):
+        _openai(endpoint, waits).encode(["a"])
+    assert len(endpoint.requests) == 7
+    assert len(waits) == 6
+
+
+def test_connections_that_break_are_tried_again(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    def hang_up(handler: Any) -> None:
+        handler.close_connection = True
+
+    def stop_half_way(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b'{"data": [')
+        handler.close_connection = True
+
+    endpoint.faults = [hang_up, stop_half_way]
+    np.testing.assert_array_equal(_openai(endpoint, waits).encode(["a"]), _expected(["a"]))
+    assert len(waits) == 2
+
+
+def test_an_endpoint_that_is_not_there(waits: list[float]) -> None:
+    encoder = OpenAIEncoder("http://127.0.0.1:9/v1#m", transport=Transport(sleep=waits.append))
+    with pytest.raises(EnvironmentFailure, match="cannot be reached"):
+        encoder.encode(["a"])
+    with pytest.raises(EnvironmentFailure, match="cannot be reached"):
+        OpenAIEncoder("http://127.0.0.1:9/v1", transport=Transport(sleep=waits.append))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (400, InputError, "maximum context length"),
+        (422, InputError, "maximum context length"),
+        (401, EnvironmentFailure, "BINQ_API_KEY"),
+        (404, EnvironmentFailure, "check address and model"),
+    ],
+)
+def test_lasting_faults_are_not_tried_again(
+    endpoint: FakeEndpoint, waits: list[float], status: int, kind: type, message: str
+) -> None:
+    endpoint.faults = [(status, {}, {"error": {"message": "maximum\ncontext length is 512"}})]
+    with pytest.raises(kind, match=message) as caught:
+        _openai(endpoint, waits).encode(["a"])
+    assert f"{status}: maximum context length" in str(caught.value)
+    assert len(endpoint.requests) == 1
+
+
+def test_batches_that_are_too_large_are_halved(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    endpoint.max_batch = 3
+    texts = [f"t{i}" for i in range(10)]
+    np.testing.assert_array_equal(_openai(endpoint, waits).encode(texts), _expected(texts))
+
+
+def test_redirects_are_not_followed_since_the_key_would_go_along(
+    endpoint: FakeEndpoint, waits: list[float]
+) -> None:
+    endpoint.faults = [(307, {"Location": f"{endpoint.root}/v2/elsewhere"}, b"")]
+    with pytest.raises(EnvironmentFailure, match="points to"):
+        _openai(endpoint, waits).encode(["a"])
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>hello</html>",
+        b"[" * 100_000,
+        [],
+        {},
+        {"data": None},
+        {"data": []},
+        {"data": [{"index": 0, "embedding": [1.0]}]},
+        {"data": [{"index": 0, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]},
+        {"data": [{"index": 0, "embedding": [1.0]}, {"index": 2, "embedding": [1.0]}]},
+        {"data": [{"index": 0, "embedding": [1.0]}, {"index": True, "embedding": [1.0]}]},
+        {"data": [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0, 2.0]}]},
+        {"data": [{"index": 0, "embedding": []}, {"index": 1, "embedding": []}]},
+        {"data": [{"index": 0, "embedding": ["1"]}, {"index": 1, "embedding": [True]}]},
+        {"data": [{"index": 0, "embedding": "AAA"}, {"index": 1, "embedding": "AAAA"}]},
+        {"data": [{"index": 0, "embedding": [10**400]}, {"index": 1, "embedding": [1.0]}]},
+        {"data": ["a", "b"]},
+    ],
+)
+def test_answers_that_cannot_be_used(
+    endpoint: FakeEndpoint, waits: list[float], answer: Any
+) -> None:
+    endpoint.faults = [(200, {}, answer)]
+    with pytest.raises(EnvironmentFailure):
+        _openai(endpoint, waits).encode(["a", "b"])
+
+
+def test_nan_is_refused(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    row = base64.b64encode(np.array([1, np.nan], "<f4").tobytes()).decode()
+    endpoint.faults = [(200, {}, {"data": [{"index": 0, "embedding": row}]})]
+    with pytest.raises(InputError, match="NaN"):
+        _openai(endpoint, waits).encode(["a"])
+
+
+def test_no_texts_ask_nothing(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    assert _openai(endpoint, waits).encode([]).shape == (0, 0)
+    assert endpoint.requests == []
+
+
+@pytest.mark.parametrize("role", ["document", "query"])
+def test_cohere_floats(endpoint: FakeEndpoint, role: Any) -> None:
+    encoder = CohereEncoder(f"{endpoint.root}/v2/embed#m", normalize=False, batch_size=2)
+    texts = ["a", "b", "c"]
+    rows = encoder.encode(texts, role)
+    kind = {"document": "search_document", "query": "search_query"}[role]
+    np.testing.assert_allclose(rows, _expected([kind + text for text in texts]), rtol=1e-6)
+    assert encoder.bits is None
+    assert endpoint.requests[0]["model"] == "m"
+    assert endpoint.requests[0]["truncate"] == "NONE"
+
+
+def test_cohere_bits(endpoint: FakeEndpoint) -> None:
+    encoder = CohereEncoder(f"{endpoint.root}/v2/embed#m", bits=True)
+    assert encoder.bits == 0
+    codes = encoder.encode(["a", "b"])
+    wanted = np.packbits(_expected(["search_documenta", "search_documentb"]) > 0, axis=1)
+    np.testing.assert_array_equal(codes, wanted)
+    assert codes.dtype == np.uint8
+    assert encoder.bits == DIM
+    assert encoder.metadata()["binq.bits"] == str(DIM)
+    assert encoder.metadata()["binq.layout"] == "ubinary"
+
+
+@pytest.mark.parametrize(
+    "rows", [[[256]], [[-1]], [[1.0]], [["a"]], [[]], ["AA"], None, [[1], [2]]]
+)
+def test_cohere_codes_that_cannot_be_used(endpoint: FakeEndpoint, rows: Any) -> None:
+    endpoint.reshape = lambda _: {"embeddings": {"ubinary": rows}}
+    encoder = CohereEncoder(f"{endpoint.root}/v2/embed#m", bits=True)
+    with pytest.raises(EnvironmentFailure):
+        encoder.encode(["a"])
+
+
+def test_cohere_needs_a_model() -> None:
+    with pytest.raises(UsageError, match="#MODEL"):
+        CohereEncoder("http://127.0.0.1/v2/embed")
+
+
+def test_keys_come_from_the_environment_or_a_file(
+    endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    OpenAIEncoder(f"{endpoint.url}#m").encode(["a"])
+    assert "Authorization" not in endpoint.headers[-1]
+    monkeypatch.setenv("BINQ_API_KEY", "from-environment\n")
+    OpenAIEncoder(f"{endpoint.url}#m").encode(["a"])
+    assert endpoint.headers[-1]["Authorization"] == "Bearer from-environment"
+    file = tmp_path / "key"
+    file.write_text("  from-file\n")
+    OpenAIEncoder(f"{endpoint.url}#m", key_file=file).encode(["a"])
+    assert endpoint.headers[-1]["Authorization"] == "Bearer from-file"
+
+
+def test_a_provider_s_key_goes_to_that_provider_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    assert find_key("https://api.openai.com/v1") == "secret"
+    assert find_key("https://api.openai.com.example.org/v1") is None
+    assert find_key("http://127.0.0.1:11434/v1") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"a\nb", b"\xff\xfe", b"x" * 5000])
+def test_what_cannot_be_a_key_is_refused_and_not_repeated(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        find_key("http://h/v1", file)
+    assert "words" not in str(caught.value)
+    with pytest.raises(InputError, match="no such file"):
+        find_key("http://h/v1", tmp_path / "none")
+
+
+def test_the_key_stands_in_no_message(
+    endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BINQ_API_KEY", "top-secret")
+    endpoint.faults = [(401, {}, {"error": "no"})]
+    with pytest.raises(EnvironmentFailure) as caught:
+        OpenAIEncoder(f"{endpoint.url}#m").encode(["a"])
+    assert "top-secret" not in repr(caught.value) + str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "ftp://h/v1",
+        "http://u:p@h/v1",
+        "http://h:99999/v1",
+        "http://h/ v1",
+        "http://[::1",
+    ],
+)
+def test_addresses_that_cannot_be_asked(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_url(url)
+    assert "u:p" not in str(caught.value)
+
+
+def test_answers_without_end_are_cut_off(
+    endpoint: FakeEndpoint, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("binq.encoders.transport._MAX_ANSWER", 100)
+    with pytest.raises(EnvironmentFailure, match="too large"):
+        _openai(endpoint, waits).encode(["a"])
+
+
+def test_http_errors_are_understood_to_be_transient() -> None:
+    # What urllib lets through beside OSError; the transport catches it by this name.
+    assert issubclass(http.client.RemoteDisconnected, OSError)
+    assert issubclass(http.client.IncompleteRead, http.client.HTTPException)
