@@ -182,7 +182,11 @@ def encode(
             on_blank=on_blank,
             progress=progress,
         )
-    _warn_of(report.blank, "texts are blank and were left out", report.blank_rows)
+    _warn_of(
+        report.blank,
+        "texts are blank, or hold no token that the model knows, and were left out",
+        report.blank_rows,
+    )
     _warn_of(
         report.overlong, "texts are longer than the model reads and were cut", report.overlong_rows
     )
@@ -323,19 +327,26 @@ class _Run:
         self._check_lengths([text for _, text in rows])
         new = [(digest, text) for digest, text in unique.items() if digest not in numbers]
         new.sort(key=lambda item: len(item[1].text), reverse=True)
+        void: set[bytes] = set()
         for batch in _batches(new, self.batch_size):
             vectors, bits = self._encode([text for _, text in batch])
             added = [digest for digest, _ in batch]
+            if bits is None:
+                # A text of which the model knows no token has no direction.
+                some: NDArray[np.bool_] = np.any(vectors != 0, axis=1)
+                void.update(digest for digest, kept in zip(added, some, strict=True) if not kept)
+                added = [digest for digest in added if digest not in void]
+                vectors = vectors[some]
             numbers.update(zip(added, journal.add_vectors(added, vectors, bits), strict=True))
             self.report.encoded += len(batch)
             self._tell(self._progress.rows + len(batch), self._progress.fraction)
-        journal.add_rows(
-            [
-                (position, text.id, numbers[digest])
-                for digest, (position, text) in zip(digests, rows, strict=True)
-            ]
-        )
-        self.report.rows += len(rows)
+        known = [
+            (position, text.id, numbers[digest])
+            for digest, (position, text) in zip(digests, rows, strict=True)
+            if digest not in void or self._leave_out(text, "text has no token that the model knows")
+        ]
+        journal.add_rows(known)
+        self.report.rows += len(known)
 
     def _encode(self, texts: list[Text]) -> tuple[NDArray[Any], int | None]:
         """Return the rows as they are to be written, and how many bits of them count."""
@@ -365,10 +376,12 @@ class _Run:
         return vectors, None
 
     def _usable(self, text: Text) -> bool:
-        if text.text.strip():
-            return True
+        return bool(text.text.strip()) or self._leave_out(text, "text is blank")
+
+    def _leave_out(self, text: Text, why: str) -> bool:
+        """Count a text that gives no vector, or refuse it; return False."""
         if self.on_blank == "error":
-            raise InputError("text is blank", text.where, next_step="remove the row")
+            raise InputError(why, text.where, next_step="remove the row")
         self.report.blank += 1
         if len(self.report.blank_rows) < _NAMED:
             self.report.blank_rows.append(text.where)

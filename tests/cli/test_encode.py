@@ -108,7 +108,10 @@ def test_blank_texts_are_reported(cli: Cli, tmp_path: Path) -> None:
     path, out = tmp_path / "t.txt", tmp_path / "out.parquet"
     path.write_text("one\n\n  \ntwo\n")
     done = cli("encode", path, "-o", out)
-    assert f"binq: warning: 2 texts are blank and were left out: {path}: line 2" in done.err
+    assert (
+        f"binq: warning: 2 texts are blank, or hold no token that the model knows, and were left out: {path}: line 2"
+        in done.err
+    )
     assert _table(out)[0] == [0, 3]
     assert cli("-q", "encode", path, "-o", out).err == ""
     out.unlink()
@@ -198,3 +201,13 @@ def test_refusals(
 def test_missing_inputs_and_places(cli: Cli, docs: Path, tmp_path: Path) -> None:
     assert "no.jsonl" in cli("encode", tmp_path / "no.jsonl", "-o", tmp_path / "o", code=3).err
     assert "no/such" in cli("encode", docs, "-o", tmp_path / "no/such/o.parquet", code=5).err
+
+
+def test_a_text_without_a_known_token_is_left_out(tmp_path: Path, cli: Any) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"_id": "a", "text": "hello"}\n{"_id": "b", "text": "\\ud83d\\udca9"}\n')
+    output = tmp_path / "out.parquet"
+    done = cli("encode", texts, "-o", output)
+    assert "1 texts are blank, or hold no token" in done.err
+    assert pq.read_table(output)["id"].to_pylist() == ["a"]
+    cli("encode", texts, "-o", output, "--on-blank", "error", code=3)
