@@ -16,6 +16,7 @@ FLOORS = {
     "binq.errors": 0,
     "binq": 0,
     "binq.metrics": 1,
+    "binq.intervals": 1,
     "binq.similarity": 1,
     "binq.threads": 1,
     "binq.bits": 2,
@@ -36,6 +37,8 @@ FLOORS = {
     "binq.inspection": 5,
     "binq.evaluation": 5,
     "binq.benchmark": 5,
+    "binq.sweeping": 5,
+    "binq.report": 5,
     "binq.cli": 6,
     "binq.__main__": 6,
 }
