@@ -29,6 +29,7 @@ FLOORS = {
     "binq.binarizers": 3,
     "binq.qrels": 3,
     "binq.survey": 4,
+    "binq.queries": 4,
     "binq.ladder": 4,
     "binq.results": 4,
     "binq.binarizing": 4,

@@ -95,8 +95,8 @@ def run(
     for line in found.table():
         render.line(line)
     render.line(
-        "* no other has as few bytes and as much recall. recall: nothing but those bytes stored. "
-        "xN:\nrecall if the scan's best N·k are rescored by exact vectors. ms/q/M: scan, per query "
+        "* no other has as few bytes and as much recall. recall: nothing but those bytes stored.\n"
+        "xN: if the scan's best N·k are rescored by exact vectors. ms/q/M: scan, a query "
         "and million rows."
     )
     render.line("")

@@ -20,6 +20,8 @@ from binq.sweeping.measuring import Setting, restored
 
 DEFAULT_TARGET: Final = 0.95
 Payload = Literal["none", "int8", "float16"]
+# With fewer the normal interval is not to be trusted.
+_FEWEST: Final = 20
 _SIZES: Final[dict[Payload, int]] = {"none": 0, "int8": 1, "float16": 2}
 
 
@@ -182,7 +184,8 @@ def compare(
     other = max(others, key=lambda row: float(values(row).mean()))
     difference = values(chosen.row) - values(other)
     found = clustered(difference, groups[seen])
-    apart = not found.low <= 0 <= found.high
+    distinct = len(np.unique(groups[seen]))
+    apart = distinct >= _FEWEST and not found.low <= 0 <= found.high
     finite = {name: value if math.isfinite(value) else None for name, value in vars(found).items()}
     comparison = {
         "row": chosen.row.name,
@@ -196,9 +199,9 @@ def compare(
     need = "more"
     if found.value and math.isfinite(found.high):
         ratio = ((found.high - found.value) / found.value) ** 2
-        need = f"about {math.ceil(len(np.unique(groups[seen])) * ratio):,}"
+        need = f"about {max(math.ceil(distinct * ratio), _FEWEST):,}"
     return comparison, (
-        f"{len(np.unique(groups[seen])):,} queries are too few to tell {chosen.row.name} from "
+        f"{distinct:,} different queries are too few to tell {chosen.row.name} from "
         f"{other.name}: difference {found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f}); "
         f"it takes {need} queries"
     )
