@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint
+PEERS ?= faiss,usearch,numpy
+
+.PHONY: help setup demo test lint bench
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +23,7 @@ $(READY): pyproject.toml
 		$(PYTHON) -m venv $(VENV) && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'; \
 	fi
+	@$(BIN)/python -m binq.kernels
 	@touch $@
 
 demo: $(READY) ## Build an index from sample_data/, query it, print what recall it has.
@@ -39,3 +42,6 @@ lint: $(READY) ## Check style and types.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+bench: $(READY) ## Measure speed beside peers.
+	$(BIN)/binq bench --peers $(PEERS)

@@ -236,7 +236,7 @@ def binarize(
         if needs_fit(choice):
             source, rows = rewindable(source, Path(output).resolve().parent, stack)
             found = survey(source, rows, sample, seed, metric)
-        dim, batches = started(source)
+        dim, batches = started(source, stack)
         fitted = choose_binarizer(choice, dim, found, count)
         if notice is not None and fitted.chosen_by is not None and choice.method == "auto":
             notice(fitted.chosen_by)

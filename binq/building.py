@@ -162,7 +162,7 @@ def build(
         elif needs_fit(choice) or rescore == "int8":
             source, rows = rewindable(source, Path(os.path.realpath(output)).parent, stack)
             found = survey(source, rows, sample, seed, metric)
-        dim, batches = started(source)
+        dim, batches = started(source, stack)
         fitted = _binarizer_for(choice, source, dim, found, count)
         scan = scoring or default_scoring(fitted.method if fitted else None)
         if scan == "asymmetric" and source.packed:

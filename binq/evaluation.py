@@ -145,7 +145,8 @@ def evaluate(
     scoring: Scoring | None = None,
     rescore: Rescore = "auto",
     rescore_from: Vectors | None = None,
-    oversample: float = DEFAULT_OVERSAMPLE,
+    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
+    target_recall: float | None = None,
     packed: Layout | Literal["none"] | None = None,
     qrels: str | os.PathLike[str] | None = None,
     exclude_self: bool = False,
@@ -167,7 +168,7 @@ def evaluate(
         Column of the truth's vectors, if there are several.
     k : sequence of int
         Each is a search of its own, with its own survivors.
-    scoring, rescore, rescore_from, oversample, packed
+    scoring, rescore, rescore_from, oversample, target_recall, packed
         As for :meth:`Index.search`.
     qrels : path, optional
         Judgements (BEIR or TREC): adds nDCG, R, RR and AP at every k.
@@ -216,6 +217,7 @@ def evaluate(
             rescore=rescore,
             rescore_from=rescore_from,
             oversample=oversample,
+            target_recall=target_recall,
             packed=is_packed,
             threads=count,
         ) as ladder:
@@ -235,6 +237,7 @@ def evaluate(
             "scoring": ladder.scoring,
             "rescore": _rescored_by(ladder, ix, rescore_from is not None),
             "oversample": oversample if ladder.rescored else None,
+            "mean_depth": {str(size): float(np.mean(deep)) for size, deep in judge.depths.items()},
             "k": ks,
             "exclude_self": exclude_self,
             "threads": count,
@@ -261,6 +264,7 @@ class _Judge:
     ) -> None:
         self.metrics: dict[str, dict[str, float]] = {}
         self.per_query: dict[str, NDArray[np.float64]] = {}
+        self.depths: dict[int, list[int]] = {}
         self._ladder = ladder
         self._queries = queries
         self._own = own
@@ -334,13 +338,15 @@ class _Judge:
         ids: Sequence[Sequence[str | int]] = hits.ids
         for number, names in zip(part, ids, strict=True):
             self._rankings[number] = [str(name) for name in names]
+        if hits.depths is not None:
+            self.depths.setdefault(k, []).extend(hits.depths.tolist())
         if self._neighbours is None:
             return {}
         near = self._neighbours[part]
         near = np.take_along_axis(near, _without(near, own, min(k, eligible)), axis=1)
         found = {
             "recall": recall(hits.rows, near),
-            "candidate_recall": recall(survivors.rows, near),
+            "candidate_recall": recall(_rescored(survivors.rows, hits.depths), near),
         }
         if not ladder.rescored and hits.distances is not None and near.shape[1]:
             mean, variance = self._expected(queries, hits.distances, near, own)
@@ -367,6 +373,13 @@ class _Judge:
             within - own_within - closer,
             near.shape[1],
         )
+
+
+def _rescored(rows: NDArray[np.int64], depths: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return the survivors that were rescored; -1 stands for the others."""
+    if depths is None:
+        return rows
+    return np.where(np.arange(rows.shape[1]) < depths[:, None], rows, -1)
 
 
 class _OwnRows:

@@ -23,12 +23,15 @@ class Hits:
     scores : (q, m) float64
         Larger is better: cosine, inner product or minus the squared L2 distance where the hits
         were rescored, its estimate after an asymmetric scan, else minus the Hamming distance.
+    depths : (q,) int64 or None
+        How many survivors were rescored, where that was decided query by query.
     """
 
     rows: NDArray[np.int64]
     distances: NDArray[np.int32] | None
     scores: NDArray[np.float64]
     _stored_ids: StoredIds | None
+    depths: NDArray[np.int64] | None = None
 
     @property
     def ids(self) -> list[list[str]] | list[list[int]]:
@@ -41,7 +44,8 @@ class Hits:
         """Return the hits of one query."""
         part = slice(query, query + 1)
         distances = None if self.distances is None else self.distances[part]
-        return Hits(self.rows[part], distances, self.scores[part], self._stored_ids)
+        depths = None if self.depths is None else self.depths[part]
+        return Hits(self.rows[part], distances, self.scores[part], self._stored_ids, depths)
 
 
 @dataclass(frozen=True, eq=False)

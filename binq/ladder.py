@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers import RowTerms, Scoring, unit_rows
+from binq.binarizers import Binarizer, RowTerms, Scoring, unit_rows
+from binq.bits import unpack
+from binq.depth import (
+    CALIBRATION_ROWS,
+    DEFAULT_TARGET,
+    Calibration,
+    calibrate,
+    rank_to_target,
+    widest,
+)
 from binq.errors import BinqWarning, InputError, UsageError
 from binq.hits import Hits, RadiusHits
 from binq.index import FlatIndex
 from binq.queries import Queries
-from binq.rescore import VectorStore
-from binq.rescore import rescore as sort_survivors
-from binq.similarity import Metric, best_first
+from binq.rescore import VectorStore, exact_scores
+from binq.similarity import Metric, best_first, normalize
 from binq.storage.format import Header
 from binq.storage.reader import StoredIds
 from binq.vectors import VectorSource
@@ -66,8 +75,12 @@ class Ladder:
         Sort the survivors by these vectors. With neither, the scan's order stands.
     terms : RowTerms
         Of the rows, for asymmetric scores.
-    oversample : float
+    oversample : float or None
+        None rescores every query as deep as ``target`` asks, see :mod:`binq.depth`.
     threads : int
+    target : float
+        Expected share of the scan's best that rescoring keeps, where ``oversample`` is None.
+    binarizer : Binarizer or None
     """
 
     codes: FlatIndex
@@ -77,8 +90,10 @@ class Ladder:
     by_codes: bool
     store: VectorStore | None
     terms: RowTerms
-    oversample: float
+    oversample: float | None
     threads: int
+    target: float = DEFAULT_TARGET
+    binarizer: Binarizer | None = None
     _source: VectorSource | None = None
 
     def __enter__(self) -> Ladder:
@@ -105,6 +120,8 @@ class Ladder:
             raise UsageError("too few hits wanted", "-k", "at least 1", str(k))
         if not self.rescored:
             return k
+        if self.oversample is None:
+            return widest(k, len(self.codes))
         if max(k, self.oversample) >= len(self.codes):
             return max(k, len(self.codes))  # the product may be too large for a float
         # The product of a decimal fraction may come out a hair above the whole number meant.
@@ -125,28 +142,61 @@ class Ladder:
 
     def rank(self, queries: Queries, survivors: Survivors, k: int) -> Hits:
         """Sort survivors and return the best k."""
-        if self.store is not None:
-            if queries.truncated or queries.vectors is None:
-                raise InputError(
-                    "truncated queries cannot be compared with whole vectors",
-                    "queries",
-                    "all dimensions",
-                    "the truncated dimension",
-                    "use --rescore none or codes, or queries of all dimensions",
-                )
-            order, scores = sort_survivors(
-                queries.vectors, survivors.rows, self.store, self.metric, k
-            )
-        elif self.by_codes:
-            exact = self.codes.scores(queries.weights, survivors.rows, self.terms)
-            order = best_first(survivors.rows, exact, k)
-            scores = np.take_along_axis(exact, order, axis=1)
-        else:
+        if not self.rescored:
             part = slice(0, k)
             distances = None if survivors.distances is None else survivors.distances[:, part]
             return Hits(survivors.rows[:, part], distances, survivors.scores[:, part], self.ids)
+        depths = None
+        if self.oversample is None and survivors.rows.size:
+            order, scores, depths = rank_to_target(
+                survivors.rows,
+                survivors.scores,
+                lambda chosen, rows: self.scores(queries.part(chosen), rows),
+                k,
+                self.target,
+                self._calibration,
+            )
+        else:
+            found = self.scores(queries, survivors.rows)
+            order = best_first(survivors.rows, found, k)
+            scores = np.take_along_axis(found, order, axis=1)
         best = survivors.chosen(order)
-        return Hits(best.rows, best.distances, scores, self.ids)
+        return Hits(best.rows, best.distances, scores, self.ids, depths)
+
+    def scores(self, queries: Queries, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the rescored scores (q, m) of chosen rows (q, m)."""
+        if self.store is None:
+            return self.codes.scores(queries.weights, rows, self.terms)
+        if queries.truncated or queries.vectors is None:
+            raise InputError(
+                "truncated queries cannot be compared with whole vectors",
+                "queries",
+                "all dimensions",
+                "the truncated dimension",
+                "use --rescore none or codes, or queries of all dimensions",
+            )
+        return exact_scores(queries.vectors, rows, self.store, self.metric)
+
+    @cached_property
+    def _calibration(self) -> Calibration:
+        """How the scan foretells rescored scores, from rows that stand in for queries."""
+        n = len(self.codes)
+        picked = np.sort(np.random.default_rng(0).permutation(n)[:CALIBRATION_ROWS])
+        assert self.binarizer is not None
+        if self.store is not None:
+            vectors = self.store.take(picked)
+        else:
+            bits = unpack(self.codes.codes[picked], self.binarizer.bits)
+            vectors = self.binarizer.affine.reconstruct(bits)
+        if self.metric == "cosine":
+            vectors = normalize(vectors)[0]
+        queries = Queries(vectors, binarizer=self.binarizer)
+        near = self.survivors(queries, min(n, 2 * CALIBRATION_ROWS))
+        others = np.argsort(near.rows == picked[:, None], axis=1, kind="stable")
+        near = near.chosen(others[:, : max(1, near.rows.shape[1] - 1)])
+        if near.rows.shape[1] < 2:
+            return Calibration(0.0, np.inf)
+        return calibrate(near.scores, self.scores(queries, near.rows))
 
     def radius_search(self, queries: Queries, radius: int, k: int | None = None) -> RadiusHits:
         """Return all rows within ``radius``, or the best k of them."""

@@ -28,6 +28,7 @@ _WIDTH: Final = 760
 _HEIGHT: Final = 360
 _EDGE: Final = 48
 _KEY: Final = 170
+_APART: Final = 28
 _SUFFIXES: Final = (".png", ".svg", ".pdf")
 Points = list[tuple[float, float, str]]
 
@@ -51,14 +52,14 @@ def html(found: Sweep) -> str:
         "<h2>Recall over bytes</h2>",
         _chart(
             _by_method(found.rows),
-            "bytes per vector (each step doubles)",
+            "bytes per vector (logarithmic)",
             f"recall@{facts['k']}",
             doubling=True,
         ),
         "<h2>Recall over oversample, rescored by exact vectors</h2>",
         _chart(
             _by_oversample(found.rows),
-            "oversample (each step doubles)",
+            "oversample (logarithmic)",
             f"recall@{facts['k']}",
             doubling=True,
             joined=True,
@@ -237,10 +238,14 @@ def _chart(
             f'<path d="M{_EDGE} {y:.1f}H{_EDGE + plain}" stroke="#e5e5e5"/>'
             f'<text x="{_EDGE - 6}" y="{y + 4:.1f}" text-anchor="end">{share:.1f}</text>'
         )
+    written = -float(_WIDTH)
     for x in sorted({x for x, _, _ in points}) if doubling else (0.0, 0.5, 1.0):
+        across_at = at(x, bottom)[0]
+        if across_at - written < _APART:
+            continue
+        written = across_at
         parts.append(
-            f'<text x="{at(x, bottom)[0]:.1f}" y="{height - _EDGE + 16}" '
-            f'text-anchor="middle">{x:g}</text>'
+            f'<text x="{across_at:.1f}" y="{height - _EDGE + 16}" text-anchor="middle">{x:g}</text>'
         )
     parts.append(
         f'<text x="{_EDGE + plain / 2}" y="{height - 12}" text-anchor="middle">{escape(across)}'

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.similarity import Metric, best_first, scores
+from binq.similarity import Metric, scores
 from binq.storage.reader import IndexFile
 from binq.storage.writer import IndexWriter
 
@@ -127,14 +127,10 @@ class StoredPayload:
         return stored.astype(np.float32) if self._range is None else self._range.restore(stored)
 
 
-def rescore(
-    queries: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    store: VectorStore,
-    metric: Metric,
-    k: int,
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Sort survivors by the score of their vectors.
+def exact_scores(
+    queries: NDArray[np.float32], rows: NDArray[np.int64], store: VectorStore, metric: Metric
+) -> NDArray[np.float64]:
+    """Score survivors by their vectors.
 
     Parameters
     ----------
@@ -144,24 +140,16 @@ def rescore(
         Survivors of every query.
     store : VectorStore
     metric : {"cosine", "ip", "l2"}
-    k : int
 
     Returns
     -------
-    order : (q, min(k, m)) intp
-        Positions in ``rows``, ordered by (score descending, row ascending).
-    values : (q, min(k, m)) float64
-        The scores in that order.
+    (q, m) float64
     """
-    count, survivors = rows.shape
-    order = np.empty((count, min(k, survivors)), np.intp)
-    values = np.empty(order.shape, np.float64)
-    step = max(1, _BLOCK_BYTES // (8 * queries.shape[1] * max(survivors, 1)))
-    for first in range(0, count, step):
+    found = np.empty(rows.shape, np.float64)
+    step = max(1, _BLOCK_BYTES // (8 * queries.shape[1] * max(rows.shape[1], 1)))
+    for first in range(0, len(rows), step):
         part = slice(first, first + step)
         unique, inverse = np.unique(rows[part], return_inverse=True)
         vectors = store.take(unique)[inverse.reshape(rows[part].shape)]
-        found = scores(queries[part], vectors, metric)
-        order[part] = best_first(rows[part], found, k)
-        values[part] = np.take_along_axis(found, order[part], axis=1)
-    return order, values
+        found[part] = scores(queries[part], vectors, metric)
+    return found

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from binq import bits as packing
 from binq.binarizers import SCORINGS, Binarizer, RowTerms, Scoring, unit_rows
 from binq.bits import LAYOUTS, Layout
+from binq.depth import DEFAULT_TARGET
 from binq.errors import InputError, UsageError
 from binq.hits import Hits, RadiusHits
 from binq.index import FlatIndex
@@ -90,7 +91,8 @@ class Index:
         scoring: Scoring | None = None,
         rescore: Rescore = "auto",
         rescore_from: Vectors | VectorSource | None = None,
-        oversample: float = DEFAULT_OVERSAMPLE,
+        oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
+        target_recall: float | None = None,
         packed: Layout | None = None,
         threads: int | None = None,
     ) -> Hits:
@@ -108,8 +110,10 @@ class Index:
             the codes after an asymmetric scan, else none.
         rescore_from : path or array, optional
             The vectors that the index was built from.
-        oversample : float
-            ceil(k * oversample) survivors are rescored.
+        oversample : float or "auto"
+            ceil(k * oversample) survivors are rescored; ``auto`` decides query by query.
+        target_recall : float, optional
+            With ``auto``: the share of the scan's best k to keep. Default 0.99.
         packed : {"ubinary", "binary", "lsb"}, optional
             The layout of packed queries.
         threads : int, optional
@@ -128,6 +132,7 @@ class Index:
             rescore=rescore,
             rescore_from=rescore_from,
             oversample=oversample,
+            target_recall=target_recall,
             packed=packed is not None,
             threads=threads,
         )
@@ -250,7 +255,8 @@ class Index:
         scoring: Scoring | None = None,
         rescore: Rescore = "auto",
         rescore_from: Vectors | VectorSource | None = None,
-        oversample: float = DEFAULT_OVERSAMPLE,
+        oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
+        target_recall: float | None = None,
         packed: bool = False,
         threads: int | None = None,
     ) -> Ladder:
@@ -274,12 +280,21 @@ class Index:
             raise UsageError("unknown scoring", "--scoring", ", ".join(SCORINGS), str(scoring))
         if rescore not in RESCORES:
             raise UsageError("unknown rescoring", "--rescore", ", ".join(RESCORES), str(rescore))
-        if not oversample >= 1 or math.isinf(oversample):
+        if oversample != "auto" and (not oversample >= 1 or math.isinf(oversample)):
             raise UsageError(
                 "the oversample is too small",
                 "--oversample",
-                "a number of at least 1",
+                "a number of at least 1, or auto",
                 str(oversample),
+            )
+        if target_recall is not None and oversample != "auto":
+            raise UsageError("--target-recall goes with --oversample auto")
+        if target_recall is not None and not 0 < target_recall < 1:
+            raise UsageError(
+                "the target is out of range",
+                "--target-recall",
+                "between 0 and 1",
+                str(target_recall),
             )
         if packed and (rescore not in ("auto", "none") or rescore_from is not None):
             raise UsageError(
@@ -328,8 +343,10 @@ class Index:
             by_codes,
             store,
             terms,
-            oversample,
+            None if oversample == "auto" else oversample,
             resolve(threads),
+            DEFAULT_TARGET if target_recall is None else target_recall,
+            self.binarizer,
             source,
         )
 
@@ -383,7 +400,8 @@ def query(
     scoring: Scoring | None = None,
     rescore: Rescore | None = None,
     rescore_from: Vectors | None = None,
-    oversample: float = DEFAULT_OVERSAMPLE,
+    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
+    target_recall: float | None = None,
     packed: Layout | Literal["none"] | None = None,
     column: str | None = None,
     id_column: str | None = None,
@@ -425,6 +443,7 @@ def query(
             rescore=rescore,
             rescore_from=rescore_from,
             oversample=oversample,
+            target_recall=target_recall,
             packed=source.packed,
             threads=threads,
         )

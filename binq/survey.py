@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from binq.binarizers.binarizer import Locate, unit_rows
 from binq.errors import InputError
 from binq.similarity import Metric
-from binq.vectors import Batch, VectorSource, spool
+from binq.vectors import Batch, VectorSource, prefetched, spool
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +109,12 @@ def known_dim(source: VectorSource, first: Batch | None) -> int:
     return source.dim
 
 
-def started(source: VectorSource) -> tuple[int, Iterator[Batch]]:
-    """Read the first batch, so that the dim is known, and return the dim and all batches."""
-    batches = source.batches()
+def started(source: VectorSource, stack: ExitStack) -> tuple[int, Iterator[Batch]]:
+    """Read the first batch, so that the dim is known; return the dim, and all batches read ahead.
+
+    Reading ahead ends when ``stack`` does.
+    """
+    batches = stack.enter_context(closing(prefetched(source.batches())))
     first = next(batches, None)
     dim = known_dim(source, first)
 

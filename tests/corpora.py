@@ -46,3 +46,35 @@ def write_parquet(path: Path, vectors: np.ndarray, ids: list[str] | None = None)
 def debris(directory: Path) -> list[str]:
     """Return temporary files that something left behind."""
     return [name for name in os.listdir(directory) if name.endswith(".tmp") or name[0] == "."]
+
+
+def anisotropic(rows: int, dim: int, seed: int = 0) -> np.ndarray:
+    """Return (rows, dim) float32 whose variance falls off, turned and off the origin."""
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(np.random.default_rng(7).standard_normal((dim, dim)))[0]
+    scales = 1.0 / np.arange(1, dim + 1) ** 0.7
+    return ((rng.standard_normal((rows, dim)) * scales) @ turn + 0.3).astype(np.float32)
+
+
+def clustered(rows: int, dim: int, clusters: int = 40, seed: int = 0) -> np.ndarray:
+    """Return (rows, dim) float32 of unit length around centres that do not depend on the seed."""
+    centers = 1.5 * anisotropic(clusters, dim, seed=11)
+    rng = np.random.default_rng(seed)
+    found = centers[rng.integers(clusters, size=rows)] + 0.5 * anisotropic(rows, dim, seed=seed)
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+_EVEN = np.linspace(-1, 1, 20, dtype=np.float32)
+DEGENERATE: dict[str, np.ndarray] = {
+    "one row": np.full((1, 20), 0.5, np.float32),
+    "two rows": np.eye(2, 20, dtype=np.float32) + np.float32(0.1),
+    "equal rows": np.tile(_EVEN, (50, 1)),
+    "fewer rows than bits": gaussian(9, 20),
+    "constant columns": np.hstack([np.ones((200, 10), np.float32), gaussian(200, 10)]),
+    "equal columns": np.repeat(gaussian(200, 10), 2, axis=1),
+    "zero columns": np.hstack([np.zeros((60, 15), np.float32), gaussian(60, 5)]),
+    "opposite rows": np.vstack([np.tile(_EVEN, (30, 1)), np.tile(-_EVEN, (30, 1))]),
+    "tiny": np.float32(1e-18) * gaussian(80, 20),
+    "large": np.float32(1e15) * gaussian(80, 20),
+}
+"""Rows of 20 dimensions that a fit finds hard."""

@@ -76,3 +76,83 @@ def expected_recall(distances: list[int], true: set[int], k: int) -> tuple[float
     mean = sum(outcomes) / len(outcomes)
     variance = sum((outcome - mean) ** 2 for outcome in outcomes) / len(outcomes)
     return float(mean), float(variance)
+
+
+def signs(codes: np.ndarray) -> np.ndarray:
+    """Return codes (n, words) as (n, 64 * words) float64 in -1 and +1."""
+    octets = codes.astype("<u8").view(np.uint8)
+    return np.unpackbits(octets, axis=1, bitorder="little").astype(np.float64) * 2 - 1
+
+
+def asymmetric(
+    weights: np.ndarray,
+    codes: np.ndarray,
+    base: np.ndarray,
+    offset: np.ndarray,
+    factor: np.ndarray | None,
+    addend: np.ndarray | None,
+) -> np.ndarray:
+    """Return the scores (q, n): (<w, b> + base) * factor + addend + offset, b in -1 and +1."""
+    ups = signs(codes)[:, : weights.shape[1]]
+    scores = weights.astype(np.float64) @ ups.T + base.astype(np.float64)[:, None]
+    if factor is not None:
+        scores = scores * factor.astype(np.float64)
+    if addend is not None:
+        scores = scores + addend.astype(np.float64)
+    return scores + offset.astype(np.float64)[:, None]
+
+
+def tabu(
+    y: np.ndarray, start: np.ndarray, decoder: np.ndarray, steps: int, tenure: int
+) -> np.ndarray:
+    """Improve a code (bits,) of -1 and +1 for ||y - b decoder||^2 by trying every flip."""
+
+    def error(b: np.ndarray) -> float:
+        return float(((y - b @ decoder) ** 2).sum())
+
+    b = start.astype(np.float64)
+    best, least, left = b.copy(), np.inf, steps
+    banned: list[int] = []
+    found = False
+    while True:
+        after = []
+        for i in range(len(b)):
+            flipped = b.copy()
+            flipped[i] = -flipped[i]
+            after.append(np.inf if i in banned else error(flipped))
+        i = int(np.argmin(after))
+        if after[i] >= error(b):
+            found = True
+            if error(b) < least:
+                best, least = b.copy(), error(b)
+        if found:
+            left -= 1
+            if left < 0:
+                return best
+            banned = [*banned, i][-tenure:] if tenure else []
+        b[i] = -b[i]
+
+
+def rotation(signs: np.ndarray) -> np.ndarray:
+    """Return the matrix of one structured rotation by signs (passes, dim), set being -1."""
+    passes, dim = signs.shape
+    span = 1
+    while 2 * span <= dim:
+        span *= 2
+    index = np.arange(span)
+    parity = np.bitwise_count(index[:, None] & index) & 1
+    hadamard = (1.0 - 2.0 * parity) / np.sqrt(span)
+    first, last = np.eye(dim), np.eye(dim)
+    first[:span, :span] = hadamard
+    last[dim - span :, dim - span :] = hadamard
+    riffle = np.eye(dim)[:, [*range(0, dim, 2), *range(1, dim, 2)]]
+    turn = np.eye(dim)
+    for number in range(passes):
+        flips = np.where(signs[number], -1.0, 1.0)
+        if number and span < dim:
+            turn = turn @ riffle
+        turn = turn @ np.diag(flips) @ first
+        if span < dim:
+            again = np.where(np.arange(dim) < dim - span, 1.0, flips[::-1])
+            turn = turn @ np.diag(again) @ last
+    return turn

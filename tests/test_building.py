@@ -44,7 +44,7 @@ def test_fitted_methods_see_only_the_sample(tmp_path: Path, method: Any) -> None
         binarizer = Index(path).binarizer
         assert binarizer is not None
         assert (binarizer.sample, binarizer.seed) == (50, seed)
-        thresholds.append(binarizer.threshold)
+        thresholds.append(binarizer.affine.center)
     assert np.array_equal(thresholds[0], thresholds[1])
     assert not np.array_equal(thresholds[0], thresholds[2])
 
@@ -124,9 +124,13 @@ def test_what_packed_input_cannot_have(
     "options",
     [
         {"metric": "hamming"},
-        {"method": "itq"},
+        {"method": "pca"},
+        {"method": "itq", "bits": 49},
+        {"method": "rabitq", "bits": 47},
+        {"method": "lsh", "bits": 0},
+        {"method": "lsh", "bits": 16385},
         {"rescore": "int4"},
-        {"scoring": "asymmetric"},
+        {"scoring": "cosine"},
         {"sample": 0},
         {"seed": -1},
         {"truncate_dim": 0},
@@ -287,6 +291,7 @@ def test_the_header_says_what_a_query_needs(tmp_path: Path) -> None:
     assert header.binarizer == {
         "method": "mean",
         "dim": 5,
+        "bits": 4,
         "metric": "l2",
         "truncate_dim": 4,
         "seed": 9,

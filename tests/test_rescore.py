@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 
 from binq import build
 from binq.errors import InputError
-from binq.rescore import Int8Range, rescore
+from binq.rescore import Int8Range, exact_scores
 from binq.search import Index
+from binq.similarity import best_first
 
 
 class Rows:
@@ -79,20 +80,20 @@ def test_sorting_of_survivors(metric: Any) -> None:
         queries = naive.unit(queries).astype(np.float32)
     rng = np.random.default_rng(0)
     rows = np.stack([rng.choice(40, 15, replace=False) for _ in queries])
-    order, values = rescore(queries, rows, Rows(vectors), metric, 6)
+    values = exact_scores(queries, rows, Rows(vectors), metric)
+    order = best_first(rows, values, 6)
     for number, query in enumerate(queries):
         scores = naive.score(query, vectors, "ip" if metric == "cosine" else metric)
         expected = sorted(rows[number].tolist(), key=lambda row: (-scores[row], row))[:6]
         assert rows[number][order[number]].tolist() == expected
-        assert np.allclose(values[number], scores[expected])
+        assert np.allclose(values[number], scores[rows[number]])
 
 
 def test_no_survivors_and_no_queries() -> None:
     store = Rows(gaussian(4, 3))
-    order, values = rescore(gaussian(2, 3), np.empty((2, 0), np.int64), store, "ip", 5)
-    assert order.shape == values.shape == (2, 0)
-    order, _ = rescore(np.empty((0, 3), np.float32), np.empty((0, 2), np.int64), store, "ip", 5)
-    assert order.shape == (0, 2)
+    assert exact_scores(gaussian(2, 3), np.empty((2, 0), np.int64), store, "ip").shape == (2, 0)
+    none = np.empty((0, 3), np.float32)
+    assert exact_scores(none, np.empty((0, 2), np.int64), store, "ip").shape == (0, 2)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])

@@ -191,7 +191,7 @@ def test_rescore_from_another_file(index: Path, corpus: Path, tmp_path: Path) ->
     "options",
     [
         {"rescore": "int4"},
-        {"scoring": "asymmetric"},
+        {"scoring": "cosine"},
         {"oversample": 0.5},
         {"oversample": float("nan")},
         {"oversample": float("inf")},

@@ -159,7 +159,7 @@ class Binarizer:
         InputError
             As :meth:`prepare`.
         """
-        if self.method == "sign":
+        if self.method == "sign" and len(vectors):
             # Signs do not change with the length: the floats are touched once.
             cut = self.cut(vectors, locate)
             packed = pack(cut, None, threads)
@@ -215,6 +215,8 @@ class Binarizer:
     def _codes(self, x: NDArray[np.float32], threads: int) -> NDArray[np.uint64]:
         """Return the codes of prepared vectors."""
         affine = self.affine
+        if not len(x):
+            return np.empty((0, packing.words_for(self.bits)), np.uint64)
         if affine.projection is None and affine.signs is None and affine.threshold is None:
             return pack(x, affine.center, threads).codes
         if self.method == "learned":

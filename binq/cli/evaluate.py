@@ -42,10 +42,6 @@ def evaluate(
     metric: Annotated[
         opt.MetricName, typer.Option("--metric", help="With --sweep: what truth means.")
     ] = "cosine",
-    target_recall: Annotated[
-        float,
-        typer.Option("--target-recall", metavar="R", help="With --sweep: what to recommend for."),
-    ] = 0.95,
     train_queries: Annotated[
         str | None,
         typer.Option(
@@ -126,7 +122,8 @@ def evaluate(
     scoring: opt.Scoring = None,
     rescore: opt.Rescore = None,
     rescore_from: opt.RescoreFrom = None,
-    oversample: opt.Oversample = 4.0,
+    oversample: opt.Oversample = "4",
+    target_recall: opt.TargetRecall = None,
     packed: opt.Packed = None,
     qrels: Annotated[
         Path | None,
@@ -192,7 +189,7 @@ def evaluate(
             methods=None if methods is None else methods.split(","),
             bits=None if bits is None else opt.whole_numbers(bits, "--bits"),
             train_queries=train_queries,
-            target_recall=target_recall,
+            target_recall=0.95 if target_recall is None else target_recall,
             seed=seed,
             sample=sample,
             column=column,
@@ -219,7 +216,8 @@ def evaluate(
             scoring=scoring,
             rescore=rescore or "auto",
             rescore_from=rescore_from,
-            oversample=oversample,
+            oversample=opt.oversample_of(oversample),
+            target_recall=target_recall,
             packed=packed,
             qrels=qrels,
             exclude_self=exclude_self,

@@ -139,7 +139,20 @@ RescoreFrom = Annotated[
     ),
 ]
 Oversample = Annotated[
-    float, typer.Option("--oversample", help="Rescore k times so many survivors.")
+    str,
+    typer.Option(
+        "--oversample",
+        metavar="X",
+        help="Rescore k times so many survivors; auto decides query by query.",
+    ),
+]
+TargetRecall = Annotated[
+    float | None,
+    typer.Option(
+        "--target-recall",
+        help="With --oversample auto: the share of the scan's best to keep. [default: 0.99]",
+        show_default=False,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
@@ -158,3 +171,19 @@ def whole_numbers(text: str, option: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError("not whole numbers", option, "such as 1,10,100", repr(text)) from None
+
+
+def oversample_of(text: str) -> float | Literal["auto"]:
+    """Read the value of ``--oversample``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither a number nor ``auto``.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError("not a number", "--oversample", "a number or auto", repr(text)) from None

@@ -23,7 +23,8 @@ def query(
     scoring: opt.Scoring = None,
     rescore: opt.Rescore = None,
     rescore_from: opt.RescoreFrom = None,
-    oversample: opt.Oversample = 4.0,
+    oversample: opt.Oversample = "4",
+    target_recall: opt.TargetRecall = None,
     radius: Annotated[
         int | None,
         typer.Option(
@@ -66,7 +67,8 @@ def query(
         scoring=scoring,
         rescore=rescore,
         rescore_from=rescore_from,
-        oversample=oversample,
+        oversample=opt.oversample_of(oversample),
+        target_recall=target_recall,
         packed=packed,
         column=column,
         id_column=id_column,

@@ -14,7 +14,6 @@ from binq.errors import UsageError
 # Parameters of ``binq eval`` that only one of the two takes.
 _SWEEP_ONLY: Final = (
     "metric",
-    "target_recall",
     "train_queries",
     "methods",
     "bits",

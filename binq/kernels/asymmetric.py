@@ -4,10 +4,10 @@ The score of row i is ``(<w, b> + base) * mul[i] + add[i]``, b in {-1, +1} the r
 query's weights: cosine, inner product and squared distance are choices of the four.  `topk` scans
 with weights of 4 to 8 bits; `exact` scores survivors in full precision.
 
-Quantization: ``u = rint(w / step)``, `step` being the largest ``|w|`` over ``2^(bits - 1) - 1`` (long
-codes whose weights would add up to more than 16 bits hold take a larger one).  The scan is exact in
-u, so that its score of a row differs from the exact one by at most ``|mul| * sum_j |w_j - step u_j|``
-and the rounding of float32: see `error_bound`.
+Quantization: ``u = rint(w / step)``, `step` being the largest ``|w|`` over ``2^(bits - 1) - 1``
+(long codes whose weights would add up to more than 16 bits hold take a larger one).  The scan is
+exact in u: its score of a row differs from the exact one by at most
+``|mul| * sum_j |w_j - step u_j|`` and the rounding of float32, see `error_bound`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from binq.kernels import objects
 from binq.kernels.blocks import run_blocks
-from binq.kernels.hamming import MAX_ROWS, aligned, passes, smallest
+from binq.kernels.keys import MAX_ROWS, aligned, passes, smallest
 
 FAMILY = objects.Family(
     "asymmetric",
     "asymmetric_source",
-    ("asymmetric_source", "columns_source", "nearest_source", "simd"),
+    ("asymmetric_source", "columns_source", "nearest_source", "simd", "features"),
 )
 
 Codes = npt.NDArray[np.uint64]
@@ -69,7 +69,7 @@ def _quantize(weights: Floats, query_bits: int) -> _Quantized:
     """Integers u (as float32, exact) with ``w ~ step * u``."""
     if not 4 <= query_bits <= 8:
         raise ValueError(f"query_bits is {query_bits}, not 4 to 8")
-    q, bits = weights.shape
+    bits = weights.shape[1]
     magnitude = np.abs(weights).astype(np.float64)
     steps = magnitude.max(axis=1, initial=0) / (2 ** (query_bits - 1) - 1)
     # 16-bit sums, to which rounding adds at most half a unit per bit; with split weights the upper
@@ -224,7 +224,8 @@ def topk(
         # NaN is no limit yet; nothing is above infinity.
         limits = np.full(even, np.nan, np.float32)
         limits[count:] = np.inf
-        per_block = max(_WORK_PER_BLOCK // (len(units) * words), 16 * tile) // tile * tile
+        per_block = min(_WORK_PER_BLOCK // (len(units) * words), n // (4 * max(1, threads)))
+        per_block = max(per_block, 16 * tile) // tile * tile
         blocks = -(-n // per_block)
         workers = max(1, min(threads, blocks))
         states = [
@@ -354,4 +355,5 @@ def error_bound(weights: Floats, query_bits: int) -> Floats:
     padded = np.pad(np.asarray(weights, np.float32), ((0, 0), (0, spare)))
     quantized = _quantize(padded, query_bits)
     units = quantized.units.astype(np.float64) * quantized.steps[:, None]
-    return np.abs(padded - units).sum(axis=1).astype(np.float32)
+    bound: Floats = np.abs(padded - units).sum(axis=1).astype(np.float32)
+    return bound

@@ -1,18 +1,18 @@
 """Asymmetric scan kernels: real-valued queries against codes (source; imported to be compiled).
 
-The score of a code b in {-1, +1}^d is ``(<w, b> + base) * mul + add``.  For the scan the weights are
-small integers u with ``w ~ step * u``.  Four neighbouring weights meet 16 possible half-bytes of a
-code: a table of 16 bytes, one shuffle for 32 codes.  A table holds the sum of the weights of the set
-bits, less its smallest value, so that its entries are 0 to ``|u_0| + .. + |u_3|``; the sum S of all
-look-ups then gives ``<u, b> = 2 S - sum |u|``, exactly.
+The score of a code b in {-1, +1}^d is ``(<w, b> + base) * mul + add``.  For the scan the weights
+are small integers u with ``w ~ step * u``.  Four neighbouring weights meet 16 possible half-bytes
+of a code: a table of 16 bytes, one shuffle for 32 codes.  A table holds the sum of the weights of
+the set bits, less its smallest value, so that its entries are 0 to ``|u_0| + .. + |u_3|``; the sum
+S of all look-ups then gives ``<u, b> = 2 S - sum |u|``, exactly.
 
 Sums are 8 bits wide as long as no query can exceed 255 (a *section*, whose ends the caller chooses
-from the queries) and then added to 16-bit ones, which start at -32,768 to compare as signed.  With
-weights of 4 bits a section holds some 40 half-bytes, with 6 bits 9: hence 2.1 to 2.4 vector
-operations per half-byte of 32 codes, 13 for a pair of 768 bits, where four bit-planes of AND and
-bit count take four times the Hamming scan.  Weights of 7 and 8 bits are split, ``u = 16 a + b``:
-two tables cost twice as much, one would have to be widened at every half-byte.  The same reasoning holds for AVX-512, where both look-up
-and bit count start once per cycle: 64 x 4 bits of any weight, or 512 bits of one plane of four.
+from the queries) and then added to 16-bit ones, which start at -32,768 to compare as signed.  768
+normally distributed weights of 4 bits take 8 sections, of 6 bits 40: 13 and 19 vector operations
+for a pair of query and code, where four bit-planes of AND and bit count take four times the Hamming
+scan.  Weights of 7 and 8 bits are split, ``u = 16 a + b``: two tables cost twice as much, one would
+have to be widened at every half-byte.  The same holds for AVX-512, where look-up and bit count both
+start once per cycle: 64 x 4 bits of any weight, or 512 bits of one plane of four.
 
 Scores are computed in float32, each operation rounded by itself, and therefore the same everywhere.
 """
@@ -26,16 +26,9 @@ import numpy as np
 from numba import cfunc, njit, types
 
 from binq.kernels.columns_source import byte_columns
+from binq.kernels.features import byte_shuffle
 from binq.kernels.nearest_source import append, make_room
-from binq.kernels.simd import (
-    bits_float,
-    byte_shuffle,
-    float_bits,
-    int16s,
-    offset_by,
-    prefetch,
-    vectors,
-)
+from binq.kernels.simd import bits_float, float_bits, int16s, offset_by, prefetch, vectors
 
 _F32 = types.CPointer(types.float32)
 _F64 = types.CPointer(types.float64)
@@ -49,7 +42,7 @@ jit: Any = njit(error_model="numpy", forceinline=True)
 
 
 @jit
-def _descending(score):  # type: ignore[no-untyped-def]
+def _descending(score):
     # An integer that is smaller the larger the score is. Adding zero makes -0 and 0 tie.
     bits = float_bits(np.float32(score + np.float32(0.0)))
     if bits & _SIGN:
@@ -58,7 +51,7 @@ def _descending(score):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _score(value):  # type: ignore[no-untyped-def]
+def _score(value):
     value = np.uint32(value)
     if value & _SIGN:
         return bits_float(value)
@@ -75,19 +68,19 @@ def _scan(lanes: int, shuffle_name: str | None) -> Any:
     tile = 4 * lanes
 
     @jit
-    def widen(s, scratch, at):  # type: ignore[no-untyped-def]
+    def widen(s, scratch, at):
         store(scratch, at, add16(load(scratch, at), both(s, splat16(255))))
         store(scratch, at + lanes, add16(load(scratch, at + lanes), right16(s, 8)))
 
     @jit
-    def reachable(limit, step, base, size):  # type: ignore[no-untyped-def]
+    def reachable(limit, step, base, size):
         # A 16-bit sum at or below this cannot score above the limit, whatever the rounding.
         slack = 2.0 + (abs(np.float64(base)) + abs(np.float64(limit))) / step * 1e-6
         lowest = (np.float64(limit) - base) / step
         lowest = np.floor((lowest + size) * 0.5 - slack) - 32768.0
         return np.intp(min(max(lowest, -32768.0), 32767.0))
 
-    def scan(  # type: ignore[no-untyped-def]
+    def scan(
         codes, words, first, last, mask, tables, steps, bases, sizes, n_queries, split, ends,
         sections, mul, add, factors, limits, found, keys, capacity, k, scratch,
     ):  # fmt: skip
@@ -234,7 +227,7 @@ def _scan(lanes: int, shuffle_name: str | None) -> Any:
     return scan
 
 
-def _measure(  # type: ignore[no-untyped-def]
+def _measure(
     codes, words, weights, bases, n_queries, rows, per_query, mul, add, factors, scores, sums
 ):
     """``scores[q, j]`` of query q and row ``rows[q, j]``, summed in float64 in a fixed order.

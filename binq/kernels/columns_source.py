@@ -34,16 +34,16 @@ def byte_columns(v: SimpleNamespace) -> Any:
     low8, high8, low16, high16 = v.unpack_low8, v.unpack_high8, v.unpack_low16, v.unpack_high16
     low32, high32, low64, high64 = v.unpack_low32, v.unpack_high32, v.unpack_low64, v.unpack_high64
 
-    @njit(error_model="numpy")  # type: ignore[untyped-decorator]
-    def split(column, count, scratch, at):  # type: ignore[no-untyped-def]
+    @njit(error_model="numpy")
+    def split(column, count, scratch, at):
         low = both(column, splat8(15))
         high = both(right16(column, 4), splat8(15))
         store(scratch, at, low)
         store(scratch, at + 4 * lanes, high)
         return add8(count, add8(shuffle(set_bits(), low), shuffle(set_bits(), high)))
 
-    @njit(error_model="numpy")  # type: ignore[untyped-decorator]
-    def transpose(source, at, words, mask, scratch, ones, block):  # type: ignore[no-untyped-def]
+    @njit(error_model="numpy")
+    def transpose(source, at, words, mask, scratch, ones, block):
         # Register j takes rows j, j + 8, j + 16, ...: then four rounds of interleaving, which work
         # within 16 bytes, leave every byte column in the order of the rows.
         pitch = words * 8

@@ -78,7 +78,7 @@ def _search(residual, codes, gram, n, bits, steps, tenure, scratch, recent):
                 sign = np.int32(word >> np.int32(31))
                 word = np.int32(word ^ np.int32(sign & np.int32(0x7FFFFFFF)))
                 word = np.int32(np.int32(word & np.int32(-4096)) | np.int32(j))
-                # min() would widen to 64 bits and halve the lanes, as would any bare operator above.
+                # min() would widen to 64 bits and halve the lanes, as would a bare operator.
                 key = word if word < key else key
             i = np.int64(key & np.int32(4095))  # type: ignore[assignment]
             gain = scratch[i]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,26 +17,31 @@ import numpy.typing as npt
 
 from binq.kernels import objects
 from binq.kernels.blocks import run_blocks
+from binq.kernels.keys import MAX_ROWS, aligned, passes, smallest
+from binq.kernels.tables import sections, shared_bits
 
 FAMILY = objects.Family(
     "hamming",
     "hamming_source",
-    ("hamming_source", "columns_source", "nearest_source", "simd"),
+    (
+        "hamming_source",
+        "columns_source",
+        "nearest_source",
+        "simd",
+        "counts",
+        "features",
+    ),
 )
 
 Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.int32]
 
-MAX_ROWS = 1 << 32
 # Up to so many queries the plain loop is faster than transposing the codes for all of them.
 _ROW_QUERIES = 1
 # Must match `hamming_source`.
 _COUNT_BLOCK = 128
 _MAX_TABLE_WORDS = 255
-# A mask is found for any set of fewer than 2**16 queries; fewer keep the tables small.
-_QUERIES_PER_PASS = 4096
-_KEY_BYTES_PER_PASS = 256 << 20
 # Word comparisons per block: a few tens of milliseconds.
 _WORK_PER_BLOCK = 1 << 26
 # Word comparisons that numpy does while a compiler would run.
@@ -73,14 +77,6 @@ def _kernels(target: objects.Target) -> _Kernels:
     )
 
 
-def aligned(count: int, dtype: Any) -> npt.NDArray[Any]:
-    """An uninitialised array at a multiple of 64 bytes: unaligned loads would cross cache lines."""
-    size = count * np.dtype(dtype).itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype)
-
-
 def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
     if codes.ndim != 2 or queries.ndim != 2 or codes.shape[1] != queries.shape[1]:
         raise ValueError(f"codes {codes.shape} and queries {queries.shape} differ in words")
@@ -93,55 +89,6 @@ def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
     if len(codes) > MAX_ROWS:
         raise ValueError(f"more than {MAX_ROWS} rows in one call")
     return codes, np.ascontiguousarray(queries)
-
-
-def _sections(queries: Codes) -> tuple[Rows, Codes]:
-    """Where `scan_tables` has to widen its 8-bit sums, and the mask for codes and queries.
-
-    Parameters
-    ----------
-    queries : (q, words) uint64
-        Not yet masked.
-
-    Returns
-    -------
-    ends : (sections,) int64
-        In groups of 16 bits; no query, masked, has more than 255 set bits in a section.
-    mask : (words,) uint64
-        With which no query has 16 set bits in a group.
-    """
-    parts = queries.astype("<u8", copy=False).view("<u2")
-    mask = np.zeros(parts.shape[1], "<u2")
-    for group in np.flatnonzero((parts == 0xFFFF).any(axis=0)):
-        # The mask turns a query's part p into all ones where it equals ~p: take another one.
-        taken = np.zeros(1 << 16, bool)
-        taken[np.bitwise_not(parts[:, group])] = True
-        mask[group] = np.flatnonzero(~taken)[0]
-    weights = np.bitwise_count(parts ^ mask).astype(np.int64)
-    ends = []
-    total = np.zeros(len(queries), np.int64)
-    for group in range(parts.shape[1]):
-        total += weights[:, group]
-        if total.max(initial=0) > 255:
-            ends.append(group)
-            total = weights[:, group].copy()
-    ends.append(parts.shape[1])
-    return np.array(ends, np.int64), mask.view("<u8").astype(np.uint64)
-
-
-_SHARED = np.bitwise_count(np.arange(16, dtype=np.uint8)[:, None] & np.arange(16, dtype=np.uint8))
-
-
-def _tables(queries: Codes) -> npt.NDArray[np.uint8]:
-    """The look-up tables of masked queries: (pairs, half-bytes, 16) uint8."""
-    octets = queries.astype("<u8", copy=False).view(np.uint8)
-    halves = np.empty((len(octets), octets.shape[1] * 2), np.uint8)
-    halves[:, 0::2] = octets & 15
-    halves[:, 1::2] = octets >> 4
-    tables = aligned(halves.size * 8, np.uint8).reshape(len(halves) // 2, halves.shape[1], 16)
-    np.left_shift(_SHARED[halves[1::2]], 4, out=tables)
-    tables |= _SHARED[halves[0::2]]
-    return tables
 
 
 class _Scan:
@@ -170,9 +117,9 @@ class _Scan:
             scratch = 64 + 2 * self.block * words * 8
         elif kind == "tables":
             self.block = 4 * kernels.lanes
-            ends, mask = _sections(queries)
+            ends, mask = sections(queries)
             self.queries ^= mask
-            self._tables = _tables(self.queries)
+            self._tables = shared_bits(self.queries)
             self._weights = np.bitwise_count(self.queries).sum(axis=1, dtype=np.int32)
             self._ends, self._mask = ends, mask
             scratch = 128 + 6 * self.block + 16 * words * self.block + self.block * words * 8
@@ -183,10 +130,10 @@ class _Scan:
         """Memory that one worker needs."""
         return aligned(self._scratch_words, np.uint64)
 
-    def blocks(self) -> int:
-        """Rows per block: short enough for Ctrl-C, a multiple of what the kernel takes at once."""
+    def blocks(self, threads: int) -> int:
+        """Rows per block: short enough for Ctrl-C, and several for each thread."""
         rows = _WORK_PER_BLOCK // (self.padded * self.codes.shape[1])
-        rows = max(rows, 16 * self.block, 256)
+        rows = max(min(int(rows), len(self.codes) // (4 * max(1, threads))), 16 * self.block, 256)
         return -(-rows // self.block) * self.block
 
     def run(self, first: int, last: int, state: _State, k: int, scratch: Codes) -> None:
@@ -227,13 +174,6 @@ class _State:
         self.keys = np.empty((len(limits), capacity), np.uint64)
 
 
-def passes(count: int, keys_per_query: int) -> Iterator[slice]:
-    """Split queries so that look-up tables stay small and the keys of a pass fit memory."""
-    size = max(4, min(_QUERIES_PER_PASS, _KEY_BYTES_PER_PASS // (8 * max(1, keys_per_query))))
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
-
-
 def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, Distances]:
     """The k nearest codes of every query.
 
@@ -268,8 +208,7 @@ def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, 
     distances = np.empty((len(queries), k), np.int32)
     if rows.size == 0:
         return rows, distances
-    small = n * len(queries) * words <= _NUMPY_WORK
-    if small and not objects.is_ready(FAMILY):
+    if not objects.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
         for i, query in enumerate(queries):
             keys = _numpy_keys(codes, query)
             rows[i], distances[i] = _split(smallest([keys], k))
@@ -279,7 +218,7 @@ def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, 
     for part in passes(len(queries), capacity * threads):
         scan = _Scan(codes, queries[part])
         limits = _padded(np.full(scan.count, np.iinfo(np.int32).max, np.int32), scan.padded)
-        per_block = scan.blocks()
+        per_block = scan.blocks(threads)
         count = -(-n // per_block)
         workers = max(1, min(threads, count))
         states = [_State(limits, capacity) for _ in range(workers)]
@@ -295,14 +234,6 @@ def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, 
             best = smallest([state.keys[i, : state.found[i]] for state in states], k)
             rows[part.start + i], distances[part.start + i] = _split(best)
     return rows, distances
-
-
-def smallest(parts: list[Codes], k: int) -> Codes:
-    """The k smallest of the keys that the workers found, in order."""
-    keys = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if len(keys) > 4 * k:
-        keys = np.partition(keys, k - 1)[:k]
-    return np.sort(keys)[:k]
 
 
 def _split(keys: Codes) -> tuple[Codes, Codes]:
@@ -323,7 +254,8 @@ def _limits(radii: npt.NDArray[Any], count: int, words: int) -> Distances:
     radii = np.asarray(radii)
     if radii.shape != (count,):
         raise ValueError(f"radii {radii.shape} for {count} queries")
-    return (np.clip(radii, -1, 64 * words) + 1).astype(np.int32)
+    limits: Distances = (np.clip(radii, -1, 64 * words) + 1).astype(np.int32)
+    return limits
 
 
 def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads: int = 1) -> Rows:
@@ -350,7 +282,7 @@ def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads:
     limits = _limits(radii, len(queries), codes.shape[1])
     counts = np.empty(len(queries), np.int64)
     n, words = codes.shape
-    if n * len(queries) * words <= _NUMPY_WORK and not objects.is_ready(FAMILY):
+    if not objects.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
         for i, query in enumerate(queries):
             found = _numpy_keys(codes, query) >> np.uint64(32)
             counts[i] = np.count_nonzero(found < np.uint64(limits[i]))
@@ -360,7 +292,7 @@ def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads:
         state_limits = _padded(limits[part], scan.padded)
         states = [_State(state_limits, 0) for _ in range(max(1, threads))]
         scratches = [scan.scratch() for _ in states]
-        per_block = scan.blocks()
+        per_block = scan.blocks(threads)
 
         def work(worker: int, block: int) -> None:
             first = block * per_block
@@ -401,7 +333,7 @@ def within(
     n, words = codes.shape
     limits = _limits(radii, len(queries), words)
     pieces: list[tuple[Rows, Codes]] = []
-    if n * len(queries) * words <= _NUMPY_WORK and not objects.is_ready(FAMILY):
+    if not objects.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
         for i, query in enumerate(queries):
             keys = _numpy_keys(codes, query)
             keys = keys[keys >> np.uint64(32) < np.uint64(limits[i])]
@@ -427,7 +359,7 @@ def _collect(
     state_limits = _padded(limits, scan.padded)
     states = [_State(state_limits, 64) for _ in range(max(1, threads))]
     scratches = [scan.scratch() for _ in states]
-    per_block = scan.blocks()
+    per_block = scan.blocks(threads)
     pieces = []
 
     def work(worker: int, block: int) -> None:
@@ -486,7 +418,7 @@ def distances(codes: Codes, queries: Codes, rows: Rows) -> Distances:
     result = np.empty(rows.shape, np.int32)
     if rows.size == 0:
         return result
-    if rows.size * codes.shape[1] <= _NUMPY_WORK and not objects.is_ready(FAMILY):
+    if not objects.worth_compiling(FAMILY, rows.size * codes.shape[1], _NUMPY_WORK):
         for i, query in enumerate(queries):
             result[i] = np.bitwise_count(codes[rows[i]] ^ query).sum(axis=1)
         return result

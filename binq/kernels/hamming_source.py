@@ -39,19 +39,10 @@ import numpy as np
 from numba import cfunc, njit, types
 
 from binq.kernels.columns_source import byte_columns
+from binq.kernels.counts import counts
+from binq.kernels.features import byte_shuffle, counts_bits
 from binq.kernels.nearest_source import append, make_room
-from binq.kernels.simd import (
-    byte_shuffle,
-    counts,
-    counts_bits,
-    counts_scalars,
-    offset_by,
-    opaque,
-    popcount,
-    prefetch,
-    trailing_zeros,
-    vectors,
-)
+from binq.kernels.simd import offset_by, popcount, prefetch, trailing_zeros, vectors
 
 BLOCK = 128
 # Distances of wider codes do not fit the signed 16-bit lanes of `scan_tables`.
@@ -66,14 +57,14 @@ jit: Any = njit(error_model="numpy", forceinline=True)
 
 
 @jit
-def _room(keys, found, limits, query, capacity, k, group):  # type: ignore[no-untyped-def]
+def _room(keys, found, limits, query, capacity, k, group):
     limit = make_room(keys, found, query, capacity, k, group)
     if limit >= 0:
         limits[query] = np.int32(limit)
 
 
 @jit
-def _copy_rows(codes, words, first, last, rows, padded):  # type: ignore[no-untyped-def]
+def _copy_rows(codes, words, first, last, rows, padded):
     # A last, partial block is completed with zeros, so that nothing beyond the codes is read.
     have = (last - first) * words
     for i in range(have):
@@ -82,29 +73,37 @@ def _copy_rows(codes, words, first, last, rows, padded):  # type: ignore[no-unty
         padded[i] = np.uint64(0)
 
 
-def _row_scans(scalar: bool) -> tuple[Any, Any]:
-    # Where a CPU counts the bits of a word in a cycle, LLVM's vectors of four words take longer.
-    @jit
-    def bits(word):  # type: ignore[no-untyped-def]
-        return popcount(opaque(word)) if scalar else popcount(word)
+def _row_scans(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
+    v = vectors(lanes, shuffle_name)
+    load, shuffle, set_bits, total8 = v.load, v.shuffle, v.set_bits, v.total8
+    add8, both, differ, right16, splat8 = v.add8, v.both, v.differ, v.right16, v.splat8
 
     @jit
-    def distance(codes, at, queries, start, words):  # type: ignore[no-untyped-def]
+    def distance(codes, at, queries, start, words):
+        # Looked up in half-bytes: LLVM's own bit count adds up every word, this every row.
+        low = splat8(15)
+        end = words * 8
+        code = at * 8
+        query = start * 8
         total = np.uint64(0)
         i = 0
-        while i + 4 <= words:
-            a = bits(codes[at + i] ^ queries[start + i])
-            b = bits(codes[at + i + 1] ^ queries[start + i + 1])
-            c = bits(codes[at + i + 2] ^ queries[start + i + 2])
-            d = bits(codes[at + i + 3] ^ queries[start + i + 3])
-            total += (a + b) + (c + d)
-            i += 4
-        while i < words:
-            total += bits(codes[at + i] ^ queries[start + i])
-            i += 1
+        while i + lanes <= end:
+            # 8 set bits per byte and step: 31 steps fit 8 bits.
+            stop = min(end, i + 31 * lanes)
+            counts = splat8(0)
+            while i + lanes <= stop:
+                x = differ(load(codes, code + i), load(queries, query + i))
+                lower = shuffle(set_bits(), both(x, low))
+                upper = shuffle(set_bits(), both(right16(x, 4), low))
+                counts = add8(counts, add8(lower, upper))
+                i += lanes
+            total += total8(counts)
+        while i < end:
+            total += popcount(codes[at + (i >> 3)] ^ queries[start + (i >> 3)])
+            i += 8
         return np.int64(total)
 
-    def scan_rows(  # type: ignore[no-untyped-def]
+    def scan_rows(
         codes, words, first, last, queries, n_queries, limits, found, keys, capacity, k, scratch
     ):
         """Append every row in ``[first, last)`` whose distance is below the query's limit.
@@ -128,7 +127,7 @@ def _row_scans(scalar: bool) -> tuple[Any, Any]:
                             _room(keys, found, limits, query, capacity, k, 1)
                             append(keys, found, query, capacity, scratch[j], start + j)
 
-    def measure(codes, words, queries, n_queries, rows, per_query, distances):  # type: ignore[no-untyped-def]
+    def measure(codes, words, queries, n_queries, rows, per_query, distances):
         """``distances[q, j]``: the distance of query q to row ``rows[q, j]``."""
         for query in range(n_queries):
             for j in range(query * per_query, (query + 1) * per_query):
@@ -143,8 +142,8 @@ def _count_scan() -> Any:
     load, store, rows, broadcast = ops.load, ops.store, ops.rows, ops.broadcast
     splat, ones, below, add, xor = ops.splat, ops.ones, ops.below, ops.add, ops.xor
 
-    @njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
-    def report(hits, row, last, query, limits, found, keys, capacity, k, scratch):  # type: ignore[no-untyped-def]
+    @njit(error_model="numpy", inline="never")
+    def report(hits, row, last, query, limits, found, keys, capacity, k, scratch):
         _room(keys, found, limits, query, capacity, k, 8)
         while hits != np.uint64(0):
             lane = np.intp(trailing_zeros(hits))
@@ -152,7 +151,7 @@ def _count_scan() -> Any:
             if row + lane < last:
                 append(keys, found, query, capacity, scratch[lane], row + lane)
 
-    def scan(  # type: ignore[no-untyped-def]
+    def scan(
         codes, words, first, last, queries, n_queries, limits, found, keys, capacity, k, scratch
     ):
         """As `scan_rows`; `n_queries` is a multiple of 4.
@@ -226,7 +225,7 @@ def _count_scan() -> Any:
 
 def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
     v = vectors(lanes, shuffle_name)
-    load, store, table, shuffle, rows = v.load, v.store, v.table, v.shuffle, v.rows
+    load, store, table, shuffle = v.load, v.store, v.table, v.shuffle
     add8, sub8, add16, sub16, both, either = v.add8, v.sub8, v.add16, v.sub16, v.both, v.either
     left16, right16, splat8, splat16 = v.left16, v.right16, v.splat8, v.splat16
     greater16, nonzero, mask16 = v.greater16, v.nonzero, v.mask16
@@ -235,7 +234,7 @@ def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
     reserve = lanes
 
     @jit
-    def widen(s, b, scratch, at):  # type: ignore[no-untyped-def]
+    def widen(s, b, scratch, at):
         # The shared bits of a section, both queries, added to their 16-bit sums in memory.
         low = splat16(255)
         a = sub8(s, both(left16(b, 4), splat8(240)))
@@ -245,19 +244,17 @@ def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
         store(scratch, at + 3 * lanes, add16(load(scratch, at + 3 * lanes), right16(b, 8)))
 
     @jit
-    def above(scratch, sums, ones, threshold):  # type: ignore[no-untyped-def]
+    def above(scratch, sums, ones, threshold):
         # Lanes with 2 shared - popcount(code) > popcount(query) - limit: distance < limit.
         shared = load(scratch, sums)
         return greater16(sub16(add16(shared, shared), load(scratch, ones)), threshold)
 
     @jit
-    def threshold(weight, limit):  # type: ignore[no-untyped-def]
+    def threshold(weight, limit):
         return splat16(max(np.intp(-32768), np.intp(weight) - np.intp(limit)))
 
-    @njit(error_model="numpy", inline="never")  # type: ignore[untyped-decorator]
-    def report(  # type: ignore[no-untyped-def]
-        row, last, query, weight, limits, found, keys, capacity, k, scratch, sums, ones
-    ):
+    @njit(error_model="numpy", inline="never")
+    def report(row, last, query, weight, limits, found, keys, capacity, k, scratch, sums, ones):
         even = above(scratch, sums, ones, threshold(weight, limits[query]))
         odd = above(scratch, sums + lanes, ones + lanes, threshold(weight, limits[query]))
         hits = mask16(even) | (mask16(odd) << np.uint64(32))
@@ -277,7 +274,7 @@ def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
             if at < last:
                 append(keys, found, query, capacity, distance, at)
 
-    def scan(  # type: ignore[no-untyped-def]
+    def scan(
         codes, words, first, last, mask, tables, weights, n_queries, ends, sections,
         limits, found, keys, capacity, k, scratch,
     ):  # fmt: skip
@@ -400,7 +397,7 @@ def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
     span = (_U64, _INT, _INT, _INT)
     void = types.void
     compiled = partial(cfunc, error_model="numpy")
-    scan_rows, measure = _row_scans(counts_scalars(machine))
+    scan_rows, measure = _row_scans(lanes, shuffle_name)
     found = {
         "scan_rows": compiled(void(*span, _U64, _INT, *state, _U64))(scan_rows),
         "measure": compiled(void(_U64, _INT, _U64, _INT, _I64, _INT, _I32))(measure),

@@ -18,8 +18,8 @@ from numba import njit
 SMALL = 16
 
 
-@njit(error_model="numpy")  # type: ignore[untyped-decorator]
-def select(keys, start, count, k):  # type: ignore[no-untyped-def]
+@njit(error_model="numpy")
+def select(keys, start, count, k):
     """Reorder ``keys[start:start + count]``, all different, so that the k smallest lead."""
     low = start
     high = start + count - 1
@@ -51,8 +51,8 @@ def select(keys, start, count, k):  # type: ignore[no-untyped-def]
             return
 
 
-@njit(error_model="numpy")  # type: ignore[untyped-decorator]
-def make_room(keys, counts, query, capacity, k, group):  # type: ignore[no-untyped-def]
+@njit(error_model="numpy")
+def make_room(keys, counts, query, capacity, k, group):
     """Cut the query's buffer to k keys when fewer than `group` places are left.
 
     Returns the largest value that is kept, the new limit, or -1 when nothing was cut.  With
@@ -70,8 +70,8 @@ def make_room(keys, counts, query, capacity, k, group):  # type: ignore[no-untyp
     return np.int64(largest >> np.uint64(32))
 
 
-@njit(error_model="numpy")  # type: ignore[untyped-decorator]
-def append(keys, counts, query, capacity, value, row):  # type: ignore[no-untyped-def]
+@njit(error_model="numpy")
+def append(keys, counts, query, capacity, value, row):
     """Append a hit; beyond the capacity it is only counted."""
     count = counts[query]
     if count < capacity:

@@ -52,6 +52,7 @@ be kept. None keeps silent."""
 _lock = threading.Lock()
 _loaded: dict[tuple[str, str], Library] = {}
 _noticed: set[str] = set()
+_spent: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -321,6 +322,21 @@ def is_ready(family: Family) -> bool:
     """Whether the family can be used without compiling."""
     with _lock:
         return _cached(family) is not None
+
+
+def worth_compiling(family: Family, work: int, budget: int) -> bool:
+    """Whether kernels are to be used, and not numpy, for `work` more units of work.
+
+    They are where they are ready, and where the process would have numpy do more than `budget`
+    units in all, which is what it does while a compiler would run.
+    """
+    if is_ready(family):
+        return True
+    spent = _spent.get(family.name, 0) + work
+    if spent > budget:
+        return True
+    _spent[family.name] = spent
+    return False
 
 
 def load(family: Family) -> Library:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from binq.kernels import objects
 from binq.kernels.blocks import run_blocks
-from binq.kernels.hamming import aligned
+from binq.kernels.keys import aligned
 
 FAMILY = objects.Family("pack", "pack_source", ("pack_source", "simd"))
 
@@ -90,7 +90,7 @@ def pack(x: Floats, threshold: Floats | None = None, threads: int = 1) -> Packed
     squares = np.empty(n, np.float32)
     if n == 0:
         return Packed(codes, finite, squares)
-    if n * dim <= _NUMPY_WORK and not objects.is_ready(FAMILY):
+    if not objects.worth_compiling(FAMILY, n * dim, _NUMPY_WORK):
         _numpy_pack(x, thresholds[:dim], codes, finite, squares)
         return Packed(codes, finite, squares)
     kernel = _kernel(objects.host_target())

@@ -1,7 +1,7 @@
 """Floats to bits in one touch (kernel source).
 
-While a row is in registers, three things are taken from it: its code, whether every value is finite,
-and its sum of squares.  Memory is the bound.
+While a row is in registers, three things are taken from it: its code, whether every value is
+finite, and its sum of squares.  Memory is the bound.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _BITS = ir.VectorType(ir.IntType(32), _LANES)
 
 
 @intrinsic
-def _word(typingctx, row, at, thresholds, first, state):  # type: ignore[no-untyped-def]
+def _word(typingctx, row, at, thresholds, first, state):
     """Pack the 64 floats at byte `at` of `row` against the thresholds at byte `first`.
 
     `state` holds 16 lanes of the largest magnitude seen (as bits) and 16 sums of squares.
     """
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def emit(context, builder, sig, args):
         row, at, thresholds, first, state = args
         octets = ir.IntType(8).as_pointer()
 
-        def place(pointer, offset, kind):  # type: ignore[no-untyped-def]
+        def place(pointer, offset, kind):
             base = builder.bitcast(pointer, octets)
             return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
 
-        def number(value):  # type: ignore[no-untyped-def]
+        def number(value):
             return ir.Constant(ir.IntType(64), value)
 
         largest_at = place(state, number(0), _BITS)
@@ -70,10 +70,10 @@ def _word(typingctx, row, at, thresholds, first, state):  # type: ignore[no-unty
 
 
 @intrinsic
-def _finite(typingctx, state):  # type: ignore[no-untyped-def]
+def _finite(typingctx, state):
     """Whether all magnitudes in `state` are below infinity."""
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def emit(context, builder, sig, args):
         largest = builder.load(builder.bitcast(args[0], _BITS.as_pointer()), align=4)
         limit = ir.Constant(_BITS, [_INFINITE] * _LANES)
         beyond = builder.icmp_signed(">=", largest, limit)
@@ -83,7 +83,7 @@ def _finite(typingctx, state):  # type: ignore[no-untyped-def]
     return types.boolean(state), emit
 
 
-def _pack(x, stride, first, last, dim, thresholds, codes, words, finite, squares, scratch):  # type: ignore[no-untyped-def]
+def _pack(x, stride, first, last, dim, thresholds, codes, words, finite, squares, scratch):
     """Pack rows ``[first, last)``, `stride` bytes apart.
 
     thresholds : (64 * words,), infinity behind the last; scratch : 96 floats.

@@ -15,7 +15,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel, register_default
@@ -27,7 +27,7 @@ I32 = ir.IntType(32)
 U64 = ir.IntType(64)
 
 
-class VectorType(types.Type):  # type: ignore[misc]
+class VectorType(types.Type):
     """A register of `lanes` bytes."""
 
     def __init__(self, lanes: int) -> None:
@@ -36,100 +36,90 @@ class VectorType(types.Type):  # type: ignore[misc]
 
 
 @register_default(VectorType)
-class _VectorModel(PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(PrimitiveModel):
     def __init__(self, manager: Any, vector: VectorType) -> None:
         super().__init__(manager, vector, ir.VectorType(U8, vector.lanes))
 
 
 @intrinsic
-def popcount(typingctx, a):  # type: ignore[no-untyped-def]
+def popcount(typingctx, a):
     """The number of set bits of a uint64."""
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def emit(context, builder, sig, args):
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), emit
 
 
 @intrinsic
-def opaque(typingctx, a):  # type: ignore[no-untyped-def]
-    """A uint64, of which LLVM knows nothing: it keeps a loop over scalars one."""
-
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        function = ir.FunctionType(U64, [U64])
-        return builder.asm(function, "", "=r,0", args, False)
-
-    return types.uint64(types.uint64), emit
-
-
-@intrinsic
-def prefetch(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
+def prefetch(typingctx, pointer, offset):
     """Ask for the cache line at byte `offset`; it need not exist."""
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def emit(context, builder, sig, args):
         name = "llvm.prefetch.p0"
         pointer = U8.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
         function = cgutils.get_or_insert_function(builder.module, kind, name)
         # To read, into the second level of cache, as data.
-        builder.call(function, [_address(builder, *args, U8), I32(0), I32(2), I32(1)])
+        builder.call(function, [address(builder, *args, U8), I32(0), I32(2), I32(1)])
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp), emit
 
 
 @intrinsic
-def trailing_zeros(typingctx, a):  # type: ignore[no-untyped-def]
+def trailing_zeros(typingctx, a):
     """The index of the lowest set bit of a uint64 that is not zero."""
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def emit(context, builder, sig, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.uint64(types.uint64), emit
 
 
 @intrinsic
-def float_bits(typingctx, a):  # type: ignore[no-untyped-def]
+def float_bits(typingctx, a):
     """The bits of a float32 as a uint32."""
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def emit(context, builder, sig, args):
         return builder.bitcast(args[0], I32)
 
     return types.uint32(types.float32), emit
 
 
 @intrinsic
-def bits_float(typingctx, a):  # type: ignore[no-untyped-def]
+def bits_float(typingctx, a):
     """The float32 that has the bits of a uint32."""
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def emit(context, builder, sig, args):
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.uint32), emit
 
 
 @intrinsic
-def int16s(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
+def int16s(typingctx, pointer, offset):
     """The memory at byte `offset` as signed 16-bit numbers."""
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return _address(builder, *args, U16)
+    def emit(context, builder, sig, args):
+        return address(builder, *args, U16)
 
     return types.CPointer(types.int16)(pointer, types.intp), emit
 
 
 @intrinsic
-def offset_by(typingctx, pointer, offset, like):  # type: ignore[no-untyped-def]
+def offset_by(typingctx, pointer, offset, like):
     """The pointer `offset` bytes on, with the type of `like`."""
 
-    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def emit(context, builder, sig, args):
         base = builder.bitcast(args[0], U8.as_pointer())
         return builder.bitcast(builder.gep(base, [args[1]]), args[2].type)
 
     return like(pointer, types.intp, like), emit
 
 
-def _splat(builder: Any, scalar: Any, count: int) -> Any:
+def splat(builder: Any, scalar: Any, count: int) -> Any:
+    """A vector of `count` copies."""
     vector = ir.VectorType(scalar.type, count)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, I32(0))
     return builder.shuffle_vector(
@@ -141,7 +131,8 @@ def _constants(values: list[int]) -> Any:
     return ir.Constant(ir.VectorType(I32, len(values)), values)
 
 
-def _address(builder: Any, pointer: Any, offset: Any, target: Any) -> Any:
+def address(builder: Any, pointer: Any, offset: Any, target: Any) -> Any:
+    """The pointer `offset` bytes on, to a `target`."""
     base = builder.bitcast(pointer, U8.as_pointer())
     return builder.bitcast(builder.gep(base, [offset]), target.as_pointer())
 
@@ -172,7 +163,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             return builder.bitcast(getattr(builder, name)(a, b), bytes_type)
 
         @intrinsic
-        def operation(typingctx, a, b):  # type: ignore[no-untyped-def]
+        def operation(typingctx, a, b):
             return vec(vec, vec), emit
 
         return operation
@@ -180,11 +171,11 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
     def shift(name: str) -> Any:
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             value = builder.bitcast(args[0], words_type)
-            count = _splat(builder, builder.trunc(args[1], U16), lanes // 2)
+            count = splat(builder, builder.trunc(args[1], U16), lanes // 2)
             return builder.bitcast(getattr(builder, name)(value, count), bytes_type)
 
         @intrinsic
-        def operation(typingctx, a, count):  # type: ignore[no-untyped-def]
+        def operation(typingctx, a, count):
             return vec(vec, types.intp), emit
 
         return operation
@@ -202,74 +193,86 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             return builder.shuffle_vector(args[0], args[1], _constants(order))
 
         @intrinsic
-        def operation(typingctx, a, b):  # type: ignore[no-untyped-def]
+        def operation(typingctx, a, b):
             return vec(vec, vec), emit
 
         return operation
 
     @intrinsic
-    def load(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            return builder.load(_address(builder, *args, bytes_type), align=1)
+    def load(typingctx, pointer, offset):
+        def emit(context, builder, sig, args):
+            return builder.load(address(builder, *args, bytes_type), align=1)
 
         return vec(pointer, types.intp), emit
 
     @intrinsic
-    def store(typingctx, pointer, offset, value):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            target = _address(builder, args[0], args[1], bytes_type)
+    def store(typingctx, pointer, offset, value):
+        def emit(context, builder, sig, args):
+            target = address(builder, args[0], args[1], bytes_type)
             builder.store(args[2], target, align=1)
             return context.get_dummy_value()
 
         return types.void(pointer, types.intp, vec), emit
 
     @intrinsic
-    def table(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
+    def table(typingctx, pointer, offset):
         # One 16-byte table, repeated in every 16 bytes of the register.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def emit(context, builder, sig, args):
             part = ir.VectorType(U8, 16)
-            value = builder.load(_address(builder, *args, part), align=1)
+            value = builder.load(address(builder, *args, part), align=1)
             order = [lane % 16 for lane in range(lanes)]
             return builder.shuffle_vector(value, ir.Constant(part, ir.Undefined), _constants(order))
 
         return vec(pointer, types.intp), emit
 
     @intrinsic
-    def broadcast(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
+    def broadcast(typingctx, pointer, offset):
         # One 64-bit word, repeated.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            word = builder.load(_address(builder, *args, U64), align=8)
-            return builder.bitcast(_splat(builder, word, lanes // 8), bytes_type)
+        def emit(context, builder, sig, args):
+            word = builder.load(address(builder, *args, U64), align=8)
+            return builder.bitcast(splat(builder, word, lanes // 8), bytes_type)
 
         return vec(pointer, types.intp), emit
 
     @intrinsic
-    def set_bits(typingctx):  # type: ignore[no-untyped-def]
+    def set_bits(typingctx):
         # The look-up table of the number of set bits in a half-byte.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def emit(context, builder, sig, args):
             return ir.Constant(bytes_type, [(lane % 16).bit_count() for lane in range(lanes)])
 
         return vec(), emit
 
     @intrinsic
-    def splat8(typingctx, value):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            return _splat(builder, builder.trunc(args[0], U8), lanes)
+    def total8(typingctx, a):
+        # The sum of all bytes.
+        def emit(context, builder, sig, args):
+            wide = ir.VectorType(I32, lanes)
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(I32, [wide]), f"llvm.vector.reduce.add.v{lanes}i32"
+            )
+            return builder.zext(builder.call(function, [builder.zext(args[0], wide)]), U64)
+
+        return types.uint64(vec), emit
+
+    @intrinsic
+    def splat8(typingctx, value):
+        def emit(context, builder, sig, args):
+            return splat(builder, builder.trunc(args[0], U8), lanes)
 
         return vec(types.intp), emit
 
     @intrinsic
-    def splat16(typingctx, value):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            value = _splat(builder, builder.trunc(args[0], U16), lanes // 2)
+    def splat16(typingctx, value):
+        def emit(context, builder, sig, args):
+            value = splat(builder, builder.trunc(args[0], U16), lanes // 2)
             return builder.bitcast(value, bytes_type)
 
         return vec(types.intp), emit
 
     @intrinsic
-    def greater16(typingctx, a, b):  # type: ignore[no-untyped-def]
+    def greater16(typingctx, a, b):
         # All ones in the signed 16-bit lanes where a > b.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def emit(context, builder, sig, args):
             a, b = (builder.bitcast(x, words_type) for x in args)
             found = builder.icmp_signed(">", a, b)
             return builder.bitcast(builder.sext(found, words_type), bytes_type)
@@ -277,17 +280,17 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         return vec(vec, vec), emit
 
     @intrinsic
-    def nonzero(typingctx, a):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def nonzero(typingctx, a):
+        def emit(context, builder, sig, args):
             whole = builder.bitcast(args[0], ir.IntType(8 * lanes))
             return builder.icmp_unsigned("!=", whole, ir.Constant(whole.type, 0))
 
         return types.boolean(vec), emit
 
     @intrinsic
-    def mask16(typingctx, a):  # type: ignore[no-untyped-def]
+    def mask16(typingctx, a):
         # One bit for every 16-bit lane that is negative.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def emit(context, builder, sig, args):
             value = builder.bitcast(args[0], words_type)
             zero = ir.Constant(words_type, None)
             found = builder.icmp_signed("<", value, zero)
@@ -307,15 +310,15 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             return builder.bitcast(builder.shuffle_vector(a, b, _constants(order)), bytes_type)
 
         @intrinsic
-        def operation(typingctx, a, b):  # type: ignore[no-untyped-def]
+        def operation(typingctx, a, b):
             return vec(vec, vec), emit
 
         return operation
 
     @intrinsic
-    def shuffle(typingctx, table, index):  # type: ignore[no-untyped-def]
+    def shuffle(typingctx, table, index):
         # result[i] = table[16 * (i // 16) + index[i]]; every index is below 16.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def emit(context, builder, sig, args):
             if shuffle_name is not None:
                 function = cgutils.get_or_insert_function(
                     builder.module,
@@ -334,14 +337,14 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         return vec(vec, vec), emit
 
     @intrinsic
-    def rows(typingctx, pointer, offset, stride):  # type: ignore[no-untyped-def]
+    def rows(typingctx, pointer, offset, stride):
         # lanes / 8 words of 64 bits, `stride` bytes apart, side by side.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def emit(context, builder, sig, args):
             pointer, offset, stride = args
             kind = ir.VectorType(U64, lanes // 8)
             result = ir.Constant(kind, ir.Undefined)
             for lane in range(lanes // 8):
-                value = builder.load(_address(builder, pointer, offset, U64), align=8)
+                value = builder.load(address(builder, pointer, offset, U64), align=8)
                 result = builder.insert_element(result, value, I32(lane))
                 offset = builder.add(offset, stride)
             return builder.bitcast(result, bytes_type)
@@ -356,6 +359,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         table=table,
         broadcast=broadcast,
         set_bits=set_bits,
+        total8=total8,
         splat8=splat8,
         splat16=splat16,
         rows=rows,
@@ -380,168 +384,3 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             for high in (False, True)
         },
     )
-
-
-class CountsType(types.Type):  # type: ignore[misc]
-    """Eight 64-bit numbers."""
-
-    def __init__(self) -> None:
-        super().__init__(name="Counts")
-
-
-@register_default(CountsType)
-class _CountsModel(PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, counts: CountsType) -> None:
-        super().__init__(manager, counts, ir.VectorType(U64, 8))
-
-
-def counts() -> SimpleNamespace:
-    """The operations on eight 64-bit numbers, for CPUs that count bits in registers.
-
-    Returns
-    -------
-    SimpleNamespace
-        numba intrinsics; see the comments at each.
-    """
-    vec = CountsType()
-    kind = ir.VectorType(U64, 8)
-
-    def binary(name: str) -> Any:
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return getattr(builder, name)(*args)
-
-        @intrinsic
-        def operation(typingctx, a, b):  # type: ignore[no-untyped-def]
-            return vec(vec, vec), emit
-
-        return operation
-
-    @intrinsic
-    def load(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            return builder.load(_address(builder, *args, kind), align=64)
-
-        return vec(pointer, types.intp), emit
-
-    @intrinsic
-    def store(typingctx, pointer, offset, value):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            builder.store(args[2], _address(builder, args[0], args[1], kind), align=64)
-            return context.get_dummy_value()
-
-        return types.void(pointer, types.intp, vec), emit
-
-    @intrinsic
-    def rows(typingctx, pointer, offset, stride):  # type: ignore[no-untyped-def]
-        # 8 words, `stride` bytes apart, side by side.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            pointer, offset, stride = args
-            result = ir.Constant(kind, ir.Undefined)
-            for lane in range(8):
-                value = builder.load(_address(builder, pointer, offset, U64), align=8)
-                result = builder.insert_element(result, value, I32(lane))
-                offset = builder.add(offset, stride)
-            return result
-
-        return vec(pointer, types.intp, types.intp), emit
-
-    @intrinsic
-    def broadcast(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            return _splat(builder, builder.load(_address(builder, *args, U64), align=8), 8)
-
-        return vec(pointer, types.intp), emit
-
-    @intrinsic
-    def splat(typingctx, value):  # type: ignore[no-untyped-def]
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            return _splat(builder, args[0], 8)
-
-        return vec(types.int64), emit
-
-    @intrinsic
-    def ones(typingctx, a):  # type: ignore[no-untyped-def]
-        # The number of set bits of each. llvmlite declares no intrinsics over vectors by itself.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(kind, [kind]), "llvm.ctpop.v8i64"
-            )
-            return builder.call(function, args)
-
-        return vec(vec), emit
-
-    @intrinsic
-    def below(typingctx, a, b):  # type: ignore[no-untyped-def]
-        # One bit for every lane where a < b, signed.
-        def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            found = builder.icmp_signed("<", *args)
-            return builder.zext(builder.bitcast(found, ir.IntType(8)), U64)
-
-        return types.uint64(vec, vec), emit
-
-    return SimpleNamespace(
-        load=load,
-        store=store,
-        rows=rows,
-        broadcast=broadcast,
-        splat=splat,
-        ones=ones,
-        below=below,
-        add=binary("add"),
-        xor=binary("xor"),
-    )
-
-
-_PROBES = {
-    "vpopcntq": """
-declare <8 x i64> @llvm.ctpop.v8i64(<8 x i64>)
-define void @probe(ptr %p) {
-  %a = load <8 x i64>, ptr %p
-  %b = call <8 x i64> @llvm.ctpop.v8i64(<8 x i64> %a)
-  store <8 x i64> %b, ptr %p
-  ret void
-}""",
-    "vpaddb": """
-define void @probe(ptr %p) {
-  %a = load <32 x i8>, ptr %p
-  %b = add <32 x i8> %a, %a
-  store <32 x i8> %b, ptr %p
-  ret void
-}""",
-    "pshufb": """
-define void @probe(ptr %p) {
-  %a = load <16 x i8>, ptr %p
-  %b = shufflevector <16 x i8> %a, <16 x i8> poison, <16 x i32> <i32 3, i32 1, i32 8, i32 14,
-    i32 0, i32 7, i32 5, i32 2, i32 15, i32 13, i32 4, i32 6, i32 9, i32 12, i32 10, i32 11>
-  store <16 x i8> %b, ptr %p
-  ret void
-}""",
-}
-
-
-def _emits(machine: Any, instruction: str, register: str) -> bool:
-    """Whether the CPU of `machine` has the instruction: LLVM is asked to need it."""
-    assembly = machine.emit_assembly(binding.parse_assembly(_PROBES[instruction]))
-    return any(instruction in line and register in line for line in assembly.splitlines())
-
-
-def counts_bits(machine: Any) -> bool:
-    """Whether the CPU counts the bits of 512-bit registers in one instruction."""
-    return machine.triple.startswith("x86_64") and _emits(machine, "vpopcntq", "zmm")
-
-
-def counts_scalars(machine: Any) -> bool:
-    """Whether the bits of one 64-bit number are best counted outside of vector registers."""
-    return bool(machine.triple.startswith("x86_64"))
-
-
-def byte_shuffle(machine: Any) -> tuple[int, str | None]:
-    """The widest register (bytes) with a 16-entry byte look-up, and its LLVM intrinsic."""
-    if machine.triple.startswith("x86_64"):
-        if _emits(machine, "vpaddb", "ymm"):
-            return 32, "llvm.x86.avx2.pshuf.b"
-        if _emits(machine, "pshufb", "xmm"):
-            return 16, "llvm.x86.ssse3.pshuf.b.128"
-    if machine.triple.startswith(("aarch64", "arm64")):
-        return 16, "llvm.aarch64.neon.tbl1.v16i8"
-    return 16, None

@@ -1,115 +1,98 @@
-"""Applying a binarizer: signs, truncation, normalisation, restoring."""
+"""The affine map: codes, reconstructions, weights, decoders and factors, against plain numpy."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import naive
 import numpy as np
 import pytest
-from corpora import gaussian
-from hypothesis import given
-from hypothesis import strategies as st
+from corpora import anisotropic, gaussian
 
-from binq.binarizers import Binarizer
-from binq.binarizers.affine import unit_rows
-from binq.errors import InputError
+from binq.binarizers.affine import Affine, mean_of, norm_factor, ridge_decoder
+
+X = anisotropic(700, 12)
 
 
-@given(st.integers(1, 300), st.sampled_from(["cosine", "ip", "l2"]))
-def test_sign_of_every_dim(dim: int, metric: Any) -> None:
-    vectors = gaussian(3, dim)
-    codes = Binarizer("sign", dim, metric).encode(vectors)
-    assert np.array_equal(codes, naive.pack(vectors > 0))
+def dense(bits: int = 20, **change: np.ndarray | None) -> Affine:
+    arrays = {
+        "center": gaussian(1, 12, seed=1)[0],
+        "projection": gaussian(12, bits, seed=2),
+        "threshold": gaussian(1, bits, seed=3)[0],
+        "decoder": gaussian(bits, 12, seed=4),
+    }
+    return Affine(bits, 12, **{**arrays, **change})  # type: ignore[arg-type]
 
 
-def test_zero_and_minus_zero_are_not_above_zero() -> None:
-    vectors = np.array([[0.0, -0.0, 1e-45, -1e-45, 1.0]], np.float32)
-    assert Binarizer("sign", 5, "ip").encode(vectors).tolist() == [[0b10100]]
+@pytest.mark.parametrize("change", [{}, {"center": None}, {"threshold": None}])
+def test_dense_map(change: dict[str, None]) -> None:
+    fitted = dense(**change)
+    center = np.zeros(12) if fitted.center is None else fitted.center
+    threshold = np.zeros(20) if fitted.threshold is None else fitted.threshold
+    wanted = (X.astype(np.float64) - center) @ fitted.projection - threshold
+    assert np.allclose(fitted.transform(X), wanted, atol=1e-4)
+    sure = np.abs(wanted) > 1e-4
+    for threads in (1, 2):
+        assert np.array_equal(fitted.encode(X, threads)[sure], (wanted > 0)[sure])
+    codes = wanted > 0
+    b = np.where(codes, 1.0, -1.0)
+    assert np.allclose(fitted.reconstruct(codes), center + b @ fitted.decoder, atol=1e-4)
+    weights, base = fitted.weights(X[:5])
+    scores = weights @ b.T + base[:, None]
+    assert np.allclose(scores, X[:5] @ (center + b @ fitted.decoder).T, atol=1e-3)
 
 
-def test_threshold_is_strict() -> None:
-    binarizer = Binarizer("mean", 3, "l2", threshold=np.array([1, 2, 3], np.float32))
-    assert binarizer.encode(np.array([[1, 2.5, 4]], np.float32)).tolist() == [[0b110]]
+def test_without_a_decoder_it_is_the_scaled_transpose() -> None:
+    scale = np.abs(gaussian(1, 12)[0])
+    fitted = Affine(12, 12, center=gaussian(1, 12, seed=1)[0], scale=scale)
+    codes = fitted.encode(X)
+    assert np.array_equal(codes, fitted.center < X)
+    assert np.array_equal(fitted.dense_decoder, np.diag(scale))
+    b = np.where(codes, 1.0, -1.0)
+    assert np.allclose(fitted.reconstruct(codes), fitted.center + b * scale, atol=1e-6)
+    weights, base = fitted.weights(X[:3])
+    assert np.allclose(weights, X[:3] * scale)
+    assert np.allclose(base, X[:3] @ fitted.center)
 
 
-def test_truncation_then_normalisation() -> None:
-    # (3, 4, 100) cut to (3, 4) is (0.6, 0.8).
-    threshold = np.array([0.59, 0.81], np.float32)
-    binarizer = Binarizer("mean", 3, "cosine", truncate_dim=2, threshold=threshold)
-    assert (binarizer.input_dim, binarizer.bits) == (2, 2)
-    whole = np.array([[3, 4, 100]], np.float32)
-    assert np.allclose(binarizer.prepare(whole), [[0.6, 0.8]])
-    assert binarizer.encode(whole).tolist() == [[0b01]]
-    assert binarizer.encode(whole[:, :2]).tolist() == [[0b01]]
-    with pytest.raises(InputError, match="dimension"):
-        binarizer.encode(gaussian(1, 4))
+def test_codes_do_not_depend_on_the_other_rows() -> None:
+    fitted = dense()
+    whole = fitted.encode(X)
+    parts = [fitted.encode(X[start : start + 512]) for start in range(0, 700, 512)]
+    assert np.array_equal(np.concatenate(parts), whole)
 
 
-def test_zero_rows_under_cosine_only() -> None:
-    vectors = gaussian(4, 3)
-    vectors[2] = 0
-    with pytest.raises(InputError, match="norm zero: corpus row 12"):
-        Binarizer("sign", 3, "cosine").encode(vectors, lambda row: f"corpus row {10 + row}")
-    assert Binarizer("sign", 3, "ip").encode(vectors)[2] == 0
-    with pytest.raises(InputError, match="norm zero: 2"):
-        unit_rows(vectors)
+@pytest.mark.parametrize("rows", [700, 15])
+@pytest.mark.parametrize("ridge", [1e-3, 0.1])
+def test_ridge_decoder_solves_its_equations(rows: int, ridge: float) -> None:
+    x, center = X[:rows], gaussian(1, 12)[0]
+    codes = gaussian(rows, 20, seed=5) > 0
+    b = np.where(codes, 1.0, -1.0)
+    gram = b.T @ b + ridge * rows * np.eye(20)
+    wanted = np.linalg.solve(gram, b.T @ (x.astype(np.float64) - center))
+    for threads in (1, 2):
+        found = ridge_decoder(x, codes, center, ridge=ridge, threads=threads)
+        assert np.allclose(found, wanted, atol=2e-4)
 
 
-SETTINGS = {
-    "method": "mean",
-    "dim": 4,
-    "metric": "ip",
-    "truncate_dim": 3,
-    "seed": 5,
-    "sample": 10,
-}
+def test_ridge_decoder_without_ridge_is_least_squares() -> None:
+    codes = X[:, :10] > 0.3
+    b = np.where(codes, 1.0, -1.0)
+    wanted = np.linalg.lstsq(b, X.astype(np.float64), rcond=None)[0]
+    assert np.allclose(ridge_decoder(X, codes, None, ridge=0.0), wanted, atol=1e-4)
 
 
-def test_settings_and_arrays_round_trip() -> None:
-    threshold = gaussian(1, 3)[0]
-    binarizer = Binarizer.restore(SETTINGS, {"threshold": threshold})
-    assert binarizer.settings() == SETTINGS
-    assert np.array_equal(binarizer.arrays()["threshold"], threshold)
-    assert Binarizer("sign", 4, "ip").arrays() == {}
+def test_factor_gives_every_reconstruction_its_norm() -> None:
+    fitted = dense()
+    codes = fitted.encode(X)
+    factor = norm_factor(X, codes, fitted, threads=2)
+    length = np.linalg.norm(fitted.reconstruct(codes) * factor[:, None], axis=1)
+    assert np.allclose(length, np.linalg.norm(X, axis=1), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"method": None},
-        {"method": 3},
-        {"metric": "hamming"},
-        {"metric": []},
-        {"dim": 0},
-        {"dim": -1},
-        {"dim": 2},
-        {"dim": True},
-        {"dim": 1.0},
-        {"dim": None},
-        {"dim": 1 << 62},
-        {"truncate_dim": 5},
-        {"truncate_dim": -3},
-        {"truncate_dim": "3"},
-        {"seed": -1},
-        {"sample": 2.5},
-    ],
-)
-def test_settings_that_lie(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        Binarizer.restore(SETTINGS | change, {"threshold": np.zeros(3, np.float32)})
+def test_factor_of_nothing_is_one() -> None:
+    fitted = dense(center=None, decoder=np.zeros((20, 12), np.float32))
+    assert (norm_factor(X, fitted.encode(X), fitted) == 1).all()
+    assert (norm_factor(np.zeros((3, 12), np.float32), np.ones((3, 20), bool), dense()) == 1).all()
 
 
-@pytest.mark.parametrize(
-    "threshold",
-    [
-        np.zeros(4, np.float32),
-        np.zeros((1, 3), np.float32),
-        np.zeros(3, np.float64),
-        np.array([0, np.nan, 0], np.float32),
-        np.array([0, np.inf, 0], np.float32),
-    ],
-)
-def test_thresholds_that_do_not_fit(threshold: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="threshold"):
-        Binarizer.restore(SETTINGS, {"threshold": threshold})
+def test_mean_in_double_precision() -> None:
+    x = np.full((10_000, 2), 0.1, np.float32) + np.float32(1000)
+    assert np.allclose(mean_of(x), x.mean(axis=0, dtype=np.float64), rtol=1e-7)

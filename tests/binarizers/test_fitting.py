@@ -1,4 +1,4 @@
-"""Thresholds are means and medians of what is binarized."""
+"""Fitting by name: widths, refusals, seeds; thresholds are means and medians."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from binq.errors import InputError, UsageError
 def test_sign_needs_nothing() -> None:
     assert not binarizers.needs_sample("sign")
     found = binarizers.fit("sign", 5, "cosine")
-    assert (found.threshold, found.seed, found.sample) == (None, None, None)
+    assert (found.affine.center, found.seed, found.sample) == (None, None, None)
 
 
 @pytest.mark.parametrize("method", ["mean", "median"])
@@ -30,9 +30,12 @@ def test_thresholds(method: Any, metric: Any, cut: int | None) -> None:
     if metric == "cosine":
         prepared = naive.unit(prepared)
     expected = prepared.mean(axis=0) if method == "mean" else np.sort(prepared, axis=0)[50]
-    assert found.threshold is not None
-    assert found.threshold.dtype == np.float32
-    assert np.allclose(found.threshold, expected, atol=1e-6)
+    assert found.affine.center is not None
+    assert found.affine.center.dtype == np.float32
+    assert np.allclose(found.affine.center, expected, atol=1e-6)
+    assert found.affine.scale is not None
+    distance = np.abs(prepared - expected).mean(axis=0)
+    assert np.allclose(found.affine.scale, distance, atol=1e-6)
     assert (found.seed, found.sample, found.bits) == (3, 101, cut or 40)
 
 
@@ -48,7 +51,7 @@ def test_refusals() -> None:
         with pytest.raises(UsageError, match="truncat"):
             binarizers.fit("sign", 40, "ip", truncate_dim=bad)
     with pytest.raises(UsageError, match="method"):
-        binarizers.fit("itq", 40, "ip")  # type: ignore[arg-type]
+        binarizers.fit("pca", 40, "ip")  # type: ignore[arg-type]
     for sample in (None, np.empty((0, 40), np.float32)):
         with pytest.raises(InputError, match="no rows"):
             binarizers.fit("mean", 40, "ip", sample)

@@ -49,7 +49,7 @@ def test_no_arguments_print_help(cli: Cli) -> None:
         *([command, "x", "--nope"] for command in COMMANDS),
         ["build", "x", "-o", "y", "--metric", "hamming"],
         ["build", "x", "-o", "y", "--kind", "ivf"],
-        ["build", "x", "-o", "y", "--scoring", "asymmetric"],
+        ["build", "x", "-o", "y", "--scoring", "cosine"],
         ["build", "x", "-o", "y", "--threads", "two"],
         ["query", "x", "y", "-k", "1.5"],
         ["query", "x", "y", "--nprobe", "4"],

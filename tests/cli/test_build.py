@@ -34,6 +34,7 @@ def test_all_options(cli: Cli, tmp_path: Path) -> None:
     assert found["binarizer"] == {
         "method": "mean",
         "dim": 20,
+        "bits": 9,
         "metric": "ip",
         "truncate_dim": 9,
         "seed": 4,
