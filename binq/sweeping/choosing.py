@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from binq.binarizers import default_scoring
 from binq.intervals import clustered, share
 from binq.metrics import recall
-from binq.rescore import rescore
+from binq.similarity import best_first, scores
 from binq.sweeping.findings import Recommendation, Row
 from binq.sweeping.measuring import Setting, restored
 
@@ -22,6 +22,7 @@ DEFAULT_TARGET: Final = 0.95
 Payload = Literal["none", "int8", "float16"]
 # With fewer the normal interval is not to be trusted.
 _FEWEST: Final = 20
+_BLOCK_BYTES: Final = 32 << 20
 _SIZES: Final[dict[Payload, int]] = {"none": 0, "int8": 1, "float16": 2}
 
 
@@ -37,14 +38,19 @@ class _Option:
     """Recall of every query, or what it cannot exceed."""
 
 
-class _Store:
-    """Vectors in memory, by row number."""
-
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
-        self._vectors = vectors
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._vectors[rows]
+def _rescored(
+    near: NDArray[np.int64], vectors: NDArray[np.float32], setting: Setting
+) -> NDArray[np.int64]:
+    """Return the best k (q, k) of rows (q, m) by their stored vectors (n, dim)."""
+    queries = setting.data.queries
+    best = np.empty((len(near), min(setting.k, near.shape[1])), np.int64)
+    step = max(1, _BLOCK_BYTES // (8 * vectors.shape[1] * near.shape[1]))
+    for start in range(0, len(near), step):
+        rows = near[start : start + step]
+        found = scores(queries[start : start + step], vectors[rows], setting.metric)
+        order = best_first(rows, found, setting.k)
+        best[start : start + step] = np.take_along_axis(rows, order, axis=1)
+    return best
 
 
 def with_pareto(rows: list[Row]) -> list[Row]:
@@ -80,17 +86,16 @@ def recommend(
                 _Option(row, payload, x, size, bound) for x, bound in row.rescored_per_query.items()
             ]
     options.sort(key=lambda o: (o.bytes, o.oversample or 0, o.row.scan_ms or 0, o.row.method))
-    stores: dict[Payload, _Store] = {}
+    stores: dict[Payload, NDArray[np.float32]] = {}
 
     def measured(option: _Option) -> NDArray[np.float64]:
         if option.payload == "none" or option.oversample is None:
             return option.row.per_query
         if option.payload not in stores:
-            stores[option.payload] = _Store(restored(data.corpus, option.payload))
+            stores[option.payload] = restored(data.corpus, option.payload)
         assert option.row.survivors is not None
         near = option.row.survivors[:, : setting.depth(option.oversample)].astype(np.int64)
-        order, _ = rescore(data.queries, near, stores[option.payload], setting.metric, setting.k)
-        return recall(np.take_along_axis(near, order, axis=1), setting.truth)
+        return recall(_rescored(near, stores[option.payload], setting), setting.truth)
 
     chosen, found, reached = None, None, False
     for option in options:
