@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from binq.inspection import describe as describe
     from binq.search import Index as Index
     from binq.search import query as query
+    from binq.sweeping import Sweep as Sweep
+    from binq.sweeping import sweep as sweep
 
     open = Index  # noqa: A001
 
@@ -55,6 +57,8 @@ _PLACES = {
     "evaluate": "binq.evaluation",
     "open": "binq.search",
     "query": "binq.search",
+    "Sweep": "binq.sweeping",
+    "sweep": "binq.sweeping",
 } | dict.fromkeys(
     (
         "BinqError",

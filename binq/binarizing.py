@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from binq import binarizers
 from binq import bits as packing
-from binq.binarizers import Binarizer, Method
+from binq.binarizers import Binarizer, Method, Scoring, auto
 from binq.bits import LAYOUTS, Layout
 from binq.errors import InputError, UsageError
 from binq.similarity import METRICS, Metric
@@ -37,7 +37,8 @@ class BinarizerChoice:
     Attributes
     ----------
     method : str or None
-        None stands for sign, or for "not said" where the input is bits already.
+        None stands for sign, or for "not said" where the input is bits already; auto for the best
+        on rows held out of the sample.
     width : int or None
         Wanted bits per code.
     truncate_dim : int or None
@@ -48,9 +49,11 @@ class BinarizerChoice:
         Rows to fit on, at most.
     load_from, save_to : path or None
         A fitted binarizer to use in place of a fit; where to keep the one that is used.
+    scoring : str
+        The scan that auto chooses for.
     """
 
-    method: Method | None = None
+    method: Method | Literal["auto"] | None = None
     width: int | None = None
     truncate_dim: int | None = None
     metric: Metric = "cosine"
@@ -58,6 +61,7 @@ class BinarizerChoice:
     sample: int = DEFAULT_SAMPLE
     load_from: str | os.PathLike[str] | None = None
     save_to: str | os.PathLike[str] | None = None
+    scoring: Scoring = "hamming"
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -104,6 +108,18 @@ def choose_binarizer(
                 binarizer.metric,
                 f"say --metric {binarizer.metric}",
             )
+    elif choice.method == "auto":
+        binarizer = auto.choose(
+            dim,
+            choice.metric,
+            found.sample if found else np.empty((0, dim), np.float32),
+            scoring=choice.scoring,
+            bits=choice.width,
+            truncate_dim=choice.truncate_dim,
+            seed=choice.seed,
+            threads=threads,
+            locate=found.locate if found else str,
+        )
     else:
         binarizer = binarizers.fit(
             choice.method or "sign",
@@ -134,14 +150,16 @@ def keep_binarizer(choice: BinarizerChoice, binarizer: Binarizer | None) -> None
 
 def needs_fit(choice: BinarizerChoice) -> bool:
     """Return whether the vectors must be read once before they can be binarized."""
-    return choice.load_from is None and binarizers.needs_sample(choice.method or "sign")
+    if choice.load_from is not None:
+        return False
+    return choice.method == "auto" or binarizers.needs_sample(choice.method or "sign")
 
 
 def binarize(
     vectors: Vectors,
     output: str | os.PathLike[str],
     *,
-    method: Method | None = None,
+    method: Method | Literal["auto"] | None = None,
     bits: int | None = None,
     truncate_dim: int | None = None,
     metric: Metric = "cosine",
@@ -155,6 +173,7 @@ def binarize(
     packed: Literal["none"] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> int:
     """Turn float vectors into packed codes.
 
@@ -165,7 +184,8 @@ def binarize(
         ``.npy`` gets an (n, ceil(bits / 8)) array; ``.parquet`` gets the columns ``id`` (where
         there are ids) and ``code``, and the layout in its metadata.
     method : str, optional
-        One of :data:`binq.binarizers.METHODS`; default sign.
+        One of :data:`binq.binarizers.METHODS`, or auto for the best on rows held out of the
+        sample, see :mod:`binq.binarizers.auto`; default sign.
     bits : int, optional
         Wanted width of a code.
     truncate_dim : int, optional
@@ -185,6 +205,8 @@ def binarize(
         Default: as many as the process may use.
     progress : callable, optional
         Called with (rows done, rows in all or None).
+    notice : callable, optional
+        Called with what auto picked and why.
 
     Returns
     -------
@@ -216,6 +238,8 @@ def binarize(
             found = survey(source, rows, sample, seed, metric)
         dim, batches = started(source, stack)
         fitted = choose_binarizer(choice, dim, found, count)
+        if notice is not None and fitted.chosen_by is not None and choice.method == "auto":
+            notice(fitted.chosen_by)
         file = stack.enter_context(published(output))
         writer = _WRITERS[kind](file, fitted.bits, layout, source)
         done = 0

@@ -58,6 +58,8 @@ class BuildReport:
         The payload.
     size : int
         Of the file, in bytes.
+    chosen_by : str or None
+        What ``method="auto"`` picked and why.
     """
 
     rows: int
@@ -66,13 +68,14 @@ class BuildReport:
     method: str | None
     rescore: Payload
     size: int
+    chosen_by: str | None = None
 
 
 def build(
     vectors: Vectors,
     output: str | os.PathLike[str],
     *,
-    method: Method | None = None,
+    method: Method | Literal["auto"] | None = None,
     bits: int | None = None,
     truncate_dim: int | None = None,
     metric: Metric = "cosine",
@@ -96,9 +99,10 @@ def build(
         Floats or packed bits.
     output : path
     method : str, optional
-        One of :data:`binq.binarizers.METHODS`; default sign. For packed input it says how the bits
-        came about, so that the index takes float queries; only sign can be said, anything else
-        needs ``binarizer``.
+        One of :data:`binq.binarizers.METHODS`, or auto for the best on rows held out of the
+        sample under ``scoring``, see :mod:`binq.binarizers.auto`; default sign. For packed input
+        it says how the bits came about, so that the index takes float queries; only sign can be
+        said, anything else needs ``binarizer``.
     bits : int, optional
         Wanted width of a code; of packed input its true width.
     truncate_dim : int, optional
@@ -139,7 +143,15 @@ def build(
     if scoring is not None and scoring not in SCORINGS:
         raise UsageError("unknown scoring", "--scoring", ", ".join(SCORINGS), str(scoring))
     choice = BinarizerChoice(
-        method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer
+        method,
+        bits,
+        truncate_dim,
+        metric,
+        seed,
+        sample,
+        binarizer,
+        save_binarizer,
+        scoring or "hamming",
     )
     with ExitStack() as stack:
         count = stack.enter_context(limited(threads))
@@ -207,7 +219,13 @@ def build(
         writer.finish(header)
         keep_binarizer(choice, fitted)
     return BuildReport(
-        rows, header.dim, width, fitted.method if fitted else None, rescore, os.stat(output).st_size
+        rows,
+        header.dim,
+        width,
+        fitted.method if fitted else None,
+        rescore,
+        os.stat(output).st_size,
+        fitted.chosen_by if fitted and method == "auto" else None,
     )
 
 

@@ -69,6 +69,8 @@ class Binarizer:
         Only the first so many dimensions are binarized.
     seed, sample : int or None
         What the fit was drawn with, and the number of rows it saw; None where nothing was fitted.
+    chosen_by : str or None
+        What ``--method auto`` picked and why, for people.
     """
 
     method: str
@@ -78,6 +80,7 @@ class Binarizer:
     truncate_dim: int | None = None
     seed: int | None = None
     sample: int | None = None
+    chosen_by: str | None = None
 
     @property
     def input_dim(self) -> int:
@@ -230,6 +233,7 @@ class Binarizer:
             "truncate_dim": self.truncate_dim,
             "seed": self.seed,
             "sample": self.sample,
+            **({} if self.chosen_by is None else {"chosen_by": self.chosen_by}),
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -252,6 +256,9 @@ class Binarizer:
             if not optional and (type(value) is not int or not 0 <= value < 1 << 62):
                 raise ValueError(f"{name} is not a whole number")
         method, metric = settings.get("method"), settings.get("metric")
+        chosen_by = settings.get("chosen_by")
+        if chosen_by is not None and not isinstance(chosen_by, str):
+            raise ValueError("chosen_by is not a text")
         if not isinstance(method, str) or metric not in METRICS:
             raise ValueError("method or metric is missing or unknown")
         dim: int = whole["dim"]  # type: ignore[assignment]
@@ -271,7 +278,9 @@ class Binarizer:
             affine = Affine(bits, input_dim, **arrays)
         if method == "learned" and affine.projection is None:
             raise ValueError("learned has no projection")
-        return cls(method, dim, metric, affine, truncate_dim, whole["seed"], whole["sample"])
+        return cls(
+            method, dim, metric, affine, truncate_dim, whole["seed"], whole["sample"], chosen_by
+        )
 
 
 def unit_rows(vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.float32]:

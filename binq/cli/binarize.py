@@ -62,5 +62,6 @@ def binarize(
             id_column=id_column,
             threads=threads,
             progress=progress,
+            notice=render.note,
         )
     render.note(f"{output}: {rows:,} codes in layout {layout}")

@@ -68,6 +68,8 @@ def build(
             threads=threads,
             progress=progress,
         )
+    if report.chosen_by is not None:
+        render.note(report.chosen_by)
     how = report.method or "packed bits"
     payload = "" if report.rescore == "none" else f", {report.rescore} payload"
     render.note(

@@ -12,7 +12,9 @@ from binq.errors import UsageError
 DEFAULT_SAMPLE: Final = 100_000
 
 
-MethodName = Literal["sign", "mean", "median", "lsh", "rotate", "itq", "rabitq", "learned", "ste"]
+MethodName = Literal[
+    "sign", "mean", "median", "lsh", "rotate", "itq", "rabitq", "learned", "ste", "auto"
+]
 MetricName = Literal["cosine", "ip", "l2"]
 ScoringName = Literal["hamming", "asymmetric"]
 LayoutName = Literal["ubinary", "binary", "lsb"]
@@ -43,7 +45,12 @@ QueriesArgument = Annotated[
 ]
 Method = Annotated[
     MethodName | None,
-    typer.Option("--method", help="How vectors become bits. [default: sign]", show_default=False),
+    typer.Option(
+        "--method",
+        help="How vectors become bits; auto picks on rows held out of the sample, and says what. "
+        "[default: sign]",
+        show_default=False,
+    ),
 ]
 Bits = Annotated[
     int | None,
@@ -143,7 +150,8 @@ TargetRecall = Annotated[
     float | None,
     typer.Option(
         "--target-recall",
-        help="With --oversample auto: the share of the scan's best to keep. [default: 0.99]",
+        help="With --oversample auto: the share of the scan's best to keep. [default: 0.99] With "
+        "eval --sweep: the recall to recommend for. [default: 0.95]",
         show_default=False,
     ),
 ]

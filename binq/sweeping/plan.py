@@ -1,0 +1,102 @@
+"""What a sweep tries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from binq.binarizers import METHODS, Method
+from binq.errors import UsageError
+
+# Mean and rotate stay close to median and lsh; they are tried when they are named.
+DEFAULT_METHODS: Final[tuple[Method, ...]] = (
+    "sign",
+    "median",
+    "lsh",
+    "itq",
+    "rabitq",
+    "learned",
+    "ste",
+)
+_ONE_BIT_PER_DIM: Final = ("sign", "mean", "median", "rabitq")
+_WIDEST_DEFAULT: Final = 1536
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A binarizer to fit.
+
+    Attributes
+    ----------
+    method : str
+    bits : int
+        Width of a code.
+    truncate_dim : int or None
+        Set where a method gives one bit per dimension and fewer bits are wanted.
+    """
+
+    method: Method
+    bits: int
+    truncate_dim: int | None = None
+
+
+def default_widths(dim: int) -> list[int]:
+    """Return a third of a bit per dimension (in whole words), one, and two if that is affordable.
+
+    The time to fit and encode grows with the square of the width.
+    """
+    third = max(64, 64 * round(dim / 192))
+    return sorted(
+        {*([third] if third < dim else []), dim, *([2 * dim] if 2 * dim <= _WIDEST_DEFAULT else [])}
+    )
+
+
+def plan(
+    dim: int, methods: Sequence[str] | None, bits: Sequence[int] | None
+) -> tuple[list[Trial], list[str]]:
+    """Return what to try, and notes on what was left out.
+
+    By default ``ste`` is tried with more bits than dimensions only, where it gains most, since it
+    takes longest to fit.
+
+    Raises
+    ------
+    UsageError
+        If a method is unknown, a width out of range, or nothing is left to try.
+    """
+    for name in methods or ():
+        if name not in METHODS:
+            raise UsageError("unknown method", "--methods", ", ".join(METHODS), name)
+    for width in bits or ():
+        if width < 1:
+            raise UsageError("the width is out of range", "--bits", "at least 1", str(width))
+    widths = sorted(set(bits)) if bits else default_widths(dim)
+    trials: list[Trial] = []
+    left_out: list[str] = []
+    for method in METHODS:
+        if method not in (methods or DEFAULT_METHODS):
+            continue
+        for width in widths:
+            if method in _ONE_BIT_PER_DIM and width <= dim:
+                trials.append(Trial(method, width, width if width < dim else None))
+            elif (method in _ONE_BIT_PER_DIM or method == "itq") and width > dim:
+                if methods:
+                    left_out.append(f"{method} at {width} bits")
+            elif method == "ste" and not methods and width <= dim and widths[-1] > dim:
+                continue
+            else:
+                trials.append(Trial(method, width))
+    if not trials:
+        raise UsageError(
+            "no method gives such codes",
+            "--methods, --bits",
+            f"at most {dim} bits of sign, mean, median, rabitq and itq",
+            ", ".join(left_out) or "none",
+        )
+    notes = []
+    if left_out:
+        notes.append(f"left out, as there are {dim} dimensions only: {', '.join(left_out)}")
+    if bits is None and 2 * dim > _WIDEST_DEFAULT:
+        notes.append(f"more bits than dimensions were not tried; name them: --bits {2 * dim}")
+    return trials, notes
