@@ -88,6 +88,9 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    no_peers: Annotated[
+        bool, typer.Option("--no-peers", help="With --sweep: do not compare with faiss.")
+    ] = False,
     seed: Annotated[
         int, typer.Option("--seed", help="With --sweep: draws samples and binarizers.")
     ] = 0,
@@ -190,6 +193,7 @@ def evaluate(
             methods=None if methods is None else methods.split(","),
             bits=None if bits is None else opt.whole_numbers(bits, "--bits"),
             train_queries=train_queries,
+            with_peers=not no_peers,
             target_recall=0.95 if target_recall is None else target_recall,
             seed=seed,
             sample=sample,

@@ -17,6 +17,7 @@ _SWEEP_ONLY: Final = (
     "train_queries",
     "methods",
     "bits",
+    "no_peers",
     "seed",
     "sample",
     "report",
