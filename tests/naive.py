@@ -156,3 +156,9 @@ def rotation(signs: np.ndarray) -> np.ndarray:
             again = np.where(np.arange(dim) < dim - span, 1.0, flips[::-1])
             turn = turn @ np.diag(again) @ last
     return turn
+
+
+def smallest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return places and values of the k smallest of each row, in the order (value, place)."""
+    places = np.argsort(values, axis=1, kind="stable")[:, :k]
+    return places, np.take_along_axis(values, places, axis=1)

@@ -117,7 +117,9 @@ class Library:
 
     def function(self, name: str, *arguments: Any) -> Callable[..., None]:
         """The kernel `name` as a function of ctypes `arguments`; it returns nothing."""
-        return ctypes.CFUNCTYPE(None, *arguments)(self._addresses[name])
+        function = ctypes.CFUNCTYPE(None, *arguments)(self._addresses[name])
+        function.library = self  # type: ignore[attr-defined]  # its code must not go before it
+        return function
 
 
 @functools.cache

@@ -15,14 +15,22 @@ from binq import binarizers
 from binq.errors import InputError
 
 
-@pytest.mark.parametrize("method", ["sign", "mean", "median"])
+@pytest.mark.parametrize("method", binarizers.METHODS)
 def test_round_trip(tmp_path: Path, method: binarizers.Method) -> None:
     sample = gaussian(50, 12)
     before = binarizers.fit(method, 12, "cosine", sample, truncate_dim=9, seed=4)
     binarizers.save(before, tmp_path / "b.npz")
     after = binarizers.load(tmp_path / "b.npz")
     assert after.settings() == before.settings()
+    arrays = before.arrays()
+    assert {name: a.tobytes() for name, a in after.arrays().items()} == {
+        name: a.tobytes() for name, a in arrays.items()
+    }
     assert np.array_equal(after.encode(sample), before.encode(sample))
+    for mine, other in zip(
+        vars(after.weights(sample)).values(), vars(before.weights(sample)).values(), strict=True
+    ):
+        assert np.array_equal(mine, other)
     with np.load(tmp_path / "b.npz", allow_pickle=False) as archive:
         assert json.loads(str(archive["settings"]))["method"] == method
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -220,14 +221,18 @@ def test_kill_during_a_build(start: Cli, tmp_path: Path, seed: int) -> None:
 
 
 def _wait_for_input(process: Any) -> None:
-    """Wait until the process sleeps in a read of its input, having opened its output."""
+    """Wait until a thread sleeps in a read of the input, the output having been opened."""
     deadline = time.monotonic() + 60
     stat = Path(f"/proc/{process.pid}")
     while time.monotonic() < deadline:
         if not stat.exists():
             time.sleep(3)
             return
-        call = (stat / "wchan").read_text() if (stat / "wchan").exists() else ""
+        calls = []
+        for task in (stat / "task").iterdir():
+            with contextlib.suppress(OSError):
+                calls.append((task / "wchan").read_text())
+        call = " ".join(calls)
         open_files = [os.readlink(entry) for entry in (stat / "fd").iterdir() if entry.exists()]
         if "pipe_read" in call or ("pipe" in call and len(open_files) > 3):
             return

@@ -107,7 +107,7 @@ def test_exit_codes(cli: Cli, index: Path, queries: Path, tmp_path: Path) -> Non
         (["-k", -1], 2),
         (["--radius", -1], 2),
         (["--oversample", 0.5], 2),
-        (["--rescore", "codes"], 2),
+        (["--rescore", "int4"], 2),
         (["--rescore", "int8"], 3),
         (["--rescore-from", tmp_path / "none.npy"], 3),
         (["--rescore-from", queries], 3),

@@ -1,6 +1,6 @@
-"""Write flat-1.0.binq: once, when format 1.0 was fixed. It is kept as it is, for ever.
+"""Write the golden files: once, when a format was fixed. They are kept as they are, for ever.
 
-Usage: python tests/data/make_golden.py TARGET
+Usage: python tests/data/make_golden.py DIRECTORY
 
 The corpus needs no random numbers, so that the expected answers can be computed anywhere.
 """
@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,21 @@ def ids() -> list[str]:
     return ["", "tab\tnew\nline", *(f"doc-é-{number}" for number in range(2, ROWS))]
 
 
+BUILDS: dict[str, dict[str, Any]] = {
+    "flat-1.0.binq": {"method": "mean", "metric": "l2", "rescore": "float16"},
+    "asymmetric-1.0.binq": {
+        "method": "learned",
+        "metric": "ip",
+        "bits": 100,
+        "truncate_dim": 60,
+        "seed": 3,
+        "rescore": "int8",
+    },
+}
+
+
 def main() -> None:
-    """Build the file."""
+    """Build the files."""
     os.environ["SOURCE_DATE_EPOCH"] = "0"
     from binq import build
 
@@ -39,7 +53,8 @@ def main() -> None:
         with source.open("w", encoding="utf-8") as file:
             for name, vector in zip(ids(), corpus().tolist(), strict=True):
                 file.write(json.dumps({"id": name, "embedding": vector}) + "\n")
-        build(source, sys.argv[1], method="mean", metric="l2", rescore="float16", threads=1)
+        for name, options in BUILDS.items():
+            build(source, Path(sys.argv[1]) / name, threads=1, **options)
 
 
 if __name__ == "__main__":
