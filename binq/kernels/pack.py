@@ -74,7 +74,7 @@ def pack(x: Floats, threshold: Floats | None = None, threads: int = 1) -> Packed
     if x.dtype != np.float32:
         raise TypeError(f"x is {x.dtype}, not float32")
     n, dim = x.shape
-    if x.strides[1] != 4 and dim > 1:
+    if n and dim > 1 and x.strides[1] != 4:
         raise ValueError("values of a row are not next to each other")
     words = -(-dim // 64)
     thresholds = aligned(64 * words, np.float32)
