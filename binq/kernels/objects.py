@@ -25,6 +25,7 @@ import ctypes
 import functools
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import secrets
@@ -35,7 +36,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,23 @@ def _tell(message: str) -> None:
 def _versions() -> str:
     package = sys.modules[__package__.partition(".")[0]]
     own = getattr(package, "__version__", "0")
-    return f"binq {own} llvmlite {version('llvmlite')} numba {version('numba')}"
+    return f"binq {own} llvmlite {_version('llvmlite')} numba {_version('numba')}"
+
+
+def _version(package: str) -> str:
+    """The installed version, by the name of its metadata's folder.
+
+    ``importlib.metadata`` takes a tenth of a cold query to import; it is asked where that fails.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is not None and spec.origin:
+        prefix, suffix = f"{package}-", ".dist-info"
+        for name in os.listdir(Path(spec.origin).parents[1]):
+            if name.startswith(prefix) and name.endswith(suffix):
+                return name[len(prefix) : -len(suffix)]
+    from importlib.metadata import version
+
+    return version(package)
 
 
 @functools.cache
