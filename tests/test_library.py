@@ -69,3 +69,9 @@ def test_the_tour(tmp_path: object) -> None:
     [(ids, lines)] = binq.query(ix, vectors[:2], 1)
     assert ids == [0, 1]
     assert [line.rows[0, 0] for line in lines] == [0, 1]
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    from importlib.resources import files
+
+    assert files("binq").joinpath("py.typed").is_file()
