@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, Protocol
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,7 +243,7 @@ def binarize(
         writer = _WRITERS[kind](file, fitted.bits, layout, source)
         done = 0
         for batch in batches:
-            codes = fitted.encode(batch.vectors, partial(_locate, source, batch.start), count)
+            codes = fitted.encode(batch.vectors, source.locator(batch.start), count)
             writer.append(packing.to_layout(codes, fitted.bits, layout), batch.ids)
             done += len(codes)
             if progress is not None:
@@ -252,16 +251,6 @@ def binarize(
         writer.finish()
         keep_binarizer(choice, fitted)
     return done
-
-
-def _locate(source: VectorSource, start: int, row: int) -> str:
-    return source.locate(start + row)
-
-
-class _CodeWriter(Protocol):
-    def append(self, octets: NDArray[Any], ids: list[str] | None) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 class _NpyWriter:

@@ -6,7 +6,6 @@ import os
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -180,7 +179,7 @@ def build(
         ids = _IdWriter(writer)
         rows = 0
         for batch in batches:
-            locate = partial(_locate, source, batch.start)
+            locate = source.locator(batch.start)
             if fitted is None or source.packed:
                 writer.append("codes", batch.vectors)
             elif scan == "hamming":
@@ -246,10 +245,6 @@ def _open(
         source.close()
         source = open_vectors(vectors, column=column, id_column=id_column, bits=bits)
     return source
-
-
-def _locate(source: VectorSource, start: int, row: int) -> str:
-    return source.locate(start + row)
 
 
 def _refuse_for_packed(choice: BinarizerChoice, rescore: Payload, source: VectorSource) -> None:

@@ -511,7 +511,7 @@ def _aligned(index: Index, source: VectorSource) -> Iterator[tuple[int, NDArray[
                         "give the vectors the index was built from, in their order",
                     )
         if index.metric == "cosine":
-            yield start, unit_rows(batch.vectors, lambda row, s=start: source.locate(s + row))  # type: ignore[misc]
+            yield start, unit_rows(batch.vectors, source.locator(start))
         else:
             yield start, batch.vectors
     if rows != len(index):

@@ -9,14 +9,13 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, get_args
+from typing import Any, BinaryIO, Final, Literal
 
 from binq.errors import InputError, UsageError
 from binq.hits import Hits
 from binq.storage.publish import published
 
 Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
-FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 _Ids = list[str] | list[int]
 # The third entry, where there is one, holds the texts of the queries.
 Answers = Iterable[tuple[_Ids, list[Hits]] | tuple[_Ids, list[Hits], list[str]]]

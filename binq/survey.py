@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +65,7 @@ def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metr
     for batch in source.batches():
         vectors = batch.vectors
         if metric == "cosine":
-            vectors = unit_rows(vectors, partial(_locate, source, batch.start))
+            vectors = unit_rows(vectors, source.locator(batch.start))
         part = vectors[chosen[batch.start : batch.start + len(vectors)]]
         drawn[filled : filled + len(part)] = part
         filled += len(part)
@@ -76,10 +75,6 @@ def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metr
         low, high = np.zeros_like(low), np.zeros_like(high)
     numbers = np.flatnonzero(chosen)
     return Survey(drawn, low, high, lambda row: source.locate(int(numbers[row])))
-
-
-def _locate(source: VectorSource, start: int, row: int) -> str:
-    return source.locate(start + row)
 
 
 def rewindable(source: VectorSource, directory: Path, stack: ExitStack) -> tuple[VectorSource, int]:

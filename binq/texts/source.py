@@ -27,6 +27,7 @@ from typing import BinaryIO, Final, Literal, get_args
 
 from binq.errors import InputError, UsageError
 from binq.texts.columns import Columns, Text, choose_columns, is_string
+from binq.vectors import bytestream
 from binq.vectors.bytestream import ByteStream
 from binq.vectors.locate import opening
 
@@ -314,21 +315,7 @@ def _size(path: str) -> int | None:
 
 
 def _split(stream: ByteStream) -> Iterator[bytes]:
-    rest: list[bytes] = []
-    held = 0
-    while octets := stream.read():
-        head, newline, tail = octets.partition(b"\n")
-        rest.append(head)
-        held += len(head)
-        if held > _MAX_LINE:
-            raise InputError("line is too long", stream.name, f"at most {_MAX_LINE} bytes")
-        if newline:
-            yield b"".join(rest)
-            *lines, last = tail.split(b"\n")
-            yield from lines
-            rest, held = [last], len(last)
-    if held:
-        yield b"".join(rest)
+    return (line for line in bytestream.lines(stream) if line is not None)
 
 
 def _line(name: str, number: int) -> str:

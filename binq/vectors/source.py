@@ -147,6 +147,10 @@ class VectorSource(ABC):
         """Return where a row of the whole source stands: file, and row (from 0) inside it."""
         return f"{self.name} row {row}"
 
+    def locator(self, start: int) -> Locator:
+        """Return what names rows that are counted from row ``start``, as those of a batch are."""
+        return lambda row: self.locate(start + row)
+
     def release(self) -> None:  # noqa: B027
         """Let go of maps and open files; they are opened again when needed."""
 
