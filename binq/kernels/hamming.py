@@ -25,6 +25,7 @@ FAMILY = objects.Family(
     "hamming_source",
     (
         "hamming_source",
+        "rows_source",
         "columns_source",
         "nearest_source",
         "simd",
@@ -37,9 +38,10 @@ Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.int32]
 
-# Up to so many queries the plain loop is faster than transposing the codes for all of them.
+# Up to so many queries a scan row by row is faster than transposing the codes for all of them.
 _ROW_QUERIES = 1
-# Must match `hamming_source`.
+# Must match `rows_source` and `hamming_source`.
+_STREAM, _GROUP = 1024, 64
 _COUNT_BLOCK = 128
 _MAX_TABLE_WORDS = 255
 # Word comparisons per block: a few tens of milliseconds.
@@ -111,7 +113,7 @@ class _Scan:
         self.queries = np.zeros((self.padded, words), np.uint64)
         self.queries[: self.count] = queries
         self.block = 1
-        scratch = 64 * 8
+        scratch = 8 * 2 * (_STREAM + _STREAM // _GROUP + 8)
         if kind == "counts":
             self.block = _COUNT_BLOCK
             scratch = 64 + 2 * self.block * words * 8

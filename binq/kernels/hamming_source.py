@@ -4,8 +4,7 @@ Three scans over row-major codes, which differ in how they count bits and agree 
 they find.
 
 ``scan_rows``
-    A plain loop over the words of a row, for a few queries.  One query is bound by memory, and
-    this adds nothing to it.
+    Row by row, for one query, which is bound by memory: see `rows_source`.
 ``scan_counts``
     For CPUs that count the bits of a register in one instruction (AVX512-VPOPCNTDQ).  128 codes are
     transposed once to (group of 8, word, 8) and stay in L1; every query of the call runs over them,
@@ -41,8 +40,9 @@ from numba import cfunc, njit, types
 from binq.kernels.columns_source import byte_columns
 from binq.kernels.counts import counts
 from binq.kernels.features import byte_shuffle, counts_bits
-from binq.kernels.nearest_source import append, make_room
-from binq.kernels.simd import offset_by, popcount, prefetch, trailing_zeros, vectors
+from binq.kernels.nearest_source import append, lower_limit
+from binq.kernels.rows_source import row_kernels
+from binq.kernels.simd import offset_by, prefetch, trailing_zeros, vectors
 
 BLOCK = 128
 # Distances of wider codes do not fit the signed 16-bit lanes of `scan_tables`.
@@ -57,13 +57,6 @@ jit: Any = njit(error_model="numpy", forceinline=True)
 
 
 @jit
-def _room(keys, found, limits, query, capacity, k, group):
-    limit = make_room(keys, found, query, capacity, k, group)
-    if limit >= 0:
-        limits[query] = np.int32(limit)
-
-
-@jit
 def _copy_rows(codes, words, first, last, rows, padded):
     # A last, partial block is completed with zeros, so that nothing beyond the codes is read.
     have = (last - first) * words
@@ -73,70 +66,6 @@ def _copy_rows(codes, words, first, last, rows, padded):
         padded[i] = np.uint64(0)
 
 
-def _row_scans(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
-    v = vectors(lanes, shuffle_name)
-    load, shuffle, set_bits, total8 = v.load, v.shuffle, v.set_bits, v.total8
-    add8, both, differ, right16, splat8 = v.add8, v.both, v.differ, v.right16, v.splat8
-
-    @jit
-    def distance(codes, at, queries, start, words):
-        # Looked up in half-bytes: LLVM's own bit count adds up every word, this every row.
-        low = splat8(15)
-        end = words * 8
-        code = at * 8
-        query = start * 8
-        total = np.uint64(0)
-        i = 0
-        while i + lanes <= end:
-            # 8 set bits per byte and step: 31 steps fit 8 bits.
-            stop = min(end, i + 31 * lanes)
-            counts = splat8(0)
-            while i + lanes <= stop:
-                x = differ(load(codes, code + i), load(queries, query + i))
-                lower = shuffle(set_bits(), both(x, low))
-                upper = shuffle(set_bits(), both(right16(x, 4), low))
-                counts = add8(counts, add8(lower, upper))
-                i += lanes
-            total += total8(counts)
-        while i < end:
-            total += popcount(codes[at + (i >> 3)] ^ queries[start + (i >> 3)])
-            i += 8
-        return np.int64(total)
-
-    def scan_rows(
-        codes, words, first, last, queries, n_queries, limits, found, keys, capacity, k, scratch
-    ):
-        """Append every row in ``[first, last)`` whose distance is below the query's limit.
-
-        `scratch` has 64 words. Rows are measured 64 at a time, so that the loop that reads them
-        is small enough to stay in registers.
-        """
-        for start in range(first, last, 64):
-            count = min(64, last - start)
-            for query in range(n_queries):
-                nearest = np.int64(1) << np.int64(62)
-                at = start * words
-                for j in range(count):
-                    away = distance(codes, at, queries, query * words, words)
-                    scratch[j] = np.uint64(away)
-                    nearest = min(nearest, away)
-                    at += words
-                if nearest < limits[query]:
-                    for j in range(count):
-                        if np.int64(scratch[j]) < limits[query]:
-                            _room(keys, found, limits, query, capacity, k, 1)
-                            append(keys, found, query, capacity, scratch[j], start + j)
-
-    def measure(codes, words, queries, n_queries, rows, per_query, distances):
-        """``distances[q, j]``: the distance of query q to row ``rows[q, j]``."""
-        for query in range(n_queries):
-            for j in range(query * per_query, (query + 1) * per_query):
-                away = distance(codes, rows[j] * words, queries, query * words, words)
-                distances[j] = np.int32(away)
-
-    return scan_rows, measure
-
-
 def _count_scan() -> Any:
     ops = counts()
     load, store, rows, broadcast = ops.load, ops.store, ops.rows, ops.broadcast
@@ -144,7 +73,7 @@ def _count_scan() -> Any:
 
     @njit(error_model="numpy", inline="never")
     def report(hits, row, last, query, limits, found, keys, capacity, k, scratch):
-        _room(keys, found, limits, query, capacity, k, 8)
+        lower_limit(keys, found, limits, query, capacity, k, 8)
         while hits != np.uint64(0):
             lane = np.intp(trailing_zeros(hits))
             hits &= hits - np.uint64(1)
@@ -260,7 +189,7 @@ def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
         hits = mask16(even) | (mask16(odd) << np.uint64(32))
         if hits == np.uint64(0):
             return
-        _room(keys, found, limits, query, capacity, k, reserve)
+        lower_limit(keys, found, limits, query, capacity, k, reserve)
         for half in range(2):
             shared = load(scratch, sums + half * lanes)
             total = add16(load(scratch, ones + half * lanes), splat16(np.intp(weight)))
@@ -397,7 +326,7 @@ def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
     span = (_U64, _INT, _INT, _INT)
     void = types.void
     compiled = partial(cfunc, error_model="numpy")
-    scan_rows, measure = _row_scans(lanes, shuffle_name)
+    scan_rows, measure = row_kernels(lanes, shuffle_name)
     found = {
         "scan_rows": compiled(void(*span, _U64, _INT, *state, _U64))(scan_rows),
         "measure": compiled(void(_U64, _INT, _U64, _INT, _I64, _INT, _I32))(measure),

@@ -70,6 +70,14 @@ def make_room(keys, counts, query, capacity, k, group):
     return np.int64(largest >> np.uint64(32))
 
 
+@njit(error_model="numpy", forceinline=True)
+def lower_limit(keys, counts, limits, query, capacity, k, group):
+    """`make_room`, and set the query's int32 limit to what it returns."""
+    limit = make_room(keys, counts, query, capacity, k, group)
+    if limit >= 0:
+        limits[query] = np.int32(limit)
+
+
 @njit(error_model="numpy")
 def append(keys, counts, query, capacity, value, row):
     """Append a hit; beyond the capacity it is only counted."""

@@ -137,6 +137,19 @@ def address(builder: Any, pointer: Any, offset: Any, target: Any) -> Any:
     return builder.bitcast(builder.gep(base, [offset]), target.as_pointer())
 
 
+def interleave(builder: Any, a: Any, b: Any, lanes: int, size: int, high: bool) -> Any:
+    """Elements of `size` bytes of a and b in turn, from the low or high half of every 16 bytes."""
+    kind = ir.VectorType(ir.IntType(8 * size), lanes // size)
+    order: list[int] = []
+    for lane in range(0, lanes, 16):
+        for element in range(8 // size):
+            start = (lane + 8 * high) // size + element
+            order += [start, lanes // size + start]
+    return builder.shuffle_vector(
+        builder.bitcast(a, kind), builder.bitcast(b, kind), _constants(order)
+    )
+
+
 def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
     """The vector operations for registers of `lanes` bytes.
 
@@ -155,6 +168,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
     vec = VectorType(lanes)
     bytes_type = ir.VectorType(U8, lanes)
     words_type = ir.VectorType(U16, lanes // 2)
+    numbers_type = ir.VectorType(I32, lanes // 4)
     none = ir.Constant(bytes_type, ir.Undefined)
 
     def binary(name: str, lane_type: Any) -> Any:
@@ -181,16 +195,8 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         return operation
 
     def unpack(size: int, high: bool) -> Any:
-        # Interleave elements of `size` bytes from the low or high half of every 16 bytes.
-        order: list[int] = []
-        for lane in range(0, lanes, 16):
-            for element in range(8 // size):
-                start = lane + (8 if high else 0) + element * size
-                order += range(start, start + size)
-                order += range(lanes + start, lanes + start + size)
-
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.shuffle_vector(args[0], args[1], _constants(order))
+            return builder.bitcast(interleave(builder, *args, lanes, size, high), bytes_type)
 
         @intrinsic
         def operation(typingctx, a, b):
@@ -253,6 +259,56 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             return builder.zext(builder.call(function, [builder.zext(args[0], wide)]), U64)
 
         return types.uint64(vec), emit
+
+    @intrinsic
+    def totals(typingctx, a, b, c, d):
+        # The sums of all bytes of four registers, side by side in 32-bit lanes of 16 bytes.
+        def interleaved(builder, x, y, size):
+            # Sums of x and sums of y in turn.
+            low = interleave(builder, x, y, lanes, size, high=False)
+            high = interleave(builder, x, y, lanes, size, high=True)
+            return builder.add(builder.bitcast(low, words_type), builder.bitcast(high, words_type))
+
+        def emit(context, builder, sig, args):
+            low = splat(builder, U16(255), lanes // 2)
+            eight = splat(builder, U16(8), lanes // 2)
+            wide = []
+            for register in args:
+                value = builder.bitcast(register, words_type)
+                wide.append(builder.add(builder.and_(value, low), builder.lshr(value, eight)))
+            result = interleaved(
+                builder, interleaved(builder, *wide[:2], 2), interleaved(builder, *wide[2:], 2), 4
+            )
+            count = lanes // 2
+            while count > 4:
+                count //= 2
+                first = builder.shuffle_vector(result, result, _constants([*range(count)]))
+                last = [*range(count, 2 * count)]
+                result = builder.add(
+                    first, builder.shuffle_vector(result, result, _constants(last))
+                )
+            sums = builder.zext(result, ir.VectorType(I32, 4))
+            return builder.bitcast(sums, ir.VectorType(U8, 16))
+
+        return VectorType(16)(vec, vec, vec, vec), emit
+
+    @intrinsic
+    def splat32(typingctx, value):
+        def emit(context, builder, sig, args):
+            value = splat(builder, builder.trunc(args[0], I32), lanes // 4)
+            return builder.bitcast(value, bytes_type)
+
+        return vec(types.intp), emit
+
+    @intrinsic
+    def least32(typingctx, a, b):
+        # The smaller of every two signed 32-bit lanes.
+        def emit(context, builder, sig, args):
+            a, b = (builder.bitcast(x, numbers_type) for x in args)
+            smaller = builder.select(builder.icmp_signed("<", a, b), a, b)
+            return builder.bitcast(smaller, bytes_type)
+
+        return vec(vec, vec), emit
 
     @intrinsic
     def splat8(typingctx, value):
@@ -369,6 +425,10 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         add8=binary("add", bytes_type),
         sub8=binary("sub", bytes_type),
         add16=binary("add", words_type),
+        add32=binary("add", numbers_type),
+        least32=least32,
+        splat32=splat32,
+        totals=totals,
         sub16=binary("sub", words_type),
         both=binary("and_", bytes_type),
         either=binary("or_", bytes_type),

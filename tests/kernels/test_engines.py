@@ -108,6 +108,41 @@ def test_radius_is_the_oracle(words: int) -> None:
 
 
 @pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("words", [*range(1, 41), 60, 61, 123, 124, 125, 241, 300])
+def test_one_query_at_every_width(words: int) -> None:
+    """Rows in every stream and at every edge of one, all of them hits or only a few."""
+    for n in (*range(1, 10), 63, 64, 65, 255, 256, 257, 261, 700):
+        codes, queries = _data(words + n, n, words, 1)
+        expected = distances_of(codes, queries)
+        for k in {1, 10, n - 1, n} - {0}:
+            rows, found = hamming.topk(codes, queries, k)
+            want_rows, want = naive.smallest(expected, k)
+            np.testing.assert_array_equal(rows, want_rows)
+            np.testing.assert_array_equal(found, want)
+        radius = np.array([int(np.median(expected))])
+        lims, rows, found = hamming.within(codes, queries, radius)
+        ((hits, values),) = inside(expected, radius)
+        assert lims.tolist() == [0, len(hits)]
+        np.testing.assert_array_equal(rows, hits)
+        np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("words", [2, 6, 12])
+@pytest.mark.parametrize("n", [4095, 4096, 4097, 4100, 5119, 8191, 8192, 8197, 12_300])
+def test_one_query_over_whole_streams(n: int, words: int) -> None:
+    """Few distances, so that ties meet at every border of a stream."""
+    codes, queries = _data(n, n, words, 1)
+    for kept in (0, 3, 0xFFFF):
+        expected = distances_of(codes & np.uint64(kept), queries)
+        for k, threads in ((1, 1), (10, 2), (1000, 1), (n, 3)):
+            rows, found = hamming.topk(codes & np.uint64(kept), queries, k, threads)
+            want_rows, want = naive.smallest(expected, k)
+            np.testing.assert_array_equal(rows, want_rows)
+            np.testing.assert_array_equal(found, want)
+
+
+@pytest.mark.usefixtures("engine")
 def test_many_blocks_and_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hamming, "_WORK_PER_BLOCK", 1)
     codes, queries = _data(4, 20_000, 2, 9)
