@@ -1,6 +1,6 @@
 """``python -m binq``."""
 
-from binq.cli.app import main
+from binq.cli.app import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -245,7 +244,7 @@ def passing_journal(output: Path, facts: Mapping[str, str]) -> Iterator[Journal]
 
     Its file loses its name as soon as it is open.
     """
-    path = output.parent / f".{output.name[:200]}.{secrets.token_hex(8)}.journal"
+    path = output.parent / f".{output.name[:200]}.{os.urandom(8).hex()}.journal"
     journal = Journal(path, facts)
     try:
         with journal._failures():

@@ -8,11 +8,8 @@ BLAS on one thread, and results are combined in the order of the batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
-
-from threadpoolctl import threadpool_limits
 
 BATCH = 512
 """Rows in a batch: a multiple of every BLAS micro-kernel's height, small enough for the cache."""
@@ -26,6 +23,8 @@ def serial_blas() -> Iterator[None]:
 
     The limit is the process's: it also slows other threads' large products meanwhile.
     """
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1, user_api="blas"):
         yield
 
@@ -47,6 +46,8 @@ def map_batches(
         for start, stop in ranges:
             yield work(start, stop)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(threads) as pool:
         # A window of batches in flight keeps the memory of pending results bounded.
         pending = []

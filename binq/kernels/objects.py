@@ -10,7 +10,7 @@ it were not there.  It is written to a temporary file and renamed, so that reade
 never see half of it.  Where nothing can be stored, the kernels are compiled in memory and `notice`
 is told so, once.
 
-Layout of a cached object: 8 bytes of magic, the BLAKE2b-256 of all that follows, the length of the
+Layout of a cached object: 8 bytes of magic, the xxh3-128 of all that follows, the length of the
 header (uint32, little-endian), the header (JSON: key, functions and their symbols, layout), the
 object code.
 
@@ -23,12 +23,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import hashlib
 import importlib
 import importlib.util
 import json
 import os
-import secrets
 import stat
 import struct
 import sys
@@ -39,10 +37,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MAGIC = b"binqobj\x01"
+import xxhash
+
+MAGIC = b"binqobj\x02"
 ALLOWED_SYMBOLS = frozenset({"memcpy", "memmove", "memset", "bzero", "__bzero", "memset_pattern16"})
 _HEADER = struct.Struct("<I")
-_DIGEST_BYTES = 32
+_DIGEST_BYTES = 16
 _STALE_SECONDS = 3600.0
 
 notice: Callable[[str], None] | None = None
@@ -188,7 +188,7 @@ def _version(package: str) -> str:
 
 @functools.cache
 def _key(family: Family, target: Target) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+    digest = xxhash.xxh3_128()
     here = Path(__file__).parent
     parts = [target.triple, target.cpu, target.features, _versions(), family.name]
     for part in [p.encode() for p in parts] + [
@@ -250,13 +250,13 @@ def _pack(code: bytes, key: str, symbols: dict[str, str], layout: dict[str, int]
     fields = {"key": key, "symbols": symbols, "layout": layout}
     header = json.dumps(fields, sort_keys=True).encode()
     body = _HEADER.pack(len(header)) + header + code
-    return MAGIC + hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() + body
+    return MAGIC + xxhash.xxh3_128_digest(body) + body
 
 
 def _unpack(content: bytes, key: str) -> tuple[bytes, dict[str, str], dict[str, int]] | None:
     start = len(MAGIC) + _DIGEST_BYTES
     body = content[start:]
-    digest = hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest()
+    digest = xxhash.xxh3_128_digest(body)
     if content[:start] != MAGIC + digest or len(body) < _HEADER.size:
         return None
     (length,) = _HEADER.unpack_from(body)
@@ -293,7 +293,7 @@ def _read(path: Path) -> bytes | None:
 def _write(path: Path, content: bytes) -> None:
     """Store the file whole or not at all."""
     directory = path.parent
-    temporary = directory / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    temporary = directory / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_directory(directory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -142,7 +141,7 @@ def _give_name(file: BinaryIO, target: Path) -> str:
 
 
 def _unique_name(target: Path) -> str:
-    return str(target.parent / f".{target.name[:200]}.{secrets.token_hex(8)}.tmp")
+    return str(target.parent / f".{target.name[:200]}.{os.urandom(8).hex()}.tmp")
 
 
 def _sync_directory(directory: Path) -> None:
