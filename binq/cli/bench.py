@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,21 +73,34 @@ def bench(
     render.line(f"{found['machine']['cpu']}, {found['rounds']} rounds, {versions}")
     for task in dict.fromkeys(row["task"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["task"] == task]
-        own = rows[0]
-        size = f"{own['n']:,} x {own['bits']} bits" + (f", k = {own['k']}" if own["k"] else "")
-        unit = "ms/1,000 rows" if task == "build" else "ms/query"
-        render.table(
-            f"{task}: {size}, {own['threads']} threads",
-            ("engine", "queries", unit, "min", "max", "/ binq", "right", "roofline"),
-            [
-                (
-                    row["engine"],
-                    str(row["queries"]),
-                    *(f"{row['ms_per_query'][name]:.3f}" for name in ("median", "min", "max")),
-                    f"{row['ratio_to_binq']:.2f}",
-                    "yes" if row["correct"] else "NO",
-                    "-" if row["roofline"] is None else f"{row['roofline']:.0%}",
-                )
-                for row in rows
-            ],
-        )
+        render.table(_title(rows[0]), *_columns(rows))
+
+
+def _title(row: dict[str, Any]) -> str:
+    parts = [f"{row['task']}: {row['n']:,} x {row['bits']} bits"]
+    if row["queries"]:
+        parts += [
+            f"{row['queries']:,} quer{'y' if row['queries'] == 1 else 'ies'}",
+            f"k = {row['k']}",
+        ]
+    return ", ".join([*parts, f"{row['threads']} thread{'s' * (row['threads'] > 1)}"])
+
+
+def _columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return the headings, and the cells of every engine."""
+    unit = "ms/1,000 rows" if rows[0]["task"] == "build" else "ms/query"
+    heads = ["engine", unit, "min", "max", "/ binq", "right"]
+    cells = [
+        [
+            row["engine"],
+            *(f"{row['ms_per_query'][name]:.3f}" for name in ("median", "min", "max")),
+            f"{row['ratio_to_binq']:.2f}",
+            "yes" if row["correct"] else "NO",
+        ]
+        for row in rows
+    ]
+    if any(row["roofline"] is not None for row in rows):
+        heads.append("roofline")
+        for row, line in zip(rows, cells, strict=True):
+            line.append("-" if row["roofline"] is None else f"{row['roofline']:.0%}")
+    return heads, cells
