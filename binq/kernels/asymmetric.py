@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from binq.kernels import objects
 from binq.kernels.blocks import run_blocks
-from binq.kernels.keys import MAX_ROWS, aligned, passes, smallest
+from binq.kernels.keys import MAX_ROWS, aligned, merged, passes
 
 FAMILY = objects.Family(
     "asymmetric",
@@ -38,10 +38,13 @@ MAX_WORDS = 512
 _WORK_PER_BLOCK = 1 << 25
 # Weights from so many bits on are looked up in two parts.
 _SPLIT_BITS = 7
+# Half-bytes looked at for the end of a section; few sections are as long.
+_LONGEST_SECTION = 64
 _BIT = np.array([[(entry >> bit) & 1 for entry in range(16)] for bit in range(4)], np.float32)
 
 
 class _Kernels(NamedTuple):
+    scan_one: Any
     scan: Any
     measure: Any
     lanes: int
@@ -51,10 +54,13 @@ class _Kernels(NamedTuple):
 def _kernels(target: objects.Target) -> _Kernels:
     library = objects.load(FAMILY)
     p, size = ctypes.c_void_p, ctypes.c_ssize_t
-    query = (p, p, p, p, p, size, size, p, size)
-    state = (p, p, p, size, size, p)
+    single = ctypes.c_float
+    span = (p, size, size, size, p)
+    queries = (p, p, p, size, size, p, size)
+    state = (p, p, size, p, p, p, size, size, p)
     return _Kernels(
-        library.function("scan", p, size, size, size, *query, p, p, size, *state),
+        library.function("scan_one", *span, single, single, size, *state),
+        library.function("scan", *span, *queries, *state),
         library.function("measure", p, size, p, p, size, p, size, p, p, size, p, p),
         library.layout["lanes"],
     )
@@ -105,15 +111,18 @@ def _tables(units: Floats) -> npt.NDArray[np.uint8]:
 def _section_ends(units: Floats) -> Rows:
     """Half-bytes at which 8-bit sums have to be widened: no query exceeds 255 between two."""
     largest = np.abs(units).reshape(len(units), -1, 4).sum(axis=2)
-    ends = []
-    total = np.zeros(len(units), np.float32)
-    for place in range(largest.shape[1]):
-        total += largest[:, place]
-        if total.max(initial=0) > 255:
-            ends.append(place)
-            total = largest[:, place].copy()
-    ends.append(largest.shape[1])
-    return np.array(ends, np.int64)
+    places = largest.shape[1]
+    ends = [0]
+    while ends[-1] < places:
+        start = ends[-1]
+        sums = np.cumsum(largest[:, start : start + _LONGEST_SECTION], axis=1).max(axis=0)
+        ends.append(start + int(np.searchsorted(sums, 255, side="right")))
+    return np.array(ends[1:], np.int64)
+
+
+def _fits_bytes(units: Floats) -> bool:
+    """Whether no 8 neighbouring look-ups of a query can exceed 255: always, with 4 bits."""
+    return bool(np.abs(units).reshape(-1, 32).sum(axis=1).max() <= 255)
 
 
 def _checked(
@@ -205,8 +214,7 @@ def topk(
     kernels = _kernels(objects.host_target())
     tile = 4 * kernels.lanes
     capacity = min(n + 1, k + max(k // 2, 16))
-    mask = np.zeros(words, np.uint64)
-    scratch_words = (10 * tile + 24 * words * tile + 8 * tile) // 8
+    scratch_words = (16 * tile + 24 * words * tile) // 8
     for part in passes(len(weights), capacity * threads):
         quantized = _quantize(weights[part], query_bits)
         count = len(quantized.steps)
@@ -214,6 +222,7 @@ def topk(
         units = _parts(quantized.units, split)
         tables = _tables(units)
         ends = _section_ends(units)
+        alone = count == 1 and not split and _fits_bytes(units[0])
         even = count if split else count + count % 2
         steps = np.pad(quantized.steps, (0, even - count), constant_values=1)
         bases = np.pad(base[part], (0, even - count))
@@ -240,20 +249,14 @@ def topk(
 
         def work(worker: int, block: int) -> None:
             own, found, keys, scratch = states[worker]
-            kernels.scan(
+            span = (
                 codes.ctypes.data,
                 words,
                 block * per_block,
                 min((block + 1) * per_block, n),
-                mask.ctypes.data,
                 tables.ctypes.data,
-                steps.ctypes.data,
-                bases.ctypes.data,
-                sizes.ctypes.data,
-                len(units),
-                int(split),
-                ends.ctypes.data,
-                len(ends),
+            )
+            outcome = (
                 mul.ctypes.data,
                 add.ctypes.data,
                 int(factors),
@@ -264,12 +267,25 @@ def topk(
                 k,
                 scratch.ctypes.data,
             )
+            if alone:
+                kernels.scan_one(*span, steps[0], bases[0], sizes[0], *outcome)
+            else:
+                kernels.scan(
+                    *span,
+                    steps.ctypes.data,
+                    bases.ctypes.data,
+                    sizes.ctypes.data,
+                    len(units),
+                    int(split),
+                    ends.ctypes.data,
+                    len(ends),
+                    *outcome,
+                )
 
         run_blocks(blocks, threads, work)
-        for i in range(count):
-            best = smallest([keys[i, : found[i]] for _, found, keys, _ in states], k)
-            rows[part.start + i] = best & np.uint64(0xFFFFFFFF)
-            scores[part.start + i] = _scores(best)
+        best = merged([state[2] for state in states], [state[1] for state in states], count, k)
+        rows[part] = best & np.uint64(0xFFFFFFFF)
+        scores[part] = _scores(best)
     return rows, scores
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from binq.kernels import objects
 from binq.kernels.blocks import run_blocks
-from binq.kernels.keys import MAX_ROWS, aligned, passes, smallest
+from binq.kernels.keys import MAX_ROWS, aligned, merged, passes, smallest
 from binq.kernels.tables import sections, shared_bits
 
 FAMILY = objects.Family(
@@ -38,8 +38,6 @@ Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.int32]
 
-# Up to so many queries a scan row by row is faster than transposing the codes for all of them.
-_ROW_QUERIES = 1
 # Must match `rows_source` and `hamming_source`.
 _STREAM, _GROUP = 1024, 64
 _COUNT_BLOCK = 128
@@ -101,7 +99,10 @@ class _Scan:
         words = codes.shape[1]
         self.codes = codes
         self.count = len(queries)
-        if self.count <= _ROW_QUERIES:
+        # A few queries, and more the wider the rows, are faster answered row by row than by
+        # transposing the codes for all of them; where bits are counted in registers, one is.
+        few = 1 if kernels.scan_counts is not None else max(1, min(words // 4, 4))
+        if self.count <= few:
             kind, multiple = "rows", 1
         elif kernels.scan_counts is not None:
             kind, multiple = "counts", 4
@@ -213,7 +214,7 @@ def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, 
     if not objects.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
         for i, query in enumerate(queries):
             keys = _numpy_keys(codes, query)
-            rows[i], distances[i] = _split(smallest([keys], k))
+            rows[i], distances[i] = _split(smallest(keys, k))
         return rows, distances
     # Room for one more group of hits, and for enough of them to make cutting back rare.
     capacity = min(n + 64, k + max(k // 2, 64))
@@ -232,9 +233,10 @@ def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, 
             scan.run(first, last, states[worker], k, scratches[worker])
 
         run_blocks(count, threads, work)
-        for i in range(scan.count):
-            best = smallest([state.keys[i, : state.found[i]] for state in states], k)
-            rows[part.start + i], distances[part.start + i] = _split(best)
+        best = merged(
+            [state.keys for state in states], [state.found for state in states], scan.count, k
+        )
+        rows[part], distances[part] = _split(best)
     return rows, distances
 
 

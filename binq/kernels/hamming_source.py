@@ -4,7 +4,7 @@ Three scans over row-major codes, which differ in how they count bits and agree 
 they find.
 
 ``scan_rows``
-    Row by row, for one query, which is bound by memory: see `rows_source`.
+    Row by row, for one query, which is bound by memory, or a few: see `rows_source`.
 ``scan_counts``
     For CPUs that count the bits of a register in one instruction (AVX512-VPOPCNTDQ).  128 codes are
     transposed once to (group of 8, word, 8) and stay in L1; every query of the call runs over them,
@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numba import cfunc, njit, types
 
-from binq.kernels.columns_source import byte_columns
+from binq.kernels.columns_source import half_byte_columns
 from binq.kernels.counts import counts
 from binq.kernels.features import byte_shuffle, counts_bits
 from binq.kernels.nearest_source import append, lower_limit
@@ -158,7 +158,7 @@ def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
     add8, sub8, add16, sub16, both, either = v.add8, v.sub8, v.add16, v.sub16, v.both, v.either
     left16, right16, splat8, splat16 = v.left16, v.right16, v.splat8, v.splat16
     greater16, nonzero, mask16 = v.greater16, v.nonzero, v.mask16
-    transpose = byte_columns(v)
+    transpose = half_byte_columns(v, counted=True)
     tile = 4 * lanes
     reserve = lanes
 

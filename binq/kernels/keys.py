@@ -16,6 +16,8 @@ MAX_ROWS = 1 << 32
 QUERIES_PER_PASS = 4096
 """Fewer than 2**16, so that `tables` finds a mask; few enough to keep the look-up tables small."""
 _KEY_BYTES_PER_PASS = 256 << 20
+_MERGED_KEYS = 1 << 20
+_NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 Keys = npt.NDArray[np.uint64]
 
@@ -35,9 +37,38 @@ def passes(count: int, keys_per_query: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def smallest(parts: list[Keys], k: int) -> Keys:
-    """The k smallest of the keys that the workers found, in order."""
-    keys = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if len(keys) > 4 * k:
-        keys = np.partition(keys, k - 1)[:k]
-    return np.sort(keys)[:k]
+def smallest(keys: Keys, k: int) -> Keys:
+    """The k smallest keys along the last axis, in order."""
+    if keys.shape[-1] > 4 * k:
+        keys = np.partition(keys, k - 1, axis=-1)[..., :k]
+    return np.sort(keys, axis=-1)[..., :k]
+
+
+def merged(keys: list[Keys], found: list[npt.NDArray[np.int64]], count: int, k: int) -> Keys:
+    """The k smallest of what several workers found for each query, in order.
+
+    Parameters
+    ----------
+    keys : list of (queries, capacity) uint64
+        Of each worker.
+    found : list of (queries,) int64
+        How many of a query's keys are filled; together at least k.
+    count : int
+        Queries to answer; any beyond only fill up a group.
+    k : int
+        At least 1.
+
+    Returns
+    -------
+    (count, k) uint64
+    """
+    result = np.empty((count, k), np.uint64)
+    places = np.arange(keys[0].shape[1])
+    size = max(1, _MERGED_KEYS // (len(keys) * len(places)))
+    for start in range(0, count, size):
+        part = slice(start, min(start + size, count))
+        together = np.concatenate([own[part] for own in keys], axis=1)
+        filled = np.concatenate([places < own[part, None] for own in found], axis=1)
+        together[~filled] = _NO_KEY
+        result[part] = smallest(together, k)
+    return result

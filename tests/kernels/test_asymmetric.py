@@ -77,6 +77,33 @@ def test_topk_is_the_oracle(words: int) -> None:
             np.testing.assert_array_equal(found, -want)
 
 
+@pytest.mark.parametrize("words", range(1, 41))
+def test_one_query_is_the_oracle(words: int) -> None:
+    for seed, n in enumerate((1, 31, 33, 127, 128, 129, 600), words):
+        case = _case(seed, words, n)
+        case |= {"weights": case["weights"][:1], "base": case["base"][:1]}
+        for query_bits in (4, 5, 6, 8):
+            scores = _quantized_scores(case, query_bits)
+            for k, threads in ((1, 1), (10, 3), (n, 1)):
+                rows, found = asymmetric.topk(**case, k=k, threads=threads, query_bits=query_bits)
+                want_rows, want = naive.smallest(-scores, k)
+                np.testing.assert_array_equal(rows, want_rows)
+                np.testing.assert_array_equal(found, -want)
+
+
+def test_one_query_with_the_largest_weights_there_are() -> None:
+    codes = np.random.default_rng(0).integers(0, 2**64, (300, 3), dtype=np.uint64)
+    codes[5] = np.uint64(2**64 - 1)
+    case: dict[str, Any] = {"codes": codes, "weights": np.ones((1, 192), np.float32)}
+    case |= {"base": np.zeros(1, np.float32), "mul": None, "add": None}
+    for query_bits in (4, 5, 6, 7, 8):
+        rows, found = asymmetric.topk(**case, k=300, query_bits=query_bits)
+        want_rows, want = naive.smallest(-_quantized_scores(case, query_bits), 300)
+        assert rows[0, 0] == 5
+        np.testing.assert_array_equal(rows, want_rows)
+        np.testing.assert_array_equal(found, -want)
+
+
 @pytest.mark.parametrize("query_bits", [4, 5, 6, 7, 8])
 def test_bound_holds(query_bits: int) -> None:
     for seed in range(20):
