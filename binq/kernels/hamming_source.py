@@ -179,16 +179,20 @@ def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
         return greater16(sub16(add16(shared, shared), load(scratch, ones)), threshold)
 
     @jit
+    def below(scratch, sums, ones, threshold):
+        # A bit for every code of a group: even codes in the low half, odd ones in the high half.
+        even = mask16(above(scratch, sums, ones, threshold))
+        odd = mask16(above(scratch, sums + lanes, ones + lanes, threshold))
+        return even | (odd << np.uint64(32))
+
+    @jit
     def threshold(weight, limit):
         return splat16(max(np.intp(-32768), np.intp(weight) - np.intp(limit)))
 
     @njit(error_model="numpy", inline="never")
-    def report(row, last, query, weight, limits, found, keys, capacity, k, scratch, sums, ones):
-        even = above(scratch, sums, ones, threshold(weight, limits[query]))
-        odd = above(scratch, sums + lanes, ones + lanes, threshold(weight, limits[query]))
-        hits = mask16(even) | (mask16(odd) << np.uint64(32))
-        if hits == np.uint64(0):
-            return
+    def report(
+        hits, row, last, query, weight, limits, found, keys, capacity, k, scratch, sums, ones
+    ):
         lower_limit(keys, found, limits, query, capacity, k, reserve)
         for half in range(2):
             shared = load(scratch, sums + half * lanes)
@@ -295,18 +299,20 @@ def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
                     hits = either(hits, above(scratch, s + 2 * lanes, p, second_limit))
                     hits = either(hits, above(scratch, s + 3 * lanes, p + lanes, second_limit))
                 if nonzero(hits):
-                    for i in range(4):
-                        p = ones + 2 * i * lanes
-                        s = sums + 4 * i * lanes
-                        row = start + i * lanes
-                        report(
-                            row, last, query, weights[query], limits, found, keys, capacity, k,
-                            scratch, s, p,
-                        )  # fmt: skip
-                        report(
-                            row, last, query + 1, weights[query + 1], limits, found, keys,
-                            capacity, k, scratch, s + 2 * lanes, p,
-                        )  # fmt: skip
+                    for i in range(8):
+                        # Each group of codes, once for either query.
+                        own = query + (i & 1)
+                        p = ones + (i >> 1) * 2 * lanes
+                        s = sums + i * 2 * lanes
+                        limit = first_limit
+                        if i & 1:
+                            limit = second_limit
+                        nearer = below(scratch, s, p, limit)
+                        if nearer != np.uint64(0):
+                            report(
+                                nearer, start + (i >> 1) * lanes, last, own, weights[own],
+                                limits, found, keys, capacity, k, scratch, s, p,
+                            )  # fmt: skip
 
     return scan
 
