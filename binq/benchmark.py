@@ -29,6 +29,7 @@ from binq import bits as packing
 from binq.building import build
 from binq.errors import InputError, UsageError, missing_extra
 from binq.kernels import asymmetric, hamming
+from binq.kernels.blocks import run_blocks
 from binq.search import Index
 from binq.threads import limited
 
@@ -264,22 +265,16 @@ class _Job:
             first = min(4, asked)
             found = engine.search(0, first)
             correct[engine.name] = engine.check(found, 0, first)
-            begun = time.perf_counter()
-            engine.search(0, first)
-            each = (time.perf_counter() - begun) / first
-            given[engine.name] = max(first, min(asked, int(_ROUND_SECONDS / max(each, 1e-9))))
+            # As many queries as a round has time for: more at once take less time each.
+            while 2 * _seconds(engine, first, single) < _ROUND_SECONDS and first < asked:
+                first = min(2 * first, asked)
+            given[engine.name] = first
         times: dict[str, list[float]] = {engine.name: [] for engine in engines}
         bounds = []
         for turn in range(self.rounds):
             for engine in engines[turn % len(engines) :] + engines[: turn % len(engines)]:
                 count = given[engine.name]
-                begun = time.perf_counter()
-                if single:
-                    for number in range(count):
-                        engine.search(number, number + 1)
-                else:
-                    engine.search(0, count)
-                times[engine.name].append(1000 * (time.perf_counter() - begun) / count)
+                times[engine.name].append(1000 * _seconds(engine, count, single) / count)
             bounds.append(self._bound(single))
         corpus = self.corpus
         reached = statistics.median(
@@ -305,9 +300,10 @@ class _Job:
     def _bound(self, single: bool) -> float:
         """Return the milliseconds per query that the hardware allows."""
         if single:
+            parts = np.array_split(self.corpus.codes, self.threads)
             begun = time.perf_counter()
-            self.corpus.codes.sum()
-            return 1000 * (time.perf_counter() - begun) / self.threads
+            run_blocks(self.threads, self.threads, lambda _, block: parts[block].sum())
+            return 1000 * (time.perf_counter() - begun)
         queries = self.corpus.queries
         begun = time.perf_counter()
         hamming.count_within(
@@ -530,6 +526,17 @@ class _Job:
             )
             for name in engines
         ]
+
+
+def _seconds(engine: _Engine, count: int, single: bool) -> float:
+    """Return the time that so many queries take, one by one or all at once."""
+    begun = time.perf_counter()
+    if single:
+        for number in range(count):
+            engine.search(number, number + 1)
+    else:
+        engine.search(0, count)
+    return time.perf_counter() - begun
 
 
 _FAISS_SCRIPT: Final = """

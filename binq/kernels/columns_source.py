@@ -96,7 +96,7 @@ def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:
         code with `mask` (words,) first, and writes at byte `ones` the set bits of each code as
         16-bit numbers, per group the even codes and then the odd ones.
     """
-    store, broadcast, shuffle, set_bits = v.store, v.broadcast, v.shuffle, v.set_bits
+    store, broadcast, set_bits = v.store, v.broadcast, v.set_bits
     add8, add16, both, right16 = v.add8, v.add16, v.both, v.right16
     splat8, splat16, lanes = v.splat8, v.splat16, v.lanes
     columns = byte_columns(v)
@@ -108,7 +108,7 @@ def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:
         store(scratch, at, low)
         store(scratch, at + 4 * lanes, high)
         if counted:
-            return add8(count, add8(shuffle(set_bits(), low), shuffle(set_bits(), high)))
+            return add8(count, set_bits(column))
         return count
 
     @njit(error_model="numpy")

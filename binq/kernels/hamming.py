@@ -65,12 +65,14 @@ def _kernels(target: objects.Target) -> _Kernels:
     span = (pointer, size, size, size)
     state = (pointer, pointer, pointer, size, size)
     tables = (pointer, pointer, pointer, size, pointer, size)
-    counted = None
+    counted = tabled = None
     if library.layout["counts"]:
         counted = library.function("scan_counts", *span, pointer, size, *state, pointer)
+    if library.layout["tables"]:
+        tabled = library.function("scan_tables", *span, *tables, *state, pointer)
     return _Kernels(
         library.function("scan_rows", *span, pointer, size, *state, pointer),
-        library.function("scan_tables", *span, *tables, *state, pointer),
+        tabled,
         counted,
         library.function("measure", pointer, size, pointer, size, pointer, size, pointer),
         library.layout["lanes"],
@@ -106,7 +108,7 @@ class _Scan:
             kind, multiple = "rows", 1
         elif kernels.scan_counts is not None:
             kind, multiple = "counts", 4
-        elif words <= _MAX_TABLE_WORDS:
+        elif kernels.scan_tables is not None and words <= _MAX_TABLE_WORDS:
             kind, multiple = "tables", 2
         else:
             kind, multiple = "rows", 1

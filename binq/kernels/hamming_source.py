@@ -10,7 +10,7 @@ they find.
     transposed once to (group of 8, word, 8) and stay in L1; every query of the call runs over them,
     4 at a time, with 4 x 8 counts in registers: XOR, POPCNT, ADD per 512 bits.
 ``scan_tables``
-    For all other CPUs with a 16-entry byte shuffle (AVX2, SSSE3, NEON).  A query's half-byte q and
+    For other CPUs with a 16-entry byte shuffle (AVX2, SSSE3, NEON).  A query's half-byte q and
     a code's half-byte c share ``popcount(q & c)`` set bits, a table of 16 entries per half-byte of
     the query; one shuffle looks up 32 codes.  An entry is at most 4, so that *two* queries share a
     table: one in the low, one in the high half of each byte.  Four look-ups are added before a half
@@ -324,7 +324,8 @@ def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
     -------
     dict of str to numba CFunc
     dict
-        ``counts``: whether batches run on `scan_counts`; ``lanes``: the register of `scan_tables`.
+        ``counts`` and ``tables``: whether batches run on `scan_counts` or `scan_tables`; where
+        on neither, on `scan_rows`. ``lanes``: the register of `scan_tables`.
     """
     lanes, shuffle_name = byte_shuffle(machine)
     counted = counts_bits(machine)
@@ -332,15 +333,17 @@ def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
     span = (_U64, _INT, _INT, _INT)
     void = types.void
     compiled = partial(cfunc, error_model="numpy")
-    scan_rows, measure = row_kernels(lanes, shuffle_name)
+    scan_rows, measure = row_kernels(lanes)
     found = {
         "scan_rows": compiled(void(*span, _U64, _INT, *state, _U64))(scan_rows),
         "measure": compiled(void(_U64, _INT, _U64, _INT, _I64, _INT, _I32))(measure),
     }
+    tables = (_U64, _U64, _I32, _INT, _I64, _INT)
+    tabled = not counted and shuffle_name is not None
     if counted:
         found["scan_counts"] = compiled(void(*span, _U64, _INT, *state, _U64))(_count_scan())
-    tables = (_U64, _U64, _I32, _INT, _I64, _INT)
-    found["scan_tables"] = compiled(void(*span, *tables, *state, _U64))(
-        _table_scan(lanes, shuffle_name)
-    )
-    return found, {"counts": int(counted), "lanes": lanes}
+    if tabled:
+        found["scan_tables"] = compiled(void(*span, *tables, *state, _U64))(
+            _table_scan(lanes, shuffle_name)
+        )
+    return found, {"counts": int(counted), "tables": int(tabled), "lanes": lanes}

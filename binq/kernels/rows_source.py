@@ -28,12 +28,11 @@ GROUP = 64
 jit: Any = njit(error_model="numpy", forceinline=True)
 
 
-def row_kernels(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
+def row_kernels(lanes: int) -> tuple[Any, Any]:
     """`scan_rows` and `measure` for registers of `lanes` bytes; see `simd.vectors`."""
-    v = vectors(lanes, shuffle_name)
-    load, store, shuffle, set_bits = v.load, v.store, v.shuffle, v.set_bits
-    add8, both, differ, right16, splat8 = v.add8, v.both, v.differ, v.right16, v.splat8
-    total8, totals = v.total8, v.totals
+    v = vectors(lanes, None)
+    load, store, set_bits, total8, totals = v.load, v.store, v.set_bits, v.total8, v.totals
+    add8, both, differ, splat8 = v.add8, v.both, v.differ, v.splat8
     # Four distances of 32 bits.
     four = vectors(16, None)
     load4, store4, add4, least4, splat4 = (
@@ -46,15 +45,7 @@ def row_kernels(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
         return np.int64((scratch[i >> 1] >> np.uint64(32 * (i & 1))) & np.uint64(0xFFFFFFFF))
 
     @jit
-    def counted(x, low):
-        # Set bits of every byte, looked up in half-bytes: LLVM's own bit count adds up every word.
-        lower = shuffle(set_bits(), both(x, low))
-        upper = shuffle(set_bits(), both(right16(x, 4), low))
-        return add8(lower, upper)
-
-    @jit
     def distance(codes, at, queries, start, words):
-        low = splat8(15)
         end = words * 8
         code = at * 8
         query = start * 8
@@ -66,7 +57,7 @@ def row_kernels(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
             counts = splat8(0)
             while i + lanes <= stop:
                 x = differ(load(codes, code + i), load(queries, query + i))
-                counts = add8(counts, counted(x, low))
+                counts = add8(counts, set_bits(x))
                 i += lanes
             total += total8(counts)
         while i < end:
@@ -77,7 +68,6 @@ def row_kernels(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
     @jit
     def distances(codes, rows, queries, start, words, scratch, tail, at):
         # To the words `rows` of the codes, four at once; stored in `scratch` at byte `at`.
-        low = splat8(15)
         end = words * 8
         query = start * 8
         r0, r1, r2, r3 = rows
@@ -104,10 +94,10 @@ def row_kernels(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
             c3 = c0
             while i + lanes <= stop:
                 asked = load(queries, query + i)
-                c0 = add8(c0, counted(differ(load(codes, r0 * 8 + i), asked), low))
-                c1 = add8(c1, counted(differ(load(codes, r1 * 8 + i), asked), low))
-                c2 = add8(c2, counted(differ(load(codes, r2 * 8 + i), asked), low))
-                c3 = add8(c3, counted(differ(load(codes, r3 * 8 + i), asked), low))
+                c0 = add8(c0, set_bits(differ(load(codes, r0 * 8 + i), asked)))
+                c1 = add8(c1, set_bits(differ(load(codes, r1 * 8 + i), asked)))
+                c2 = add8(c2, set_bits(differ(load(codes, r2 * 8 + i), asked)))
+                c3 = add8(c3, set_bits(differ(load(codes, r3 * 8 + i), asked)))
                 i += lanes
             if stop == end:
                 if i < end:
@@ -118,10 +108,10 @@ def row_kernels(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
                     x1 = both(differ(load(codes, r1 * 8 + i), asked), tail)
                     x2 = both(differ(load(codes, r2 * 8 + i), asked), tail)
                     x3 = both(differ(load(codes, r3 * 8 + i), asked), tail)
-                    c0 = add8(c0, counted(x0, low))
-                    c1 = add8(c1, counted(x1, low))
-                    c2 = add8(c2, counted(x2, low))
-                    c3 = add8(c3, counted(x3, low))
+                    c0 = add8(c0, set_bits(x0))
+                    c1 = add8(c1, set_bits(x1))
+                    c2 = add8(c2, set_bits(x2))
+                    c3 = add8(c3, set_bits(x3))
                 i = end
             total = add4(total, totals(c0, c1, c2, c3))
         store4(scratch, at, total)

@@ -241,12 +241,15 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         return vec(pointer, types.intp), emit
 
     @intrinsic
-    def set_bits(typingctx):
-        # The look-up table of the number of set bits in a half-byte.
+    def set_bits(typingctx, a):
+        # Of every byte. Where there is no instruction for it, LLVM looks half-bytes up, or adds.
         def emit(context, builder, sig, args):
-            return ir.Constant(bytes_type, [(lane % 16).bit_count() for lane in range(lanes)])
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(bytes_type, [bytes_type]), f"llvm.ctpop.v{lanes}i8"
+            )
+            return builder.call(function, args)
 
-        return vec(), emit
+        return vec(vec), emit
 
     @intrinsic
     def total8(typingctx, a):
