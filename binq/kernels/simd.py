@@ -194,16 +194,6 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
 
         return operation
 
-    def unpack(size: int, high: bool) -> Any:
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.bitcast(interleave(builder, *args, lanes, size, high), bytes_type)
-
-        @intrinsic
-        def operation(typingctx, a, b):
-            return vec(vec, vec), emit
-
-        return operation
-
     @intrinsic
     def load(typingctx, pointer, offset):
         def emit(context, builder, sig, args):
@@ -395,20 +385,47 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
 
         return vec(vec, vec), emit
 
-    @intrinsic
-    def rows(typingctx, pointer, offset, stride):
-        # lanes / 8 words of 64 bits, `stride` bytes apart, side by side.
-        def emit(context, builder, sig, args):
-            pointer, offset, stride = args
-            kind = ir.VectorType(U64, lanes // 8)
-            result = ir.Constant(kind, ir.Undefined)
-            for lane in range(lanes // 8):
-                value = builder.load(address(builder, pointer, offset, U64), align=8)
-                result = builder.insert_element(result, value, I32(lane))
-                offset = builder.add(offset, stride)
-            return builder.bitcast(result, bytes_type)
+    def byte_columns(words: int) -> Any:
+        # Byte columns of `lanes` codes: register j gets byte j of every code, in their order, of
+        # one word or two. The codes are `pitch` bytes apart; each is XORed with `flip` first.
+        part = ir.VectorType(U8, 8 * words)
 
-        return vec(pointer, types.intp, types.intp), emit
+        def row(builder: Any, pointer: Any, offset: Any) -> Any:
+            value = builder.load(address(builder, pointer, offset, part), align=8)
+            if words == 2:
+                return value
+            return builder.shuffle_vector(value, ir.Constant(part, None), _constants([*range(16)]))
+
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            pointer, offset, pitch, flip = args
+            step = builder.mul(pitch, ir.Constant(pitch.type, 16))
+            registers = []
+            for _ in range(16):
+                # Row j in the first 16 bytes, row j + 16 in the next.
+                value = row(builder, pointer, offset)
+                if lanes == 32:
+                    other = row(builder, pointer, builder.add(offset, step))
+                    value = builder.shuffle_vector(value, other, _constants([*range(32)]))
+                registers.append(builder.xor(value, flip))
+                offset = builder.add(offset, pitch)
+            # Four perfect shuffles of 16 registers of 16 bytes transpose them.
+            for _ in range(4):
+                registers = [
+                    builder.bitcast(
+                        interleave(builder, registers[i], registers[i + 8], lanes, 1, high),
+                        bytes_type,
+                    )
+                    for i in range(8)
+                    for high in (False, True)
+                ]
+            return context.make_tuple(builder, sig.return_type, registers[: 8 * words])
+
+        @intrinsic
+        def operation(typingctx, pointer, offset, pitch, flip):
+            columns = types.UniTuple(vec, 8 * words)
+            return columns(pointer, types.intp, types.intp, vec), emit
+
+        return operation
 
     return SimpleNamespace(
         vec=vec,
@@ -421,7 +438,8 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         total8=total8,
         splat8=splat8,
         splat16=splat16,
-        rows=rows,
+        word_columns=byte_columns(1),
+        pair_columns=byte_columns(2),
         shuffle=shuffle,
         greater16=greater16,
         nonzero=nonzero,
@@ -441,9 +459,4 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         mask16=mask16,
         zip_low=zipped(False),
         zip_high=zipped(True),
-        **{
-            f"unpack_{'high' if high else 'low'}{8 * size}": unpack(size, high)
-            for size in (1, 2, 4, 8)
-            for high in (False, True)
-        },
     )
