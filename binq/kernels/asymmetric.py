@@ -26,7 +26,7 @@ from binq.kernels.keys import MAX_ROWS, aligned, merged, passes
 FAMILY = objects.Family(
     "asymmetric",
     "asymmetric_source",
-    ("asymmetric_source", "columns_source", "nearest_source", "simd", "features"),
+    ("asymmetric_source", "columns_source", "nearest_source", "simd", "scalars", "features"),
 )
 
 Codes = npt.NDArray[np.uint64]

@@ -31,7 +31,8 @@ from numba import cfunc, njit, types
 from binq.kernels.columns_source import half_byte_columns
 from binq.kernels.features import byte_shuffle
 from binq.kernels.nearest_source import append, make_room
-from binq.kernels.simd import bits_float, float_bits, int16s, offset_by, prefetch, vectors
+from binq.kernels.scalars import bits_float, float_bits, int16s, offset_by, prefetch
+from binq.kernels.simd import vectors
 
 _F32 = types.CPointer(types.float32)
 _F64 = types.CPointer(types.float64)

@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel, register_default
 from numba.extending import intrinsic
 
-from binq.kernels.simd import I32, U64, address
+from binq.kernels.scalars import I32, U64, address
 from binq.kernels.simd import splat as repeat
 
 

@@ -29,6 +29,7 @@ FAMILY = objects.Family(
         "columns_source",
         "nearest_source",
         "simd",
+        "scalars",
         "counts",
         "features",
     ),

@@ -42,7 +42,8 @@ from binq.kernels.counts import counts
 from binq.kernels.features import byte_shuffle, counts_bits
 from binq.kernels.nearest_source import append, lower_limit
 from binq.kernels.rows_source import row_kernels
-from binq.kernels.simd import offset_by, prefetch, trailing_zeros, vectors
+from binq.kernels.scalars import offset_by, prefetch, trailing_zeros
+from binq.kernels.simd import vectors
 
 BLOCK = 128
 # Distances of wider codes do not fit the signed 16-bit lanes of `scan_tables`.

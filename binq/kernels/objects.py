@@ -4,15 +4,7 @@ A *family* is a source file with numba kernels.  The first use compiles it (seco
 for the CPU of this machine and stores that; from then on llvmlite alone loads it (milliseconds).
 Functions are called through ctypes, which releases the GIL.
 
-A cached object is code that will run, so a file is only believed when it and its directory belong
-to this user and nobody else may write to them, and when its checksum holds; anything else is as if
-it were not there.  It is written to a temporary file and renamed, so that readers and other writers
-never see half of it.  Where nothing can be stored, the kernels are compiled in memory and `notice`
-is told so, once.
-
-Layout of a cached object: 8 bytes of magic, the xxh3-128 of all that follows, the length of the
-header (uint32, little-endian), the header (JSON: key, functions and their symbols, layout), the
-object code.
+Where nothing can be stored, the kernels are compiled in memory and `notice` is told so, once.
 
 Kernels have no way to raise: code that could would refer to the runtime of numba or Python, which
 is not there.  `compile_family` refuses such a reference (`ALLOWED_SYMBOLS`).
@@ -25,13 +17,10 @@ import ctypes
 import functools
 import importlib
 import importlib.util
-import json
 import os
-import stat
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +28,9 @@ from typing import Any
 
 import xxhash
 
-MAGIC = b"binqobj\x02"
+from binq.kernels import cache
+
 ALLOWED_SYMBOLS = frozenset({"memcpy", "memmove", "memset", "bzero", "__bzero", "memset_pattern16"})
-_HEADER = struct.Struct("<I")
-_DIGEST_BYTES = 16
-_STALE_SECONDS = 3600.0
 
 notice: Callable[[str], None] | None = None
 """Told, in one line, what a user should know: that kernels are being compiled, or why they cannot
@@ -194,130 +181,13 @@ def _key(family: Family, target: Target) -> str:
     for part in [p.encode() for p in parts] + [
         (here / f"{name}.py").read_bytes() for name in (*family.files, "objects")
     ]:
-        digest.update(_HEADER.pack(len(part)))
+        digest.update(struct.pack("<I", len(part)))
         digest.update(part)
     return digest.hexdigest()
 
 
-def cache_directory() -> Path:
-    """Where objects are kept: ``BINQ_CACHE_DIR``, or binq's place in the user's cache.
-
-    Raises
-    ------
-    OSError
-        There is no home directory to put it in.
-    """
-    chosen = os.environ.get("BINQ_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        if local:
-            return Path(local) / "binq" / "cache"
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base and os.path.isabs(base):
-        return Path(base) / "binq"
-    # Not the password database: a job without HOME should not write where nobody looks.
-    home = os.environ.get("HOME") or (os.path.expanduser("~") if sys.platform == "win32" else "")
-    if not home:
-        raise OSError("HOME is not set")
-    if sys.platform == "darwin":
-        return Path(home) / "Library" / "Caches" / "binq"
-    return Path(home) / ".cache" / "binq"
-
-
-def _check_owner(status: os.stat_result, what: str) -> None:
-    if os.name != "posix":
-        return
-    if status.st_uid != os.geteuid():
-        raise PermissionError(f"{what} belongs to another user")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(f"others may write to {what}")
-
-
-def _check_directory(directory: Path) -> None:
-    status = os.stat(directory)
-    if not stat.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(f"{directory} is not a directory")
-    _check_owner(status, str(directory))
-
-
 def _path(family: Family, key: str) -> Path:
-    return cache_directory() / f"{family.name}-{key}.o"
-
-
-def _pack(code: bytes, key: str, symbols: dict[str, str], layout: dict[str, int]) -> bytes:
-    fields = {"key": key, "symbols": symbols, "layout": layout}
-    header = json.dumps(fields, sort_keys=True).encode()
-    body = _HEADER.pack(len(header)) + header + code
-    return MAGIC + xxhash.xxh3_128_digest(body) + body
-
-
-def _unpack(content: bytes, key: str) -> tuple[bytes, dict[str, str], dict[str, int]] | None:
-    start = len(MAGIC) + _DIGEST_BYTES
-    body = content[start:]
-    digest = xxhash.xxh3_128_digest(body)
-    if content[:start] != MAGIC + digest or len(body) < _HEADER.size:
-        return None
-    (length,) = _HEADER.unpack_from(body)
-    end = _HEADER.size + length
-    fields = json.loads(body[_HEADER.size : end])
-    if fields["key"] != key:
-        return None
-    return body[end:], fields["symbols"], fields["layout"]
-
-
-def _read(path: Path) -> bytes | None:
-    """The file's content; None when it is missing or must not be believed."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        _check_directory(path.parent)
-        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        _tell(f"kernel cache not used: {error.strerror or error}")
-        return None
-    try:
-        with open(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise PermissionError(f"{path} is not a regular file")
-            _check_owner(status, str(path))
-            return file.read()
-    except OSError as error:
-        _tell(f"kernel cache not used: {error.strerror or error}")
-        return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Store the file whole or not at all."""
-    directory = path.parent
-    temporary = directory / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_directory(directory)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sweep(directory)
-    except OSError as error:
-        _tell(f"compiled kernels are not kept: {error.strerror or error}")
-
-
-def _sweep(directory: Path) -> None:
-    # What writers that were killed left behind.
-    for left in directory.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()
+    return cache.directory() / f"{family.name}-{key}.o"
 
 
 def _cached(family: Family) -> Library | None:
@@ -328,8 +198,12 @@ def _cached(family: Family) -> Library | None:
         path = _path(family, memo[1])
     except OSError:
         return None
-    content = _read(path)
-    parts = None if content is None else _unpack(content, memo[1])
+    try:
+        content = cache.read(path)
+    except OSError as error:
+        _tell(f"kernel cache not used: {error.strerror or error}")
+        return None
+    parts = None if content is None else cache.unpack(content, memo[1])
     if parts is None:
         return None
     _loaded[memo] = Library(*parts)
@@ -378,11 +252,9 @@ def load(family: Family) -> Library:
             key = _key(family, target)
             library = _loaded[family.name, key] = Library(code, symbols, layout)
             try:
-                path = _path(family, key)
+                cache.write(_path(family, key), cache.pack(code, key, symbols, layout))
             except OSError as error:
-                _tell(f"compiled kernels are not kept: {error}")
-            else:
-                _write(path, _pack(code, key, symbols, layout))
+                _tell(f"compiled kernels are not kept: {error.strerror or error}")
     return library
 
 

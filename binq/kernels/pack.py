@@ -13,7 +13,7 @@ from binq.kernels import objects
 from binq.kernels.blocks import run_blocks
 from binq.kernels.keys import aligned
 
-FAMILY = objects.Family("pack", "pack_source", ("pack_source", "simd"))
+FAMILY = objects.Family("pack", "pack_source", ("pack_source", "scalars"))
 
 Floats = npt.NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import cfunc, types
 from numba.extending import intrinsic
 
-from binq.kernels.simd import offset_by
+from binq.kernels.scalars import offset_by
 
 _F32 = types.CPointer(types.float32)
 _U8 = types.CPointer(types.uint8)

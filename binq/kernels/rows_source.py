@@ -20,7 +20,8 @@ import numpy as np
 from numba import njit
 
 from binq.kernels.nearest_source import append, lower_limit
-from binq.kernels.simd import popcount, vectors
+from binq.kernels.scalars import popcount
+from binq.kernels.simd import vectors
 
 STREAM = 1024
 GROUP = 64

@@ -21,10 +21,7 @@ from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel, register_default
 from numba.extending import intrinsic
 
-U8 = ir.IntType(8)
-U16 = ir.IntType(16)
-I32 = ir.IntType(32)
-U64 = ir.IntType(64)
+from binq.kernels.scalars import I32, U8, U16, U64, address
 
 
 class VectorType(types.Type):
@@ -41,83 +38,6 @@ class _VectorModel(PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(U8, vector.lanes))
 
 
-@intrinsic
-def popcount(typingctx, a):
-    """The number of set bits of a uint64."""
-
-    def emit(context, builder, sig, args):
-        return builder.ctpop(args[0])
-
-    return types.uint64(types.uint64), emit
-
-
-@intrinsic
-def prefetch(typingctx, pointer, offset):
-    """Ask for the cache line at byte `offset`; it need not exist."""
-
-    def emit(context, builder, sig, args):
-        name = "llvm.prefetch.p0"
-        pointer = U8.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        # To read, into the second level of cache, as data.
-        builder.call(function, [address(builder, *args, U8), I32(0), I32(2), I32(1)])
-        return context.get_dummy_value()
-
-    return types.void(pointer, types.intp), emit
-
-
-@intrinsic
-def trailing_zeros(typingctx, a):
-    """The index of the lowest set bit of a uint64 that is not zero."""
-
-    def emit(context, builder, sig, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), emit
-
-
-@intrinsic
-def float_bits(typingctx, a):
-    """The bits of a float32 as a uint32."""
-
-    def emit(context, builder, sig, args):
-        return builder.bitcast(args[0], I32)
-
-    return types.uint32(types.float32), emit
-
-
-@intrinsic
-def bits_float(typingctx, a):
-    """The float32 that has the bits of a uint32."""
-
-    def emit(context, builder, sig, args):
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.uint32), emit
-
-
-@intrinsic
-def int16s(typingctx, pointer, offset):
-    """The memory at byte `offset` as signed 16-bit numbers."""
-
-    def emit(context, builder, sig, args):
-        return address(builder, *args, U16)
-
-    return types.CPointer(types.int16)(pointer, types.intp), emit
-
-
-@intrinsic
-def offset_by(typingctx, pointer, offset, like):
-    """The pointer `offset` bytes on, with the type of `like`."""
-
-    def emit(context, builder, sig, args):
-        base = builder.bitcast(args[0], U8.as_pointer())
-        return builder.bitcast(builder.gep(base, [args[1]]), args[2].type)
-
-    return like(pointer, types.intp, like), emit
-
-
 def splat(builder: Any, scalar: Any, count: int) -> Any:
     """A vector of `count` copies."""
     vector = ir.VectorType(scalar.type, count)
@@ -129,12 +49,6 @@ def splat(builder: Any, scalar: Any, count: int) -> Any:
 
 def _constants(values: list[int]) -> Any:
     return ir.Constant(ir.VectorType(I32, len(values)), values)
-
-
-def address(builder: Any, pointer: Any, offset: Any, target: Any) -> Any:
-    """The pointer `offset` bytes on, to a `target`."""
-    base = builder.bitcast(pointer, U8.as_pointer())
-    return builder.bitcast(builder.gep(base, [offset]), target.as_pointer())
 
 
 def interleave(builder: Any, a: Any, b: Any, lanes: int, size: int, high: bool) -> Any:
