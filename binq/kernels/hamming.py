@@ -43,8 +43,9 @@ Distances = npt.NDArray[np.int32]
 _STREAM, _GROUP = 1024, 64
 _COUNT_BLOCK = 128
 _MAX_TABLE_WORDS = 255
-# Word comparisons per block: a few tens of milliseconds.
+# Word comparisons per block: a few tens of milliseconds at most, and more than a thread's start.
 _WORK_PER_BLOCK = 1 << 26
+_WORK_WORTH_A_THREAD = 1 << 21
 # Word comparisons that numpy does while a compiler would run.
 _NUMPY_WORK = 1 << 29
 _NUMPY_ROWS = 1 << 14
@@ -138,8 +139,9 @@ class _Scan:
 
     def blocks(self, threads: int) -> int:
         """Rows per block: short enough for Ctrl-C, and several for each thread."""
-        rows = _WORK_PER_BLOCK // (self.padded * self.codes.shape[1])
-        rows = max(min(int(rows), len(self.codes) // (4 * max(1, threads))), 16 * self.block, 256)
+        work = int(self.padded * self.codes.shape[1])
+        rows = min(_WORK_PER_BLOCK // work, len(self.codes) // (4 * max(1, threads)))
+        rows = max(rows, _WORK_WORTH_A_THREAD // work, 16 * self.block, 256)
         return -(-rows // self.block) * self.block
 
     def run(self, first: int, last: int, state: _State, k: int, scratch: Codes) -> None:

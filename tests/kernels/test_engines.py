@@ -133,8 +133,9 @@ def test_few_queries_at_every_width(words: int) -> None:
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("words", [2, 6, 12])
 @pytest.mark.parametrize("n", [4095, 4096, 4097, 4100, 5119, 8191, 8192, 8197, 12_300])
-def test_one_query_over_whole_streams(n: int, words: int) -> None:
+def test_one_query_over_whole_streams(n: int, words: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few distances, so that ties meet at every border of a stream."""
+    monkeypatch.setattr(hamming, "_WORK_WORTH_A_THREAD", 1)
     codes, queries = _data(n, n, words, 1)
     for kept in (0, 3, 0xFFFF):
         expected = distances_of(codes & np.uint64(kept), queries)
@@ -148,6 +149,7 @@ def test_one_query_over_whole_streams(n: int, words: int) -> None:
 @pytest.mark.usefixtures("engine")
 def test_many_blocks_and_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hamming, "_WORK_PER_BLOCK", 1)
+    monkeypatch.setattr(hamming, "_WORK_WORTH_A_THREAD", 1)
     codes, queries = _data(4, 20_000, 2, 9)
     codes &= np.uint64(0xF0F0)
     want_rows, want = naive.smallest(distances_of(codes, queries), 700)

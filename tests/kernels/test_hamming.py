@@ -103,8 +103,9 @@ def test_nothing_at_all(n: int, q: int, threads: int) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("q", [1, 2, 5, 33])
-def test_more_codes_than_a_block(q: int, threads: int) -> None:
+def test_more_codes_than_a_block(q: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Larger than the oracle can do: numpy is the oracle here."""
+    monkeypatch.setattr(hamming, "_WORK_WORTH_A_THREAD", 1)
     codes, queries = codes_of(70_001, 2, spread=3), codes_of(q, 2, seed=1, spread=3)
     rows, distances = hamming.topk(codes, queries, 300, threads)
     radii = np.full(q, 2, np.int64)
