@@ -20,14 +20,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.bits import bytes_for
 from binq.encoders.base import Role
 from binq.errors import UsageError
+from binq.kernels import shingles
 from binq.threads import resolve
 
 Method = Literal["simhash", "minhash"]
@@ -83,23 +83,15 @@ class FingerprintEncoder:
         self._threads = resolve(threads)
         self.bits: int | None = bits
         self.name = f"{method}:{bits}"
-        self._bytes = bytes_for(bits)
         self._functions = _hash_functions(bits)
 
     def encode(self, texts: Sequence[str], role: Role = "document") -> NDArray[np.uint8]:
         """Return the codes of texts: (n, bits / 8) uint8, first bit on top."""
         del role
-        import numba
-
-        from binq.kernels import shingles
-
-        settings: Any = numba.config
-        numba.set_num_threads(min(self._threads, int(settings.NUMBA_NUM_THREADS)))
-        out = np.zeros((len(texts), self._bytes), dtype=np.uint8)
         points, offsets = _code_points([normalized(text) for text in texts])
-        kernel = shingles.simhash if self.method == "simhash" else shingles.minhash
-        kernel(points, offsets, SHINGLE, *self._functions, out)
-        return out
+        return shingles.fingerprints(
+            self.method, points, offsets, SHINGLE, *self._functions, self._threads
+        )
 
     def overlong(self, texts: Sequence[str], role: Role = "document") -> NDArray[np.bool_]:
         """Return (n,) False: fingerprints read texts to their end."""

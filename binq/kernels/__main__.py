@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from binq.kernels import asymmetric, descent, hamming, objects, pack
+from binq.kernels import asymmetric, descent, hamming, objects, pack, shingles
 
-for _module in (hamming, asymmetric, pack, descent):
+for _module in (hamming, asymmetric, pack, descent, shingles):
     objects.load(_module.FAMILY)

@@ -1,148 +1,123 @@
-"""Kernels that turn shingled text into near-duplicate fingerprints.
+"""Turn shingled texts into near-duplicate fingerprints.
 
-A shingle is a run of ``width`` code points; a text shorter than that is one shingle of its own.
-All arithmetic is on integers, so that a fingerprint is the same on every platform.
+A shingle is a run of `width` code points; a text shorter than that is one shingle of its own.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
+import functools
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-from numba import int32, njit, prange, uint32, uint64
 from numpy.typing import NDArray
 
-_LANES = 8
-# Sums of so many values between -510 and 510 fit 32 bits.
-_FLUSH = 1 << 20
+from binq.kernels import objects
+from binq.kernels.blocks import run_blocks
+
+FAMILY: Final = objects.Family("shingles", "shingles_source", ("shingles_source",))
+
+# Code points per block and hash function: a few tens of milliseconds.
+_WORK_PER_BLOCK = 1 << 24
 
 
-@njit(cache=True, inline="always")
-def _mix(x: Any) -> Any:
-    """Scramble 64 bits so that each depends on all: the finalizer of splitmix64.
-
-    Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014, figure 15.
-    """
-    x = uint64(x)
-    x = (x ^ (x >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> uint64(27))) * uint64(0x94D049BB133111EB)
-    return x ^ (x >> uint64(31))
+class _Kernels(NamedTuple):
+    simhash: Any
+    minhash: Any
 
 
-@njit(cache=True, inline="always")
-def _shingle(points: NDArray[np.uint32], start: int, stop: int) -> Any:
-    state = uint64(0x9E3779B97F4A7C15)
-    for i in range(start, stop):
-        state = _mix(state ^ uint64(points[i]))
-    return state
+@functools.cache
+def _kernels(target: objects.Target) -> _Kernels:
+    del target  # what the cache is keyed by
+    library = objects.load(FAMILY)
+    p, size = ctypes.c_void_p, ctypes.c_ssize_t
+    texts = (p, p, size, size, size, p, p, size, p)
+    return _Kernels(
+        library.function("simhash", *texts, p, p), library.function("minhash", *texts, p)
+    )
 
 
-@njit(cache=True, inline="always")
-def _low(key: Any) -> Any:
-    return uint32(key & uint64(0xFFFFFFFF))
-
-
-@njit(cache=True, inline="always")
-def _high(key: Any) -> Any:
-    return uint32(key >> uint64(32))
-
-
-@njit(cache=True, inline="always")
-def _byte_sum(word: Any) -> Any:
-    pairs = uint32(uint32(word & uint32(0x00FF00FF)) + uint32((word >> 8) & uint32(0x00FF00FF)))
-    return int32(uint32(pairs & uint32(0xFFFF)) + uint32(pairs >> uint32(16)))
-
-
-@njit(cache=True, inline="always")
-def _write(bit: Any, row: NDArray[np.uint8], j: int) -> None:
-    row[j // _LANES] = row[j // _LANES] | (bit << (_LANES - 1 - j % _LANES))
-
-
-@njit(cache=True, parallel=True)
-def simhash(
+def fingerprints(
+    method: Literal["simhash", "minhash"],
     points: NDArray[np.uint32],
     offsets: NDArray[np.int64],
     width: int,
     masks: NDArray[np.uint32],
     multipliers: NDArray[np.uint32],
-    out: NDArray[np.uint8],
-) -> None:
-    """Compute the signs of random projections of shingle counts.
+    threads: int = 1,
+) -> NDArray[np.uint8]:
+    """The codes of texts.
 
-    Charikar: Similarity estimation techniques from rounding algorithms, STOC 2002, section 3: two
-    texts whose count vectors enclose the angle t differ in each bit with probability t / pi, if
-    the projections are normally distributed. The sum of four uniform bytes stands in for that.
+    simhash: the signs of random projections of shingle counts. Two texts whose count vectors
+    enclose the angle t differ in each bit with probability t / pi, if the projections are normally
+    distributed; the sum of four uniform bytes stands in for that (Charikar: Similarity estimation
+    techniques from rounding algorithms, STOC 2002, section 3).
+
+    minhash: one bit of the smallest hash of the shingle set, per hash function. Two texts whose
+    shingle sets have the Jaccard similarity J differ in each bit with probability (1 - J) / 2 (Li,
+    Koenig: b-bit minwise hashing, WWW 2010, with b = 1).
 
     Parameters
     ----------
+    method : {"simhash", "minhash"}
     points : (total,) uint32
         The code points of all texts, one after another.
     offsets : (n + 1,) int64
-        Where each text begins in ``points``.
+        Where each text begins in `points`.
     width : int
-        Code points in a shingle.
+        Code points in a shingle, at least 1.
     masks, multipliers : (8 * bytes,) uint32
         Random, and random odd numbers; a pair of them makes one hash function.
-    out : (n, bytes) uint8
-        Zeros; receives the codes, first bit on top. ``8 * bytes`` is their width.
+    threads : int
+
+    Returns
+    -------
+    (n, bytes) uint8
+        First bit on top; the same at any number of threads.
+
+    Raises
+    ------
+    ValueError
+        Shapes or dtypes do not fit.
     """
-    n, octets = out.shape
-    bits = octets * _LANES
-    for row in prange(n):
-        start, stop = offsets[row], offsets[row + 1]
-        sums = np.zeros(bits, np.int64)
-        part = np.zeros(bits, np.int32)
-        last = max(stop - width, start)
-        for at in range(start, last + 1):
-            key = _shingle(points, at, min(at + width, stop))
-            low, high = _low(key), _high(key)
-            for j in range(bits):
-                hashed = uint32(uint32((low ^ masks[j]) * multipliers[j]) ^ high)
-                hashed = uint32((hashed ^ (hashed >> uint32(16))) * uint32(0x7FEB352D))
-                hashed = uint32((hashed ^ (hashed >> uint32(15))) * uint32(0x846CA68B))
-                hashed = uint32(hashed ^ (hashed >> uint32(16)))
-                part[j] = int32(part[j] + _byte_sum(hashed) - int32(510))
-            if (at - start) % _FLUSH == _FLUSH - 1 or at == last:
-                for j in range(bits):
-                    sums[j] += part[j]
-                    part[j] = 0
-        for j in range(bits):
-            _write(1 if sums[j] > 0 else 0, out[row], j)
+    n, bits = len(offsets) - 1, len(masks)
+    if bits % 8 or not bits or multipliers.shape != masks.shape or width < 1:
+        raise ValueError(f"{bits} masks, {len(multipliers)} multipliers, shingles of {width}")
+    if n < 0 or offsets[0] < 0 or offsets[-1] > len(points) or (np.diff(offsets) < 0).any():
+        raise ValueError(f"offsets do not fit {len(points)} code points")
+    for array, dtype in (
+        (points, np.uint32),
+        (offsets, np.int64),
+        (masks, np.uint32),
+        (multipliers, np.uint32),
+    ):
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            raise ValueError(f"an array is not C-contiguous {np.dtype(dtype)}")
+    codes = np.zeros((n, bits // 8), np.uint8)
+    if n == 0:
+        return codes
+    kernels = _kernels(objects.host_target())
+    per_text = max(1, int(offsets[-1] - offsets[0]) // n) * bits
+    rows = max(1, min(_WORK_PER_BLOCK // per_text, n // (4 * max(1, threads))))
 
+    def work(_worker: int, block: int) -> None:
+        texts = (
+            points.ctypes.data,
+            offsets.ctypes.data,
+            block * rows,
+            min((block + 1) * rows, n),
+            width,
+            masks.ctypes.data,
+            multipliers.ctypes.data,
+            codes.shape[1],
+            codes.ctypes.data,
+        )
+        if method == "simhash":
+            part, sums = np.empty(bits, np.int32), np.empty(bits, np.int64)
+            kernels.simhash(*texts, part.ctypes.data, sums.ctypes.data)
+        else:
+            least = np.empty(bits, np.uint32)
+            kernels.minhash(*texts, least.ctypes.data)
 
-@njit(cache=True, parallel=True)
-def minhash(
-    points: NDArray[np.uint32],
-    offsets: NDArray[np.int64],
-    width: int,
-    masks: NDArray[np.uint32],
-    multipliers: NDArray[np.uint32],
-    out: NDArray[np.uint8],
-) -> None:
-    """Compute one bit of the smallest hash of the shingle set, per hash function.
-
-    Li, Koenig: b-bit minwise hashing, WWW 2010, with b = 1: two texts whose shingle sets have the
-    Jaccard similarity J differ in each bit with probability (1 - J) / 2.
-
-    Parameters
-    ----------
-    points, offsets, width, masks, multipliers, out
-        See `simhash`. An odd multiplier permutes the 32-bit words.
-    """
-    n, octets = out.shape
-    bits = octets * _LANES
-    for row in prange(n):
-        start, stop = offsets[row], offsets[row + 1]
-        smallest = np.full(bits, uint32(0xFFFFFFFF), np.uint32)
-        last = max(stop - width, start)
-        for at in range(start, last + 1):
-            key = _shingle(points, at, min(at + width, stop))
-            low, high = _low(key), _high(key)
-            for j in range(bits):
-                hashed = uint32((low ^ masks[j]) * multipliers[j])
-                hashed = uint32((hashed ^ (hashed >> uint32(15)) ^ high) * multipliers[j])
-                smallest[j] = min(smallest[j], hashed)
-        for j in range(bits):
-            # The minimum is small by selection; its bit has to come from a fresh scramble.
-            scrambled = _mix((uint64(multipliers[j]) << uint64(32)) | uint64(smallest[j]))
-            _write(scrambled & uint64(1), out[row], j)
+    run_blocks(-(-n // rows), threads, work)
+    return codes

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from binq.kernels import asymmetric, cache, descent, hamming, keys, objects, pack
+from binq.kernels import asymmetric, cache, descent, hamming, keys, objects, pack, shingles
 
-FAMILIES = [hamming.FAMILY, asymmetric.FAMILY, pack.FAMILY, descent.FAMILY]
+FAMILIES = [hamming.FAMILY, asymmetric.FAMILY, pack.FAMILY, descent.FAMILY, shingles.FAMILY]
 ROOT = Path(__file__).parents[2]
 
 
