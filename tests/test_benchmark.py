@@ -7,6 +7,7 @@ import pytest
 
 from binq import benchmark, bits
 from binq.errors import UsageError
+from binq.kernels import hamming
 
 
 def test_synthetic_codes_are_clustered_and_seeded() -> None:
@@ -41,13 +42,13 @@ def test_every_engine_is_right(task: str) -> None:
 
 
 def test_a_wrong_engine_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = benchmark.hamming.topk
+    real = hamming.topk
 
     def wrong(codes: np.ndarray, queries: np.ndarray, k: int, threads: int = 1) -> object:
         rows, distances = real(codes, queries, k, threads)
         return rows, distances + 1
 
-    monkeypatch.setattr(benchmark.hamming, "topk", wrong)
+    monkeypatch.setattr(hamming, "topk", wrong)
     found = benchmark.bench(
         n=500, bits=64, queries=4, k=3, tasks=["hamming-batch"], peers=["numpy"], rounds=1
     )

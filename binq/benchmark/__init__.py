@@ -1,0 +1,28 @@
+"""Speed, beside peers, in one run.
+
+===============  ===============================================================
+module           holds
+===============  ===============================================================
+``corpus``       the codes that are searched and the queries that are asked
+``setting``      what every task is run with
+``findings``     a row of the report
+``engines``      binq and its peers, ready to answer, each with its check
+``by_numpy``     the plainest searches: an engine, and the truth of every check
+``race``         engines timed in turns
+``processes``    whole processes that answer one query
+``builds``       builds, beside reading the same file
+``environment``  the peers that are installed, their versions, the machine
+``workflow``     ``bench``, which runs them all
+===============  ===============================================================
+
+Engines take turns round by round, so that a machine whose speed drifts slows all of them alike.
+Every engine is checked in the same run that times it, and an engine that answers wrongly is
+reported as such. A slow engine is given fewer queries: what is compared is the time per query.
+"""
+
+from binq.benchmark.corpus import Corpus, of_index, synthetic
+from binq.benchmark.environment import PEERS, Peer
+from binq.benchmark.findings import Row
+from binq.benchmark.workflow import TASKS, Task, bench
+
+__all__ = ["PEERS", "TASKS", "Corpus", "Peer", "Row", "Task", "bench", "of_index", "synthetic"]
