@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import naive
 import numpy as np
@@ -13,8 +12,7 @@ from conftest import Real
 from corpora import gaussian, write_jsonl
 
 import binq
-from binq import evaluation
-from binq.errors import CheckFailed, InputError, UsageError
+from binq.errors import CheckFailed, UsageError
 from binq.evaluation import evaluate, parse_floors
 
 KS = [1, 10, 100]
@@ -73,198 +71,6 @@ def test_recall_of_payloads_on_real_data(real: Real, place: Path) -> None:
         assert candidates >= values[payload] - 1e-12
     assert values["float32"] >= 0.95
     assert abs(values["float32"] - values["int8"]) <= 0.01
-
-
-@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
-@pytest.mark.parametrize("oversample", [1, 1.5, 4])
-def test_recall_and_candidates_against_the_oracle(
-    tmp_path: Path, metric: Any, oversample: float
-) -> None:
-    vectors, queries = gaussian(120, 16), gaussian(8, 16, seed=1)
-    path = tmp_path / "i.binq"
-    binq.build(vectors, path, metric=metric, rescore="float32")
-    ks = [1, 3, 10, 119, 120, 500]
-    found = evaluate(path, queries, truth=vectors, k=ks, oversample=oversample)
-    codes, probes = naive.pack(vectors > 0), naive.pack(queries > 0)
-    for k in ks:
-        depth = min(120, math.ceil(k * oversample))
-        for number in range(8):
-            true = naive.neighbours(queries[number], vectors, min(k, 120), metric)
-            survivors = [row for _, row in naive.topk(codes, probes[number], depth)]
-            scores = naive.score(queries[number], vectors, metric)
-            best = sorted(survivors, key=lambda row: (-scores[row], row))[:k]
-            assert found.per_query[f"recall@{k}"][number] == pytest.approx(naive.recall(best, true))
-            assert found.per_query[f"candidate_recall@{k}"][number] == pytest.approx(
-                naive.recall(survivors, true)
-            )
-    assert not any(name.startswith("recall_expected") for name in found.metrics)
-
-
-def test_expected_recall_by_enumeration(tmp_path: Path) -> None:
-    vectors, queries = gaussian(14, 5), gaussian(9, 5, seed=1)
-    path = tmp_path / "i.binq"
-    binq.build(vectors, path)
-    ks = [1, 2, 5, 14, 20]
-    found = evaluate(path, queries, truth=vectors, k=ks)
-    codes, probes = naive.pack(vectors > 0), naive.pack(queries > 0)
-    for k in ks:
-        outcomes = []
-        for number in range(9):
-            true = set(naive.neighbours(queries[number], vectors, min(k, 14), "cosine"))
-            distances = [naive.hamming(code, probes[number]) for code in codes]
-            outcomes.append(naive.expected_recall(distances, true, min(k, 14)))
-        means = [mean for mean, _ in outcomes]
-        assert np.allclose(found.per_query[f"recall_expected@{k}"], means)
-        entry = found.metrics[f"recall_expected@{k}"]
-        assert entry["value"] == pytest.approx(np.mean(means))
-        spread = math.sqrt(sum(variance for _, variance in outcomes)) / 9
-        assert entry["std"] == pytest.approx(spread)
-
-
-def test_exclude_self_with_duplicate_ids(tmp_path: Path) -> None:
-    vectors = gaussian(40, 8)
-    vectors[30:] = vectors[:10]
-    ids = [f"d{n % 30}" for n in range(40)]  # rows 30 to 39 repeat the ids of 0 to 9
-    corpus = write_jsonl(tmp_path / "c.jsonl", vectors, ids)
-    with pytest.warns(binq.BinqWarning, match="10 ids"):
-        binq.build(corpus, tmp_path / "i.binq")
-    picked = [3, 12, 35, 20]
-    names = [ids[row] for row in picked]
-    queries = write_jsonl(tmp_path / "q.jsonl", vectors[picked], names)
-    ks = [1, 5, 38, 40]
-    found = evaluate(tmp_path / "i.binq", queries, truth=corpus, k=ks, exclude_self=True)
-    codes = naive.pack(vectors > 0)
-    for number, row in enumerate(picked):
-        own = {other for other in range(40) if ids[other] == ids[row]}
-        left = 40 - len(own)
-        for k in ks:
-            nearest = naive.neighbours(vectors[row], vectors, 40, "cosine")
-            true = [other for other in nearest if other not in own][: min(k, left)]
-            scan = [other for _, other in naive.topk(codes, codes[row], 40) if other not in own]
-            assert found.per_query[f"recall@{k}"][number] == pytest.approx(
-                naive.recall(scan[:k], true)
-            )
-            distances = [naive.hamming(codes[other], codes[row]) for other in range(40)]
-            kept = [other for other in range(40) if other not in own]
-            if math.comb(left, min(k, left)) < 10**4 or k == 1:
-                expected, _ = naive.expected_recall(
-                    [distances[other] for other in kept],
-                    {kept.index(other) for other in true},
-                    min(k, left),
-                )
-                assert found.per_query[f"recall_expected@{k}"][number] == pytest.approx(expected)
-
-
-def test_exclude_self_by_row_number(tmp_path: Path) -> None:
-    vectors = gaussian(30, 8)
-    binq.build(vectors, tmp_path / "i.binq", rescore="float32")
-    found = evaluate(
-        tmp_path / "i.binq", vectors, truth=vectors, k=[1, 29, 30], oversample=30, exclude_self=True
-    )
-    assert found.metrics["recall@1"]["value"] == 1.0
-    assert found.metrics["recall@30"]["value"] == 1.0
-    names = write_jsonl(tmp_path / "q.jsonl", vectors[:3], ["0", "not a row", "9" * 6000])
-    evaluate(tmp_path / "i.binq", names, truth=vectors, k=[1], exclude_self=True)
-    corpus = write_jsonl(tmp_path / "c.jsonl", vectors, [f"d{n}" for n in range(30)])
-    binq.build(corpus, tmp_path / "i.binq")
-    with pytest.raises(InputError, match="ids of the queries"):
-        evaluate(tmp_path / "i.binq", vectors, truth=vectors, k=[1], exclude_self=True)
-
-
-def test_cached_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors, queries = gaussian(80, 10), gaussian(6, 10, seed=1)
-    np.save(tmp_path / "c.npy", vectors)
-    path, cache = tmp_path / "i.binq", tmp_path / "truth.npz"
-    binq.build(tmp_path / "c.npy", path)
-    calls = []
-    real = evaluation.exact_neighbours
-
-    def counted(*words: Any) -> Any:
-        calls.append(words)
-        return real(*words)
-
-    monkeypatch.setattr(evaluation, "exact_neighbours", counted)
-
-    def judge(probes: np.ndarray = queries, k: int = 10, source: str = "c.npy") -> float:
-        truth = tmp_path / source
-        found = evaluate(path, probes, truth=truth, k=[k], cache_truth=cache)
-        return found.metrics[f"recall@{k}"]["value"]
-
-    first = judge()
-    assert cache.exists()
-    assert len(calls) == 1
-    assert judge() == first
-    assert len(calls) == 1  # taken from the cache
-    judge(k=5)
-    assert len(calls) == 1  # fewer than are kept
-    judge(k=20)
-    assert len(calls) == 2  # more than were kept
-    judge(gaussian(6, 10, seed=2))
-    assert len(calls) == 3  # other queries
-    judge()
-    assert len(calls) == 4  # the cache was of the others
-    binq.build(tmp_path / "c.npy", path, metric="l2")
-    judge()
-    assert len(calls) == 5  # another metric
-    np.save(tmp_path / "d.npy", gaussian(80, 10, seed=3))
-    judge(source="d.npy")
-    assert len(calls) == 6  # other truth
-    data = cache.read_bytes()
-    for damaged in (b"", b"junk", data[: len(data) // 2], data[:-40] + bytes(40)):
-        cache.write_bytes(damaged)
-        before = len(calls)
-        judge(source="d.npy")
-        assert len(calls) == before + 1
-
-
-def test_a_cache_that_lies(tmp_path: Path) -> None:
-    np.save(tmp_path / "c.npy", gaussian(30, 10))
-    binq.build(tmp_path / "c.npy", tmp_path / "i.binq")
-    options: dict[str, Any] = {
-        "truth": tmp_path / "c.npy",
-        "k": [3],
-        "cache_truth": tmp_path / "t.npz",
-    }
-    good = evaluate(tmp_path / "i.binq", gaussian(4, 10), **options).metrics
-    with np.load(tmp_path / "t.npz") as kept:
-        key, rows = kept["key"], kept["rows"]
-    for lie in (rows + 30, rows - 30, rows[:2], rows.astype(float), rows[0]):
-        np.savez(tmp_path / "t.npz", key=key, rows=lie)
-        assert evaluate(tmp_path / "i.binq", gaussian(4, 10), **options).metrics == good
-
-
-def test_truth_that_does_not_fit(tmp_path: Path) -> None:
-    vectors = gaussian(20, 6)
-    ids = [f"d{n}" for n in range(20)]
-    corpus = write_jsonl(tmp_path / "c.jsonl", vectors, ids)
-    binq.build(corpus, tmp_path / "i.binq")
-
-    def judge(truth: Any) -> None:
-        evaluate(tmp_path / "i.binq", gaussian(2, 6), truth=truth, k=[3])
-
-    judge(vectors)  # without ids there is nothing to compare
-    for wrong in (vectors[:19], np.concatenate([vectors, vectors[:1]]), vectors[:0]):
-        with pytest.raises(InputError, match="another number of rows"):
-            judge(wrong)
-    with pytest.raises(InputError, match="does not fit"):
-        judge(gaussian(20, 7))
-    ids[4], ids[5] = ids[5], ids[4]
-    swapped = write_jsonl(tmp_path / "s.jsonl", vectors, ids)
-    with pytest.raises(InputError, match=r"not aligned.*row 4"):
-        judge(swapped)
-    zero = vectors.copy()
-    zero[7] = 0
-    with pytest.raises(InputError, match=r"norm zero.*row 7"):
-        judge(zero)
-
-
-def test_queries_that_have_no_exact_neighbours(tmp_path: Path) -> None:
-    vectors = gaussian(20, 16)
-    binq.build(vectors, tmp_path / "i.binq", truncate_dim=8)
-    with pytest.raises(InputError, match="whole float queries"):
-        evaluate(tmp_path / "i.binq", vectors[:, :8], truth=vectors, k=[1])
-    with pytest.raises(InputError, match="no queries"):
-        evaluate(tmp_path / "i.binq", vectors[:0], truth=vectors, k=[1])
 
 
 def test_what_makes_no_sense(tmp_path: Path) -> None:

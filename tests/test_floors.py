@@ -43,6 +43,8 @@ FLOORS = {
     "binq.embeddings": 4,
     "binq.encoding": 4,
     "binq.evaluation": 5,
+    "binq.truth": 5,
+    "binq.judging": 5,
     "binq.qrels": 5,
     "binq.benchmark": 5,
     "binq.sweeping": 5,
