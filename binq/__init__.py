@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from binq.answering import query as query
     from binq.benchmark import bench as bench
     from binq.binarizers import Binarizer as Binarizer
     from binq.binarizing import binarize as binarize
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from binq.hits import RadiusHits as RadiusHits
     from binq.inspection import describe as describe
     from binq.search import Index as Index
-    from binq.search import query as query
     from binq.sweeping import Sweep as Sweep
     from binq.sweeping import sweep as sweep
 
@@ -56,7 +56,7 @@ _PLACES = {
     "encode": "binq.encoding",
     "evaluate": "binq.evaluation",
     "open": "binq.search",
-    "query": "binq.search",
+    "query": "binq.answering",
     "Sweep": "binq.sweeping",
     "sweep": "binq.sweeping",
 } | dict.fromkeys(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq import __version__
+from binq.answering import open_queries, prepare_batch
 from binq.binarizers import Scoring
 from binq.binarizing import Progress, Vectors
 from binq.bits import Layout
@@ -21,13 +22,7 @@ from binq.judging import Judge, OwnRows
 from binq.ladder import Ladder
 from binq.qrels import read_qrels
 from binq.queries import Queries, joined
-from binq.search import (
-    DEFAULT_OVERSAMPLE,
-    Index,
-    Rescore,
-    open_queries,
-    prepare_batch,
-)
+from binq.search import DEFAULT_OVERSAMPLE, Index, Rescore
 from binq.threads import limited
 from binq.truth import true_neighbours
 

@@ -1,10 +1,9 @@
-"""Searching an index: scan, survivors, rescoring, hits."""
+"""An open index: what it holds, how queries are prepared for it, how it is searched."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, Literal, cast, get_args
 
@@ -12,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
-from binq.binarizers import SCORINGS, Binarizer, RowTerms, Scoring, unit_rows
+from binq.binarizers import SCORINGS, RowTerms, Scoring, unit_rows
 from binq.bits import LAYOUTS, Layout
 from binq.depth import DEFAULT_TARGET
-from binq.encoders import check_same_model
 from binq.errors import InputError, UsageError
 from binq.hits import Hits, RadiusHits
 from binq.index import FlatIndex
 from binq.ladder import Ladder, Originals
 from binq.queries import Queries, joined
-from binq.questions import QuestionSource, open_questions
 from binq.rescore import StoredPayload, VectorStore
+from binq.restoring import restore_binarizer, row_terms
 from binq.similarity import Metric
 from binq.storage.reader import IndexFile
 from binq.threads import resolve
@@ -31,8 +29,6 @@ from binq.vectors import VectorSource, open_vectors
 Rescore = Literal["auto", "none", "codes", "int8", "float16", "float32"]
 RESCORES: Final[tuple[Rescore, ...]] = get_args(Rescore)
 Vectors = str | os.PathLike[str] | list[str] | NDArray[Any]
-Ids = list[str] | list[int]
-Answer = tuple[Ids, list[Hits]] | tuple[Ids, list[Hits], list[str]]
 
 DEFAULT_OVERSAMPLE: Final = 4.0
 
@@ -61,7 +57,7 @@ class Index:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.file = IndexFile(path)
-        self.binarizer = _restore_binarizer(self.file)
+        self.binarizer = restore_binarizer(self.file)
         self.ids = self.file.ids()
         self.codes = FlatIndex.from_file(self.file)
 
@@ -338,7 +334,8 @@ class Index:
         by_codes = store is None and (
             rescore == "codes" or (rescore == "auto" and scan == "asymmetric")
         )
-        terms = self._terms() if by_codes or scan == "asymmetric" else RowTerms()
+        by_terms = by_codes or scan == "asymmetric"
+        terms = row_terms(self.file, self.binarizer) if by_terms else RowTerms()
         return Ladder(
             self.codes,
             self.ids,
@@ -354,34 +351,6 @@ class Index:
             source,
         )
 
-    def _terms(self) -> RowTerms:
-        """Return the terms of the rows for asymmetric scores."""
-        if self.binarizer is None:
-            raise InputError(
-                "this index was built from bits, and nothing says how they came about",
-                str(self.file.path),
-                "hamming",
-                "asymmetric",
-                "build with --method sign or --binarizer",
-            )
-        terms: dict[str, NDArray[np.float32]] = {}
-        for name in ("factor", "addend"):
-            section = self.file.sections.get(f"codes.{name}")
-            if section is not None:
-                dtype = "float16" if section.dtype == "float16" else "float32"
-                stored = self.file.array(f"codes.{name}", dtype, (len(self),))
-                with np.errstate(invalid="ignore"):
-                    terms[name] = np.nan_to_num(stored.astype(np.float32))
-        if self.binarizer.needs_terms and "factor" not in terms and len(self):
-            raise InputError(
-                "this index stores nothing for asymmetric scores",
-                str(self.file.path),
-                "an index built for them",
-                f"one built for {self.file.header.scoring}",
-                "build it with --scoring asymmetric",
-            )
-        return RowTerms(**terms)
-
     def _payload(self, wanted: Rescore) -> VectorStore | None:
         stored = self.file.header.rescore
         if wanted not in ("auto", stored):
@@ -393,184 +362,3 @@ class Index:
                 f"build it with --rescore {wanted}, or use --rescore-from VECTORS",
             )
         return None if stored == "none" else StoredPayload(self.file)
-
-
-def query(
-    index: Index,
-    queries: Vectors | VectorSource | None = None,
-    k: int | None = None,
-    *,
-    text: str | Sequence[str] | None = None,
-    model: str | None = None,
-    prompt: str | None = None,
-    device: str | None = None,
-    key_file: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    radius: int | None = None,
-    scoring: Scoring | None = None,
-    rescore: Rescore | None = None,
-    rescore_from: Vectors | None = None,
-    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
-    target_recall: float | None = None,
-    packed: Layout | Literal["none"] | None = None,
-    column: str | None = None,
-    id_column: str | None = None,
-    threads: int | None = None,
-) -> Iterator[Answer]:
-    """Answer queries from any source, batch by batch as they come in.
-
-    Parameters
-    ----------
-    index : Index
-    queries : path, list of paths, "-", array or open source, optional
-        Either these or ``text``.
-    k : int, optional
-        Default 10; with ``radius`` unlimited.
-    text, model, prompt, device, key_file : optional
-        Questions in place of vectors; see `binq.questions.open_questions`.
-    force : bool
-        Answer queries although another model made them than the index.
-    radius : int, optional
-        Return every row at Hamming distance at most ``radius``.
-    rescore : optional
-        Default ``auto``; with ``radius`` none, or ``auto`` where ``rescore_from`` is given.
-    column, id_column : str, optional
-        Columns of the queries to read.
-
-    Other parameters are those of :meth:`Index.search`.
-
-    Yields
-    ------
-    ids : list of str or list of int
-        Of the queries of a batch: strings where they have ids, else their row numbers.
-    hits : list of Hits
-        One entry of one line for each of them.
-    texts : list of str
-        The questions; only where ``text`` is given.
-
-    Raises
-    ------
-    UsageError, InputError
-    """
-    if rescore is None:
-        rescore = "none" if radius is not None and rescore_from is None else "auto"
-    for_text = {"--model": model, "--prompt": prompt, "--device": device, "--key-file": key_file}
-    for_vectors = {"--packed": packed, "--column": column, "--id-column": id_column}
-    for option, value in (for_vectors if text is not None else for_text).items():
-        if value is not None:
-            other = "vectors, not with --text" if text is not None else "--text"
-            raise UsageError(f"{option} goes with {other}", next_step=f"leave out {option}")
-    if queries is not None and text is None:
-        opened = open_queries(index, queries, column, id_column, packed, force=force)
-    elif text is None or queries is not None:
-        raise UsageError("queries come as vectors or as text", expected="QUERIES or --text")
-    else:
-        opened = open_questions(
-            index.file.header,
-            text,
-            model=model,
-            prompt=prompt,
-            device=device,
-            key_file=key_file,
-            force=force,
-            threads=threads,
-        )
-    with opened as source:
-        ladder = index.ladder(
-            scoring=scoring,
-            rescore=rescore,
-            rescore_from=rescore_from,
-            oversample=oversample,
-            target_recall=target_recall,
-            packed=source.packed,
-            threads=threads,
-        )
-        with ladder:
-            ladder.depth(1 if k is None else k)
-            for batch in source.batches(QUERY_BATCH):
-                prepared = prepare_batch(index, source, batch.vectors, batch.start)
-                numbers = list(range(batch.start, batch.start + len(prepared)))
-                ids = numbers if batch.ids is None else batch.ids
-                found: Hits | RadiusHits
-                if radius is not None:
-                    found = ladder.radius_search(prepared, radius, k)
-                else:
-                    found = ladder.search(prepared, 10 if k is None else k)
-                lines = [found.of(number) for number in range(len(prepared))]
-                if isinstance(source, QuestionSource):
-                    yield ids, lines, source.texts
-                else:
-                    yield ids, lines
-
-
-QUERY_BATCH: Final = 1024
-
-
-def open_queries(
-    index: Index,
-    queries: Vectors | VectorSource,
-    column: str | None = None,
-    id_column: str | None = None,
-    packed: Layout | Literal["none"] | None = None,
-    *,
-    force: bool = False,
-) -> VectorSource:
-    """Open queries for an index, and check that they fit it as far as that is known by then.
-
-    Raises
-    ------
-    InputError
-        If their metadata name another model than the index, unless ``force`` is set.
-    """
-    if isinstance(queries, VectorSource):
-        source = queries
-    else:
-        source = open_vectors(
-            queries,
-            column=column,
-            id_column=id_column,
-            packed=packed,
-            bits=index.bits if packed in LAYOUTS else None,
-        )
-    if not force:
-        check_same_model(index.file.header.model, source.metadata, source.name)
-    return source
-
-
-def prepare_batch(index: Index, source: VectorSource, vectors: NDArray[Any], start: int) -> Queries:
-    """Bring a batch of an open source into the form in which the index compares it."""
-    if not source.packed:
-        return index.prepare_vectors(vectors, source.name, start)
-    if source.dim != index.bits:
-        raise InputError(
-            "the queries have another width than the codes of the index",
-            source.name,
-            f"{index.bits} bits",
-            f"{source.dim} bits",
-        )
-    return Queries(codes=vectors)
-
-
-def _restore_binarizer(file: IndexFile) -> Binarizer | None:
-    """Rebuild the binarizer of an index from its header and sections."""
-    header = file.header
-    if header.binarizer is None:
-        if header.packed is None:
-            raise file.corrupt("binarizer", "present", "absent")
-        return None
-    arrays = {
-        name.removeprefix("binarizer."): file.array(name, section.dtype, section.shape)
-        for name, section in file.sections.items()
-        if name.startswith("binarizer.")
-    }
-    try:
-        binarizer = Binarizer.restore(header.binarizer, arrays)
-    except ValueError as error:
-        raise file.corrupt("binarizer", "settings and arrays that fit", error) from error
-    if (binarizer.dim, binarizer.bits, binarizer.metric) != (
-        header.dim,
-        header.bits,
-        header.metric,
-    ):
-        raise file.corrupt("binarizer", "the dim, bits and metric of the header", "others")
-    return binarizer

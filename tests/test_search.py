@@ -14,7 +14,7 @@ from corpora import gaussian, write_jsonl, write_parquet
 import binq
 from binq import bits as packing
 from binq.errors import BinqWarning, InputError, UsageError
-from binq.search import Index, query
+from binq.search import Index
 
 
 def same_hits(index: Index, vectors: np.ndarray, queries: np.ndarray, k: int) -> None:
@@ -270,20 +270,6 @@ def test_truncated_queries(tmp_path: Path) -> None:
     assert np.array_equal(whole.rows, cut.rows)
     with pytest.raises(InputError, match="truncated"):
         index.search(vectors[:3, :8], 5)
-
-
-def test_query_streams_in_batches(tmp_path: Path) -> None:
-    vectors, queries = gaussian(100, 12), gaussian(2500, 12, seed=1)
-    binq.build(vectors, tmp_path / "i.binq")
-    index = Index(tmp_path / "i.binq")
-    expected = index.search(queries, 3)
-    ids: list[Any] = []
-    rows = []
-    for names, hits in query(index, queries, 3):
-        ids += names
-        rows += [line.rows[0] for line in hits]
-    assert ids == list(range(2500))
-    assert np.array_equal(rows, expected.rows)
 
 
 def test_ids_of_hits(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def query(
     """Find the nearest rows of an index."""
     render.configure(quiet=quiet, no_color=no_color)
     from binq import results
+    from binq.answering import query as answer
     from binq.search import Index
-    from binq.search import query as answer
 
     shape = results.choose_format(format_, output, render.on_terminal())
     answers = answer(
