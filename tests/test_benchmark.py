@@ -79,3 +79,10 @@ def test_processes_and_builds() -> None:
 def test_options_that_make_no_sense(options: dict) -> None:
     with pytest.raises(UsageError):
         benchmark.bench(**options)
+
+
+def test_all_rows_there_are_is_a_right_answer() -> None:
+    found = benchmark.bench(
+        n=5, bits=70, queries=3, k=10, tasks=["asymmetric-batch"], peers=["numpy"], rounds=1
+    )
+    assert [row["correct"] for row in found["rows"]] == [True, True]

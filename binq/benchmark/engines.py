@@ -76,7 +76,8 @@ def asymmetric_engines(setting: Setting) -> list[Engine]:
         # Weights are rounded in every engine: the hits must be nearly as good as the best.
         rows = np.asarray(answer[0], np.int64)
         found = asymmetric.exact(codes, weights[first:last], base[first:last], rows)
-        return bool((found.mean(axis=1) >= 0.97 * truth[first:last].mean(axis=1)).all())
+        best = truth[first:last].mean(axis=1)
+        return bool((found.mean(axis=1) >= best - 0.03 * np.abs(best)).all())
 
     searches: dict[str, Search] = {
         "binq": lambda i, j: asymmetric.topk(codes, weights[i:j], base[i:j], k, threads=threads)

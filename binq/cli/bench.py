@@ -73,17 +73,22 @@ def bench(
     render.line(f"{found['machine']['cpu']}, {found['rounds']} rounds, {versions}")
     for task in dict.fromkeys(row["task"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["task"] == task]
-        render.table(_title(rows[0]), *_columns(rows))
+        render.table(_title(rows), *_columns(rows))
 
 
-def _title(row: dict[str, Any]) -> str:
+def _title(rows: list[dict[str, Any]]) -> str:
+    row = rows[0]
     parts = [f"{row['task']}: {row['n']:,} x {row['bits']} bits"]
     if row["queries"]:
-        parts += [
-            f"{row['queries']:,} quer{'y' if row['queries'] == 1 else 'ies'}",
-            f"k = {row['k']}",
-        ]
+        if not _differ(rows):
+            parts.append(f"{row['queries']:,} quer{'y' if row['queries'] == 1 else 'ies'}")
+        parts.append(f"k = {row['k']}")
     return ", ".join([*parts, f"{row['threads']} thread{'s' * (row['threads'] > 1)}"])
+
+
+def _differ(rows: list[dict[str, Any]]) -> bool:
+    # A slow engine is asked fewer queries at once.
+    return len({row["queries"] for row in rows}) > 1
 
 
 def _columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -99,6 +104,10 @@ def _columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
         ]
         for row in rows
     ]
+    if _differ(rows):
+        heads.insert(1, "queries")
+        for row, line in zip(rows, cells, strict=True):
+            line.insert(1, f"{row['queries']:,}")
     if any(row["roofline"] is not None for row in rows):
         heads.append("roofline")
         for row, line in zip(rows, cells, strict=True):

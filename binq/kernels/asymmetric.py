@@ -36,8 +36,10 @@ Floats = npt.NDArray[np.float32]
 # 16-bit sums: half a unit of rounding per bit has to fit as well.
 MAX_WORDS = 512
 _WORK_PER_BLOCK = 1 << 25
-# Weights from so many bits on are looked up in two parts.
+# Weights from so many bits on are looked up in two parts; the lower, at most 8 each, have to fit
+# 16-bit sums as well.
 _SPLIT_BITS = 7
+_MAX_SPLIT_BITS = 8128
 # Half-bytes looked at for the end of a section; few sections are as long.
 _LONGEST_SECTION = 64
 _BIT = np.array([[(entry >> bit) & 1 for entry in range(16)] for bit in range(4)], np.float32)
@@ -76,6 +78,8 @@ def _quantize(weights: Floats, query_bits: int) -> _Quantized:
     if not 4 <= query_bits <= 8:
         raise ValueError(f"query_bits is {query_bits}, not 4 to 8")
     bits = weights.shape[1]
+    if query_bits >= _SPLIT_BITS and bits > _MAX_SPLIT_BITS:
+        raise ValueError(f"query_bits is {query_bits}, not 4 to 6, for more than {_MAX_SPLIT_BITS}")
     magnitude = np.abs(weights).astype(np.float64)
     steps = magnitude.max(axis=1, initial=0) / (2 ** (query_bits - 1) - 1)
     # 16-bit sums, to which rounding adds at most half a unit per bit; with split weights the upper
@@ -188,7 +192,7 @@ def topk(
     threads : int
         Threads to use.
     query_bits : int
-        Bits of a quantized weight with its sign, 4 to 8.
+        Bits of a quantized weight with its sign, 4 to 8; for more than 8,128 bits 4 to 6.
 
     Returns
     -------
@@ -358,7 +362,7 @@ def error_bound(weights: Floats, query_bits: int) -> Floats:
     ----------
     weights : (q, bits) float32
     query_bits : int
-        4 to 8.
+        As in `topk`.
 
     Returns
     -------

@@ -63,12 +63,14 @@ def merged(keys: list[Keys], found: list[npt.NDArray[np.int64]], count: int, k: 
     (count, k) uint64
     """
     result = np.empty((count, k), np.uint64)
-    places = np.arange(keys[0].shape[1])
-    size = max(1, _MERGED_KEYS // (len(keys) * len(places)))
+    most = [int(own[:count].max()) for own in found]
+    size = max(1, _MERGED_KEYS // sum(most))
     for start in range(0, count, size):
         part = slice(start, min(start + size, count))
-        together = np.concatenate([own[part] for own in keys], axis=1)
-        filled = np.concatenate([places < own[part, None] for own in found], axis=1)
-        together[~filled] = _NO_KEY
+        together = np.concatenate(
+            [own[part, :n] for own, n in zip(keys, most, strict=True)], axis=1
+        )
+        filled = [np.arange(n) < own[part, None] for own, n in zip(found, most, strict=True)]
+        together[~np.concatenate(filled, axis=1)] = _NO_KEY
         result[part] = smallest(together, k)
     return result

@@ -127,18 +127,25 @@ def test_finer_weights_are_closer() -> None:
 
 def test_long_codes_do_not_overflow() -> None:
     random = np.random.default_rng(0)
-    for words in (100, asymmetric.MAX_WORDS):
+    for words in (100, 127, asymmetric.MAX_WORDS):
         codes = random.integers(0, 2**64, (130, words), dtype=np.uint64)
         codes[7] = np.uint64(2**64 - 1)
-        weights = np.ones((2, 64 * words), np.float32)
-        case = {"codes": codes, "weights": weights, "base": np.zeros(2, np.float32)}
-        for query_bits in (4, 6, 7, 8):
+        weights = np.ones((4, 64 * words), np.float32)
+        weights[1] = 8 / 127  # of 8 bits: nothing but a lower part, and the largest there is
+        weights[1, 0] = 1
+        weights[2:] = random.standard_normal((2, 64 * words))
+        case = {"codes": codes, "weights": weights, "base": np.zeros(4, np.float32)}
+        for query_bits in (4, 5, 6, 7, 8):
+            if words > 127 and query_bits > 6:
+                with pytest.raises(ValueError, match="not 4 to 6"):
+                    asymmetric.topk(**case, k=130, query_bits=query_bits)
+                continue
             rows, scores = asymmetric.topk(**case, k=130, query_bits=query_bits)
             want = _quantized_scores({**case, "mul": None, "add": None}, query_bits)
             assert rows[0, 0] == 7
             np.testing.assert_array_equal(scores, -np.sort(-want, axis=1))
             bound = asymmetric.error_bound(weights, query_bits)
-            assert (np.abs(scores[:, 0] - 64 * words) <= bound + 1e-6 * 64 * words).all()
+            assert abs(scores[0, 0] - 64 * words) <= bound[0] + 1e-6 * 64 * words
 
 
 def test_exact_scores() -> None:
