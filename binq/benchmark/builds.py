@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from binq.benchmark.findings import Row, ratio, spread
+from binq.benchmark.findings import Row, rows_of
 from binq.benchmark.setting import Setting
 from binq.building import build
 
@@ -51,18 +51,4 @@ def builds(setting: Setting) -> list[Row]:
                 begun = time.perf_counter()
                 work()
                 times[name].append(1e6 * (time.perf_counter() - begun) / n)
-    return [
-        Row(
-            name,
-            "build",
-            n,
-            bits,
-            0,
-            0,
-            setting.threads,
-            spread(times[name]),
-            ratio(times[name], times["binq"]),
-            correct[name],
-        )
-        for name in engines
-    ]
+    return rows_of("build", setting, n, 0, 0, times, correct)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
+from binq.benchmark.setting import Setting
+
 
 @dataclass(frozen=True)
 class Row:
@@ -51,3 +53,30 @@ def spread(times: list[float]) -> dict[str, float]:
 def ratio(times: list[float], own: list[float]) -> float:
     """Return the median over rounds of ``times`` over binq's ``own``, rounded."""
     return round(statistics.median(a / b for a, b in zip(times, own, strict=True)), 3)
+
+
+def rows_of(
+    task: str,
+    setting: Setting,
+    n: int,
+    queries: int,
+    k: int,
+    times: dict[str, list[float]],
+    correct: dict[str, bool],
+) -> list[Row]:
+    """Return a row for each engine in ``times``, milliseconds by round; binq is one of them."""
+    return [
+        Row(
+            engine,
+            task,
+            n,
+            setting.corpus.bits,
+            queries,
+            k,
+            setting.threads,
+            spread(taken),
+            ratio(taken, times["binq"]),
+            correct[engine],
+        )
+        for engine, taken in times.items()
+    ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from binq import bits as packing
 from binq.benchmark.by_numpy import nearest
-from binq.benchmark.findings import Row, ratio, spread
+from binq.benchmark.findings import Row, rows_of
 from binq.benchmark.setting import Setting
 from binq.building import build
 
@@ -79,18 +79,4 @@ def cold_query(setting: Setting) -> list[Row]:
             elif name != "numpy-import":
                 column = [float(line.split("\t")[-1]) for line in done.stdout.splitlines()]
                 correct[name] = np.array_equal(np.abs(column), truth)
-    return [
-        Row(
-            name,
-            "cold-query",
-            len(corpus.codes),
-            corpus.bits,
-            1,
-            k,
-            setting.threads,
-            spread(times[name]),
-            ratio(times[name], times["binq"]),
-            correct[name],
-        )
-        for name in commands
-    ]
+    return rows_of("cold-query", setting, len(corpus.codes), 1, k, times, correct)

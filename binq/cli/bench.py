@@ -91,25 +91,17 @@ def _differ(rows: list[dict[str, Any]]) -> bool:
     return len({row["queries"] for row in rows}) > 1
 
 
-def _columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def _columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return the headings, and the cells of every engine."""
-    unit = "ms/1,000 rows" if rows[0]["task"] == "build" else "ms/query"
-    heads = ["engine", unit, "min", "max", "/ binq", "right"]
-    cells = [
-        [
-            row["engine"],
-            *(f"{row['ms_per_query'][name]:.3f}" for name in ("median", "min", "max")),
-            f"{row['ratio_to_binq']:.2f}",
-            "yes" if row["correct"] else "NO",
-        ]
-        for row in rows
-    ]
+    columns = {"engine": [row["engine"] for row in rows]}
     if _differ(rows):
-        heads.insert(1, "queries")
-        for row, line in zip(rows, cells, strict=True):
-            line.insert(1, f"{row['queries']:,}")
-    if any(row["roofline"] is not None for row in rows):
-        heads.append("roofline")
-        for row, line in zip(rows, cells, strict=True):
-            line.append("-" if row["roofline"] is None else f"{row['roofline']:.0%}")
-    return heads, cells
+        columns["queries"] = [f"{row['queries']:,}" for row in rows]
+    unit = "ms/1,000 rows" if rows[0]["task"] == "build" else "ms/query"
+    for heading, name in ((unit, "median"), ("min", "min"), ("max", "max")):
+        columns[heading] = [f"{row['ms_per_query'][name]:.3f}" for row in rows]
+    columns["/ binq"] = [f"{row['ratio_to_binq']:.2f}" for row in rows]
+    columns["right"] = ["yes" if row["correct"] else "NO" for row in rows]
+    reached = [row["roofline"] for row in rows]
+    if any(share is not None for share in reached):
+        columns["roofline"] = ["-" if share is None else f"{share:.0%}" for share in reached]
+    return list(columns), list(zip(*columns.values(), strict=True))

@@ -225,8 +225,8 @@ def topk(
         split = query_bits >= _SPLIT_BITS
         units = _parts(quantized.units, split)
         tables = _tables(units)
-        ends = _section_ends(units)
         alone = count == 1 and not split and _fits_bytes(units[0])
+        ends = np.empty(0, np.int64) if alone else _section_ends(units)
         even = count if split else count + count % 2
         steps = np.pad(quantized.steps, (0, even - count), constant_values=1)
         bases = np.pad(base[part], (0, even - count))

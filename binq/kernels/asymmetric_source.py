@@ -26,12 +26,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import cfunc, njit, types
+from numba import cfunc, types
 
-from binq.kernels.columns_source import half_byte_columns
+from binq.kernels.columns_source import copy_rows, half_byte_columns
 from binq.kernels.features import byte_shuffle
 from binq.kernels.nearest_source import append, make_room
-from binq.kernels.scalars import bits_float, float_bits, int16s, offset_by, prefetch
+from binq.kernels.scalars import bits_float, float_bits, int16s, jit, offset_by, prefetch
 from binq.kernels.simd import vectors
 
 _F32 = types.CPointer(types.float32)
@@ -41,8 +41,6 @@ _I64 = types.CPointer(types.int64)
 _U64 = types.CPointer(types.uint64)
 _INT = types.intp
 _SIGN = np.uint32(0x80000000)
-
-jit: Any = njit(error_model="numpy", forceinline=True)
 
 
 @jit
@@ -85,12 +83,9 @@ def _scans(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
         padded_mul = offset_by(scratch, padded_at, mul)
         padded_add = offset_by(scratch, padded_at + 4 * tile, mul)
         padded = offset_by(scratch, padded_at + 8 * tile, codes)
-        have = last - start
-        for i in range(have * words):
-            padded[i] = codes[start * words + i]
-        for i in range(have * words, tile * words):
-            padded[i] = np.uint64(0)
+        copy_rows(codes, words, start, last, tile, padded)
         if factors:
+            have = last - start
             for i in range(have):
                 padded_mul[i] = row_mul[i]
                 padded_add[i] = row_add[i]
@@ -181,6 +176,15 @@ def _scans(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
         first = add8(looked_up(c0, tables, at), looked_up(c1, tables, at + 32))
         return add8(first, add8(looked_up(c2, tables, at + 64), looked_up(c3, tables, at + 96)))
 
+    @jit
+    def word(c0, c1, c2, c3, c4, c5, c6, c7, tables, at, even, odd):
+        # The byte columns of a word, added to the 16-bit sums of the even and the odd codes.
+        s = four(c0, c1, c2, c3, tables, at)
+        even = add16(even, both(s, splat16(255)))
+        odd = add16(odd, right16(s, 8))
+        s = four(c4, c5, c6, c7, tables, at + 128)
+        return add16(even, both(s, splat16(255))), add16(odd, right16(s, 8))
+
     def scan_one(
         codes, words, first, last, tables, step, base, size, mul, add, factors, limits, found, keys,
         capacity, k, scratch,
@@ -203,30 +207,21 @@ def _scans(lanes: int, shuffle_name: str | None) -> tuple[Any, Any]:
                 even = splat16(-32768)
                 odd = even
                 at = group * lanes * pitch
-                for word in range(0, words - 1, 2):
-                    c = pair_columns(source, at + word * 8, pitch, splat8(0))
-                    t = word * 256
-                    s = four(c[0], c[1], c[2], c[3], tables, t)
-                    even = add16(even, both(s, splat16(255)))
-                    odd = add16(odd, right16(s, 8))
-                    s = four(c[4], c[5], c[6], c[7], tables, t + 128)
-                    even = add16(even, both(s, splat16(255)))
-                    odd = add16(odd, right16(s, 8))
-                    s = four(c[8], c[9], c[10], c[11], tables, t + 256)
-                    even = add16(even, both(s, splat16(255)))
-                    odd = add16(odd, right16(s, 8))
-                    s = four(c[12], c[13], c[14], c[15], tables, t + 384)
-                    even = add16(even, both(s, splat16(255)))
-                    odd = add16(odd, right16(s, 8))
+                for i in range(0, words - 1, 2):
+                    c = pair_columns(source, at + i * 8, pitch, splat8(0))
+                    even, odd = word(
+                        c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], tables, i * 256, even, odd
+                    )
+                    even, odd = word(
+                        c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], tables,
+                        i * 256 + 256, even, odd,
+                    )  # fmt: skip
                 if words & 1:
-                    c = word_columns(source, at + (words - 1) * 8, pitch, splat8(0))
-                    t = (words - 1) * 256
-                    s = four(c[0], c[1], c[2], c[3], tables, t)
-                    even = add16(even, both(s, splat16(255)))
-                    odd = add16(odd, right16(s, 8))
-                    s = four(c[4], c[5], c[6], c[7], tables, t + 128)
-                    even = add16(even, both(s, splat16(255)))
-                    odd = add16(odd, right16(s, 8))
+                    i = words - 1
+                    c = word_columns(source, at + i * 8, pitch, splat8(0))
+                    even, odd = word(
+                        c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], tables, i * 256, even, odd
+                    )
                 store(scratch, 2 * group * lanes, even)
                 store(scratch, (2 * group + 1) * lanes, odd)
             collect(

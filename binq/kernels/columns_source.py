@@ -9,7 +9,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from numba import njit
+
+from binq.kernels.scalars import jit
+
+
+@jit
+def copy_rows(codes, words, first, last, rows, padded):
+    """Complete a last, partial block with zeros, so that nothing beyond the codes is read."""
+    have = (last - first) * words
+    for i in range(have):
+        padded[i] = codes[first * words + i]
+    for i in range(have, rows * words):
+        padded[i] = np.uint64(0)
 
 
 def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:
@@ -35,7 +48,7 @@ def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:
     splat8, splat16, lanes = v.splat8, v.splat16, v.lanes
     pair_columns, word_columns = v.pair_columns, v.word_columns
 
-    @njit(error_model="numpy", forceinline=True)
+    @jit
     def split(column, count, scratch, at):
         store(scratch, at, both(column, splat8(15)))
         store(scratch, at + 4 * lanes, both(right16(column, 4), splat8(15)))
@@ -43,7 +56,7 @@ def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:
             return add8(count, set_bits(column))
         return count
 
-    @njit(error_model="numpy", forceinline=True)
+    @jit
     def word(c0, c1, c2, c3, c4, c5, c6, c7, count, scratch, to):
         count = split(c0, count, scratch, to)
         count = split(c1, count, scratch, to + 8 * lanes)

@@ -37,12 +37,12 @@ from typing import Any
 import numpy as np
 from numba import cfunc, njit, types
 
-from binq.kernels.columns_source import half_byte_columns
+from binq.kernels.columns_source import copy_rows, half_byte_columns
 from binq.kernels.counts import counts
 from binq.kernels.features import byte_shuffle, counts_bits
 from binq.kernels.nearest_source import append, lower_limit
 from binq.kernels.rows_source import row_kernels
-from binq.kernels.scalars import offset_by, prefetch, trailing_zeros
+from binq.kernels.scalars import jit, offset_by, prefetch, trailing_zeros
 from binq.kernels.simd import vectors
 
 BLOCK = 128
@@ -53,18 +53,6 @@ _I32 = types.CPointer(types.int32)
 _I64 = types.CPointer(types.int64)
 _U64 = types.CPointer(types.uint64)
 _INT = types.intp
-
-jit: Any = njit(error_model="numpy", forceinline=True)
-
-
-@jit
-def _copy_rows(codes, words, first, last, rows, padded):
-    # A last, partial block is completed with zeros, so that nothing beyond the codes is read.
-    have = (last - first) * words
-    for i in range(have):
-        padded[i] = codes[first * words + i]
-    for i in range(have, rows * words):
-        padded[i] = np.uint64(0)
 
 
 def _count_scan() -> Any:
@@ -98,7 +86,7 @@ def _count_scan() -> Any:
             fetch = at + BLOCK * words * 8
             groups = (min(BLOCK, last - start) + 7) // 8
             if start + BLOCK > last:
-                _copy_rows(codes, words, start, last, groups * 8, padded)
+                copy_rows(codes, words, start, last, groups * 8, padded)
                 source = padded
                 at = 0
             for group in range(groups):
@@ -231,7 +219,7 @@ def _table_scan(lanes: int, shuffle_name: str | None) -> Any:
             at = start * words * 8
             fetch = at + tile * words * 8
             if start + tile > last:
-                _copy_rows(codes, words, start, last, tile, padded)
+                copy_rows(codes, words, start, last, tile, padded)
                 source = padded
                 at = 0
             transpose(source, at, words, mask, scratch, ones, block)

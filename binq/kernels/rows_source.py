@@ -20,13 +20,11 @@ import numpy as np
 from numba import njit
 
 from binq.kernels.nearest_source import append, lower_limit
-from binq.kernels.scalars import popcount
+from binq.kernels.scalars import jit, popcount
 from binq.kernels.simd import vectors
 
 STREAM = 1024
 GROUP = 64
-
-jit: Any = njit(error_model="numpy", forceinline=True)
 
 
 def row_kernels(lanes: int) -> tuple[Any, Any]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+jit: Any = njit(error_model="numpy", forceinline=True)
+"""For the parts of a kernel."""
 
 U8 = ir.IntType(8)
 U16 = ir.IntType(16)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from binq.kernels import objects
 from binq.kernels.blocks import run_blocks
 
-FAMILY: Final = objects.Family("shingles", "shingles_source", ("shingles_source",))
+FAMILY: Final = objects.Family("shingles", "shingles_source", ("shingles_source", "scalars"))
 
 # Code points per block and hash function: a few tens of milliseconds.
 _WORK_PER_BLOCK = 1 << 24

@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import cfunc, njit, types
+from numba import cfunc, types
+
+from binq.kernels.scalars import jit
 
 _LANES = 8
 # Sums of so many values between -510 and 510 fit 32 bits.
 _FLUSH = 1 << 20
-
-jit: Any = njit(error_model="numpy", forceinline=True)
 
 
 @jit

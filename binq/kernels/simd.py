@@ -200,14 +200,6 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         return VectorType(16)(vec, vec, vec, vec), emit
 
     @intrinsic
-    def splat32(typingctx, value):
-        def emit(context, builder, sig, args):
-            value = splat(builder, builder.trunc(args[0], I32), lanes // 4)
-            return builder.bitcast(value, bytes_type)
-
-        return vec(types.intp), emit
-
-    @intrinsic
     def least32(typingctx, a, b):
         # The smaller of every two signed 32-bit lanes.
         def emit(context, builder, sig, args):
@@ -217,20 +209,19 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
 
         return vec(vec, vec), emit
 
-    @intrinsic
-    def splat8(typingctx, value):
-        def emit(context, builder, sig, args):
-            return splat(builder, builder.trunc(args[0], U8), lanes)
+    def repeated(lane: Any) -> Any:
+        # One number in every lane.
+        count = 8 * lanes // lane.width
 
-        return vec(types.intp), emit
-
-    @intrinsic
-    def splat16(typingctx, value):
-        def emit(context, builder, sig, args):
-            value = splat(builder, builder.trunc(args[0], U16), lanes // 2)
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            value = splat(builder, builder.trunc(args[0], lane), count)
             return builder.bitcast(value, bytes_type)
 
-        return vec(types.intp), emit
+        @intrinsic
+        def operation(typingctx, value):
+            return vec(types.intp), emit
+
+        return operation
 
     @intrinsic
     def greater16(typingctx, a, b):
@@ -342,7 +333,6 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         return operation
 
     return SimpleNamespace(
-        vec=vec,
         lanes=lanes,
         load=load,
         store=store,
@@ -350,8 +340,8 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         broadcast=broadcast,
         set_bits=set_bits,
         total8=total8,
-        splat8=splat8,
-        splat16=splat16,
+        splat8=repeated(U8),
+        splat16=repeated(U16),
         word_columns=byte_columns(1),
         pair_columns=byte_columns(2),
         shuffle=shuffle,
@@ -362,7 +352,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         add16=binary("add", words_type),
         add32=binary("add", numbers_type),
         least32=least32,
-        splat32=splat32,
+        splat32=repeated(I32),
         totals=totals,
         sub16=binary("sub", words_type),
         both=binary("and_", bytes_type),
