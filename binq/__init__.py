@@ -11,17 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from binq.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from binq.answering import query as query
-    from binq.benchmark import bench as bench
+    from binq.benchmark.bench import bench as bench
     from binq.binarizers import Binarizer as Binarizer
-    from binq.binarizing import binarize as binarize
-    from binq.building import BuildReport as BuildReport
-    from binq.building import build as build
-    from binq.encoding import EncodeReport as EncodeReport
-    from binq.encoding import encode as encode
+    from binq.building.binarize import binarize as binarize
+    from binq.building.build import BuildReport as BuildReport
+    from binq.building.build import build as build
     from binq.errors import BinqError as BinqError
     from binq.errors import BinqWarning as BinqWarning
     from binq.errors import CheckFailed as CheckFailed
@@ -30,35 +27,38 @@ if TYPE_CHECKING:
     from binq.errors import InputError as InputError
     from binq.errors import MissingExtraError as MissingExtraError
     from binq.errors import UsageError as UsageError
-    from binq.evaluation import Evaluation as Evaluation
-    from binq.evaluation import evaluate as evaluate
-    from binq.hits import Hits as Hits
-    from binq.hits import RadiusHits as RadiusHits
-    from binq.inspection import describe as describe
-    from binq.search import Index as Index
-    from binq.sweeping import Sweep as Sweep
-    from binq.sweeping import sweep as sweep
+    from binq.evaluation.evaluate import Evaluation as Evaluation
+    from binq.evaluation.evaluate import evaluate as evaluate
+    from binq.index.describe import describe as describe
+    from binq.index.index import Index as Index
+    from binq.index.stream import query as query
+    from binq.search.hits import Hits as Hits
+    from binq.search.hits import RadiusHits as RadiusHits
+    from binq.sweeping.results import Sweep as Sweep
+    from binq.sweeping.sweep import sweep as sweep
+    from binq.text.encode import EncodeReport as EncodeReport
+    from binq.text.encode import encode as encode
 
     open = Index  # noqa: A001
 
 _PLACES = {
     "Binarizer": "binq.binarizers",
-    "BuildReport": "binq.building",
-    "EncodeReport": "binq.encoding",
-    "Evaluation": "binq.evaluation",
-    "Hits": "binq.hits",
-    "Index": "binq.search",
-    "RadiusHits": "binq.hits",
-    "bench": "binq.benchmark",
-    "binarize": "binq.binarizing",
-    "build": "binq.building",
-    "describe": "binq.inspection",
-    "encode": "binq.encoding",
-    "evaluate": "binq.evaluation",
-    "open": "binq.search",
-    "query": "binq.answering",
-    "Sweep": "binq.sweeping",
-    "sweep": "binq.sweeping",
+    "BuildReport": "binq.building.build",
+    "EncodeReport": "binq.text.encode",
+    "Evaluation": "binq.evaluation.evaluate",
+    "Hits": "binq.search.hits",
+    "Index": "binq.index.index",
+    "RadiusHits": "binq.search.hits",
+    "bench": "binq.benchmark.bench",
+    "binarize": "binq.building.binarize",
+    "build": "binq.building.build",
+    "describe": "binq.index.describe",
+    "encode": "binq.text.encode",
+    "evaluate": "binq.evaluation.evaluate",
+    "open": "binq.index.index",
+    "query": "binq.index.stream",
+    "Sweep": "binq.sweeping.results",
+    "sweep": "binq.sweeping.sweep",
 } | dict.fromkeys(
     (
         "BinqError",

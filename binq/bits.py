@@ -15,15 +15,13 @@ lsb       uint8  least significant bit first: FAISS
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-
-Layout = Literal["ubinary", "binary", "lsb"]
-LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
+from binq.types import Layout
 
 _REVERSED = np.packbits(
     np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"), axis=1

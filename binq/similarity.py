@@ -7,13 +7,13 @@ distance. Everything is ordered by (score descending, row ascending).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Literal["cosine", "ip", "l2"]
-METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+from binq.errors import InputError
+from binq.types import Locate, Metric
 
 # Single-precision products misplace near ties: this many neighbours more than wanted are kept and
 # scored again in double precision. Where rounding may have hidden yet others, all that it may have
@@ -50,6 +50,31 @@ def normalize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
     norms = np.linalg.norm(exact, axis=1)
     unit[rest] = exact / np.where(norms == 0, 1, norms)[:, None]
     return unit, rest[norms == 0]
+
+
+def unit_rows(vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.float32]:
+    """Normalise rows, refusing zero rows.
+
+    Parameters
+    ----------
+    vectors : (n, dim) float32
+    locate : callable
+        Names a row in messages, given its number within ``vectors``.
+
+    Raises
+    ------
+    InputError
+        If a row has norm zero.
+    """
+    unit, zero = normalize(vectors)
+    if zero.size:
+        raise InputError(
+            "a vector has norm zero",
+            locate(int(zero[0])),
+            "a direction, since the metric is cosine",
+            next_step="drop that row, or use --metric ip or l2",
+        )
+    return unit
 
 
 def scores(

@@ -10,6 +10,7 @@ from naive import pack as naive_pack
 
 from binq import bits as packing
 from binq.errors import InputError
+from binq.types import LAYOUTS
 
 DIMS = range(1, 301)
 
@@ -25,7 +26,7 @@ def test_every_dim(dim: int) -> None:
     assert codes.dtype == np.uint64
     assert np.array_equal(codes, naive_pack(flags))
     assert np.array_equal(packing.unpack(codes, dim), flags)
-    for layout in packing.LAYOUTS:
+    for layout in LAYOUTS:
         octets = packing.to_layout(codes, dim, layout)
         assert octets.dtype == packing.layout_dtype(layout)
         assert np.array_equal(packing.from_layout(octets, dim, layout), codes)
@@ -83,7 +84,7 @@ def test_usearch_measures_the_same_distances() -> None:
     assert np.array_equal(np.asarray(found.distances).astype(int), expected)
 
 
-@pytest.mark.parametrize("layout", packing.LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dim", [1, 5, 9, 63, 130])
 def test_a_bit_beyond_the_width_is_refused(layout: packing.Layout, dim: int) -> None:
     flags = np.zeros((3, dim + 1), np.bool_)

@@ -11,49 +11,27 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "binq"
 
-# From the bottom; longer names win. Modules of one floor may use each other, in no circle.
-FLOORS = {
-    "binq.errors": 0,
-    "binq": 0,
-    "binq.metrics": 1,
-    "binq.intervals": 1,
-    "binq.similarity": 1,
-    "binq.threads": 1,
-    "binq.bits": 2,
-    "binq.kernels": 2,
-    "binq.storage": 2,
-    "binq.index": 3,
-    "binq.rescore": 3,
-    "binq.vectors": 3,
-    "binq.binarizers": 3,
-    "binq.texts": 3,
-    "binq.encoders": 3,
-    "binq.journal": 3,
-    "binq.survey": 4,
-    "binq.queries": 4,
-    "binq.depth": 4,
-    "binq.hits": 4,
-    "binq.inspection": 4,
-    "binq.ladder": 4,
-    "binq.results": 4,
-    "binq.binarizing": 4,
-    "binq.building": 4,
-    "binq.restoring": 4,
-    "binq.search": 4,
-    "binq.answering": 4,
-    "binq.questions": 4,
-    "binq.embeddings": 4,
-    "binq.encoding": 4,
-    "binq.evaluation": 5,
-    "binq.truth": 5,
-    "binq.judging": 5,
-    "binq.qrels": 5,
-    "binq.benchmark": 5,
-    "binq.sweeping": 5,
-    "binq.report": 5,
-    "binq.cli": 6,
-    "binq.__main__": 6,
-}
+# The rooms from the top: a room imports from those below it, in no circle.
+ROOMS = (
+    "__main__",
+    "cli",
+    "sweeping",
+    "benchmark",
+    "building",
+    "evaluation",
+    "index",
+    "search",
+    "text",
+    "encoders",
+    "structures",
+    "storage",
+    "binarizers",
+    "vectors",
+    "io",
+    "kernels",
+)
+# At the foot of the house, for every room: modules that know little but each other.
+GROUND = ("similarity", "bits", "threads", "types", "errors", "version")
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -61,11 +39,12 @@ MODULES = {
 
 
 def floor_of(module: str) -> int:
-    name = module
-    while name not in FLOORS or (name == "binq" and module != "binq"):
-        assert "." in name, f"{module} stands on no floor; give it one"
-        name = name.rpartition(".")[0]
-    return FLOORS[name]
+    """Return the number of a module's room, counted from the bottom."""
+    if module == "binq":
+        return 0
+    room = module.split(".")[1]
+    assert room in ROOMS + GROUND, f"{module} stands in no room; give it one"
+    return len(ROOMS) - ROOMS.index(room) if room in ROOMS else 0
 
 
 @cache

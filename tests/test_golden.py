@@ -9,7 +9,7 @@ from pathlib import Path
 import naive
 import numpy as np
 
-from binq.search import Index
+from binq.index.index import Index
 
 SHA256 = {
     "flat-1.0.binq": "f51656da316a61065e99bc0549780712d5d7c8fb0ee59c5e218d9cc7f3e24f70",

@@ -9,7 +9,8 @@ from corpora import gaussian
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binq.similarity import METRICS, best_first, exact_neighbours, normalize, scores
+from binq.similarity import best_first, exact_neighbours, normalize, scores
+from binq.types import METRICS
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-12, 1.0, 1e12, 1e30, 3e37])

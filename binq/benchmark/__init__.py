@@ -19,10 +19,3 @@ Engines take turns round by round, so that a machine whose speed drifts slows al
 Every engine is checked in the same run that times it, and an engine that answers wrongly is
 reported as such. A slow engine is given fewer queries: what is compared is the time per query.
 """
-
-from binq.benchmark.corpus import Corpus, of_index, synthetic
-from binq.benchmark.environment import PEERS, Peer
-from binq.benchmark.findings import Row
-from binq.benchmark.workflow import TASKS, Task, bench
-
-__all__ = ["PEERS", "TASKS", "Corpus", "Peer", "Row", "Task", "bench", "of_index", "synthetic"]

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from binq.benchmark.findings import Row, rows_of
+from binq.benchmark.results import Row, rows_of
 from binq.benchmark.setting import Setting
-from binq.building import build
+from binq.building.build import build
 
 _BLOCK: Final = 16_384
 _MOST_ROWS: Final = 200_000

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from binq import bits as packing
 from binq.errors import InputError
-from binq.search import Index
+from binq.index.index import Index
 
 _CLUSTERS: Final = 256
 _FLIP: Final = 0.2

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from binq import __version__
 from binq.errors import missing_extra
+from binq.version import __version__
 
 Peer = Literal["faiss", "usearch", "numpy"]
 PEERS: Final[tuple[Peer, ...]] = get_args(Peer)

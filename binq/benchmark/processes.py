@@ -11,9 +11,9 @@ import numpy as np
 
 from binq import bits as packing
 from binq.benchmark.by_numpy import nearest
-from binq.benchmark.findings import Row, rows_of
+from binq.benchmark.results import Row, rows_of
 from binq.benchmark.setting import Setting
-from binq.building import build
+from binq.building.build import build
 
 _FAISS_SCRIPT: Final = """
 import sys

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from binq.benchmark.engines import CHECKED, Engine, asymmetric_engines, hamming_engines
-from binq.benchmark.findings import Row, ratio, spread
+from binq.benchmark.results import Row, ratio, spread
 from binq.benchmark.setting import Setting
 from binq.kernels import hamming
 from binq.kernels.blocks import run_blocks

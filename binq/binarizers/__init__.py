@@ -5,30 +5,17 @@
 ``itq``, ``learned`` and ``ste``.
 """
 
-from binq.binarizers.binarizer import Binarizer, RowTerms, Weights, unit_rows
-from binq.binarizers.fitting import (
-    METHODS,
-    SCORINGS,
-    Method,
-    Scoring,
-    default_scoring,
-    fit,
-    needs_sample,
-)
+from binq.binarizers.binarizer import Binarizer, RowTerms, Weights
+from binq.binarizers.fitting import default_scoring, fit, needs_sample
 from binq.binarizers.persistence import load, save
 
 __all__ = [
-    "METHODS",
-    "SCORINGS",
     "Binarizer",
-    "Method",
     "RowTerms",
-    "Scoring",
     "Weights",
     "default_scoring",
     "fit",
     "load",
     "needs_sample",
     "save",
-    "unit_rows",
 ]

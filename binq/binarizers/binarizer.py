@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +13,8 @@ from binq.binarizers import learned, projections, thresholds
 from binq.binarizers.affine import Affine, norm_factor
 from binq.errors import InputError
 from binq.kernels.pack import pack
-from binq.similarity import METRICS, Metric, normalize
-
-Locate = Callable[[int], str]
+from binq.similarity import unit_rows
+from binq.types import METRICS, Locate, Metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,28 +279,3 @@ class Binarizer:
         return cls(
             method, dim, metric, affine, truncate_dim, whole["seed"], whole["sample"], chosen_by
         )
-
-
-def unit_rows(vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.float32]:
-    """Normalise rows, refusing zero rows.
-
-    Parameters
-    ----------
-    vectors : (n, dim) float32
-    locate : callable
-        Names a row in messages, given its number within ``vectors``.
-
-    Raises
-    ------
-    InputError
-        If a row has norm zero.
-    """
-    unit, zero = normalize(vectors)
-    if zero.size:
-        raise InputError(
-            "a vector has norm zero",
-            locate(int(zero[0])),
-            "a direction, since the metric is cosine",
-            next_step="drop that row, or use --metric ip or l2",
-        )
-    return unit

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import itq, learned, projections, ste, thresholds
 from binq.binarizers.affine import Affine
-from binq.binarizers.binarizer import Binarizer, Locate
+from binq.binarizers.binarizer import Binarizer
 from binq.errors import InputError, UsageError
-from binq.similarity import Metric
-
-Method = Literal["sign", "mean", "median", "lsh", "rotate", "itq", "rabitq", "learned", "ste"]
-METHODS: Final[tuple[Method, ...]] = get_args(Method)
-Scoring = Literal["hamming", "asymmetric"]
-SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
+from binq.types import METHODS, Locate, Method, Metric, Scoring
 
 MAX_BITS: Final = 16_384
 _ONE_BIT_PER_DIM: Final = ("sign", "mean", "median", "rabitq")

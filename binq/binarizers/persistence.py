@@ -11,7 +11,7 @@ import numpy as np
 
 from binq.binarizers.binarizer import Binarizer
 from binq.errors import EnvironmentFailure, InputError
-from binq.storage.publish import published
+from binq.io.atomic import published
 
 _SETTINGS = "settings"
 

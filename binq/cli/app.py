@@ -17,9 +17,9 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from binq import __version__
 from binq.cli import render
 from binq.errors import BinqError, ExitCode
+from binq.version import __version__
 
 
 class _Terminated(BaseException):

@@ -50,7 +50,7 @@ def bench(
 ) -> None:
     """Measure speed, beside peers, in one run."""
     render.configure(quiet=quiet, no_color=no_color)
-    from binq.benchmark import bench as race
+    from binq.benchmark.bench import bench as race
 
     with render.progress("benchmarking") as progress:
         found = race(

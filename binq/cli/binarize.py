@@ -42,7 +42,7 @@ def binarize(
 ) -> None:
     """Turn float vectors into packed bits."""
     render.configure(quiet=quiet, no_color=no_color)
-    from binq.binarizing import binarize as binarize_vectors
+    from binq.building.binarize import binarize as binarize_vectors
 
     with render.progress("binarizing") as progress:
         rows = binarize_vectors(

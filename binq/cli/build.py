@@ -46,7 +46,7 @@ def build(
 ) -> None:
     """Build an index file from vectors."""
     render.configure(quiet=quiet, no_color=no_color)
-    from binq.building import build as build_index
+    from binq.building.build import build as build_index
 
     with render.progress("building") as progress:
         report = build_index(

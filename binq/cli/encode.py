@@ -104,7 +104,7 @@ def encode(
 ) -> None:
     """Turn text into embeddings, or into fingerprints for near-duplicate search."""
     render.configure(quiet=quiet, no_color=no_color)
-    from binq.encoding import encode as encode_texts
+    from binq.text.encode import encode as encode_texts
 
     with render.text_progress("encoding") as progress:
         report = encode_texts(

@@ -204,9 +204,9 @@ def evaluate(
         return
     if not queries:
         raise UsageError("there are no queries", "QUERIES", "at least one source", "none")
-    from binq import results
-    from binq.evaluation import evaluate as judge
-    from binq.evaluation import parse_floors
+    from binq.cli import formats as results
+    from binq.evaluation.evaluate import evaluate as judge
+    from binq.evaluation.evaluate import parse_floors
 
     ks = opt.whole_numbers("1,10,100" if k is None else k, "-k")
     floors = parse_floors(fail_under or [], ks)

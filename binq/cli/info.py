@@ -21,7 +21,7 @@ def info(
 ) -> None:
     """Show what is inside an index, and whether it is whole."""
     render.configure(quiet=quiet, no_color=no_color)
-    from binq.inspection import describe, require_whole
+    from binq.index.describe import describe, require_whole
 
     found = describe(index, verify=verify)
     if json:

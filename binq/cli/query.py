@@ -75,9 +75,9 @@ def query(
 ) -> None:
     """Find the nearest rows of an index."""
     render.configure(quiet=quiet, no_color=no_color)
-    from binq import results
-    from binq.answering import query as answer
-    from binq.search import Index
+    from binq.cli import formats as results
+    from binq.index.index import Index
+    from binq.index.stream import query as answer
 
     shape = results.choose_format(format_, output, render.on_terminal())
     answers = answer(

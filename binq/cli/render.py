@@ -32,10 +32,10 @@ def remember(*, quiet: bool, no_color: bool) -> None:
 
 def configure(*, quiet: bool, no_color: bool) -> None:
     """Take the settings of a command, and let warnings and notices of the library be heard."""
-    from binq.kernels import objects
+    from binq.kernels.aot import compile as aot
 
     remember(quiet=quiet, no_color=no_color)
-    objects.notice = note
+    aot.notice = note
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", BinqWarning)
 
@@ -78,7 +78,7 @@ def sink(output: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
-        from binq.storage.publish import published
+        from binq.io.atomic import published
 
         with published(output) as file:
             yield file

@@ -67,9 +67,9 @@ def run(
     **settings: Any,
 ) -> None:
     """Sweep, and show what was found."""
-    from binq import report as drawing
-    from binq.storage.publish import published
-    from binq.sweeping import sweep
+    from binq.io.atomic import published
+    from binq.sweeping import report as drawing
+    from binq.sweeping.sweep import sweep
 
     if plot is not None:
         drawing.check_plot(plot)

@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from binq.encoders.base import Encoder
-from binq.encoders.static import (
-    BUILT_IN,
-    FINGERPRINT_LENGTH,
-    StaticEncoder,
-    is_static_model,
-)
+from binq.encoders.static import BUILT_IN, FINGERPRINT_LENGTH, StaticEncoder, is_static_model
 from binq.errors import InputError, UsageError
 
 _MODEL: Final = "binq.model"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from binq.encoders.base import FloatEncoder, Role
 from binq.errors import EnvironmentFailure, InputError, missing_extra
-from binq.vectors.locate import opening
+from binq.io.paths import opening
 
 BUILT_IN: Final = "binq-static-1"
 """The name under which metadata and index headers know the built-in model."""

@@ -21,7 +21,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from binq.errors import BinqError, EnvironmentFailure, InputError, UsageError
-from binq.vectors.locate import opening
+from binq.io.paths import opening
 
 API_KEY_VARIABLE: Final = "BINQ_API_KEY"
 # A provider's own variable is read for that provider alone: no key goes to a stranger.

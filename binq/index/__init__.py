@@ -1,5 +1,1 @@
-"""Structures over codes."""
-
-from binq.index.flat import FlatIndex
-
-__all__ = ["FlatIndex"]
+"""An open index: searched, asked a stream of queries, described."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from binq.kernels import asymmetric, descent, hamming, objects, pack, shingles
+from binq.kernels import asymmetric, descent, hamming, pack, shingles
+from binq.kernels.aot import compile as aot
 
 for _module in (hamming, asymmetric, pack, descent, shingles):
-    objects.load(_module.FAMILY)
+    aot.load(_module.FAMILY)

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels import objects
+from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
-from binq.kernels.keys import MAX_ROWS, aligned, merged, passes
+from binq.kernels.topk import MAX_ROWS, aligned, merged, passes
 
-FAMILY = objects.Family(
+FAMILY = aot.Family(
     "asymmetric",
-    "asymmetric_source",
-    ("asymmetric_source", "columns_source", "nearest_source", "simd", "scalars", "features"),
+    "asymmetric",
+    ("asymmetric", "columns", "select", "simd", "scalars", "features"),
 )
 
 Codes = npt.NDArray[np.uint64]
@@ -53,8 +53,8 @@ class _Kernels(NamedTuple):
 
 
 @functools.cache
-def _kernels(target: objects.Target) -> _Kernels:
-    library = objects.load(FAMILY)
+def _kernels(target: aot.Target) -> _Kernels:
+    library = aot.load(FAMILY)
     p, size = ctypes.c_void_p, ctypes.c_ssize_t
     single = ctypes.c_float
     span = (p, size, size, size, p)
@@ -215,7 +215,7 @@ def topk(
     if rows.size == 0:
         _quantize(weights[:0], query_bits)
         return rows, scores
-    kernels = _kernels(objects.host_target())
+    kernels = _kernels(aot.host_target())
     tile = 4 * kernels.lanes
     capacity = min(n + 1, k + max(k // 2, 16))
     scratch_words = (16 * tile + 24 * words * tile) // 8
@@ -294,7 +294,7 @@ def topk(
 
 
 def _scores(keys: Codes) -> Floats:
-    # The inverse of the order-preserving integer in `asymmetric_source`.
+    # The inverse of the order-preserving integer in `source.asymmetric`.
     values = (keys >> np.uint64(32)).astype(np.uint32)
     sign = np.uint32(0x80000000)
     return np.where(values & sign, values, ~values & ~sign).astype(np.uint32).view(np.float32)
@@ -338,7 +338,7 @@ def exact(
     if rows.size == 0:
         return scores
     sums = aligned(64, np.float64)
-    _kernels(objects.host_target()).measure(
+    _kernels(aot.host_target()).measure(
         codes.ctypes.data,
         codes.shape[1],
         weights.ctypes.data,

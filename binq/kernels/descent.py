@@ -18,19 +18,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.kernels import objects
+from binq.kernels.aot import compile as aot
 
-FAMILY: Final = objects.Family("descent", "descent_source", ("descent_source",))
+FAMILY: Final = aot.Family("descent", "descent", ("descent",))
 
 MAX_BITS: Final = 4096
 """The position of a bit shares a 32-bit key with its gain: 12 bits are kept for it."""
 
 
 @functools.cache
-def _kernel(target: objects.Target) -> Any:
+def _kernel(target: aot.Target) -> Any:
     del target  # what the cache is keyed by
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    return objects.load(FAMILY).function(
+    return aot.load(FAMILY).function(
         "search", pointer, pointer, pointer, size, size, size, size, pointer, pointer
     )
 
@@ -72,7 +72,7 @@ def improve(
     tenure = min(tenure, bits - 1)
     scratch = np.empty(4 * bits, np.float32)
     recent = np.empty(max(tenure, 1), np.int32)
-    _kernel(objects.host_target())(
+    _kernel(aot.host_target())(
         residual.ctypes.data,
         codes.ctypes.data,
         gram.ctypes.data,

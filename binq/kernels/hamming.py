@@ -2,7 +2,7 @@
 
 `topk`, `within` and `count_within` scan all codes for all queries of a call; results are in the
 total order (distance, row) and the same at any number of threads.  Which kernel runs depends on
-the CPU and the number of queries, see `hamming_source`; while no kernel is compiled and the work is
+the CPU and the number of queries, see `source.hamming`; while no kernel is compiled and the work is
 small, numpy is sooner done than the compiler and gives the same answer.
 """
 
@@ -15,19 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels import objects
+from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
-from binq.kernels.keys import MAX_ROWS, aligned, merged, passes, smallest
 from binq.kernels.tables import sections, shared_bits
+from binq.kernels.topk import MAX_ROWS, aligned, merged, passes, smallest
 
-FAMILY = objects.Family(
+FAMILY = aot.Family(
     "hamming",
-    "hamming_source",
+    "hamming",
     (
-        "hamming_source",
-        "rows_source",
-        "columns_source",
-        "nearest_source",
+        "hamming",
+        "rows",
+        "columns",
+        "select",
         "simd",
         "scalars",
         "counts",
@@ -39,7 +39,7 @@ Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.int32]
 
-# Must match `rows_source` and `hamming_source`.
+# Must match `source.rows` and `source.hamming`.
 _STREAM, _GROUP = 1024, 64
 _COUNT_BLOCK = 128
 _MAX_TABLE_WORDS = 255
@@ -61,8 +61,8 @@ class _Kernels(NamedTuple):
 
 
 @functools.cache
-def _kernels(target: objects.Target) -> _Kernels:
-    library = objects.load(FAMILY)
+def _kernels(target: aot.Target) -> _Kernels:
+    library = aot.load(FAMILY)
     pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
     span = (pointer, size, size, size)
     state = (pointer, pointer, pointer, size, size)
@@ -99,7 +99,7 @@ class _Scan:
     """One pass over the codes for a set of queries: appends keys below the queries' limits."""
 
     def __init__(self, codes: Codes, queries: Codes) -> None:
-        kernels = _kernels(objects.host_target())
+        kernels = _kernels(aot.host_target())
         words = codes.shape[1]
         self.codes = codes
         self.count = len(queries)
@@ -216,7 +216,7 @@ def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, 
     distances = np.empty((len(queries), k), np.int32)
     if rows.size == 0:
         return rows, distances
-    if not objects.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
+    if not aot.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
         for i, query in enumerate(queries):
             keys = _numpy_keys(codes, query)
             rows[i], distances[i] = _split(smallest(keys, k))
@@ -291,7 +291,7 @@ def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads:
     limits = _limits(radii, len(queries), codes.shape[1])
     counts = np.empty(len(queries), np.int64)
     n, words = codes.shape
-    if not objects.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
+    if not aot.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
         for i, query in enumerate(queries):
             found = _numpy_keys(codes, query) >> np.uint64(32)
             counts[i] = np.count_nonzero(found < np.uint64(limits[i]))
@@ -342,7 +342,7 @@ def within(
     n, words = codes.shape
     limits = _limits(radii, len(queries), words)
     pieces: list[tuple[Rows, Codes]] = []
-    if not objects.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
+    if not aot.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
         for i, query in enumerate(queries):
             keys = _numpy_keys(codes, query)
             keys = keys[keys >> np.uint64(32) < np.uint64(limits[i])]
@@ -427,11 +427,11 @@ def distances(codes: Codes, queries: Codes, rows: Rows) -> Distances:
     result = np.empty(rows.shape, np.int32)
     if rows.size == 0:
         return result
-    if not objects.worth_compiling(FAMILY, rows.size * codes.shape[1], _NUMPY_WORK):
+    if not aot.worth_compiling(FAMILY, rows.size * codes.shape[1], _NUMPY_WORK):
         for i, query in enumerate(queries):
             result[i] = np.bitwise_count(codes[rows[i]] ^ query).sum(axis=1)
         return result
-    _kernels(objects.host_target()).measure(
+    _kernels(aot.host_target()).measure(
         codes.ctypes.data,
         codes.shape[1],
         queries.ctypes.data,

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels import objects
+from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
-from binq.kernels.keys import aligned
+from binq.kernels.topk import aligned
 
-FAMILY = objects.Family("pack", "pack_source", ("pack_source", "scalars"))
+FAMILY = aot.Family("pack", "pack", ("pack", "scalars"))
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,9 +43,9 @@ class Packed(NamedTuple):
 
 
 @functools.cache
-def _kernel(target: objects.Target) -> Any:
+def _kernel(target: aot.Target) -> Any:
     p, size = ctypes.c_void_p, ctypes.c_ssize_t
-    return objects.load(FAMILY).function("pack", p, size, size, size, size, p, p, size, p, p, p)
+    return aot.load(FAMILY).function("pack", p, size, size, size, size, p, p, size, p, p, p)
 
 
 def pack(x: Floats, threshold: Floats | None = None, threads: int = 1) -> Packed:
@@ -90,10 +90,10 @@ def pack(x: Floats, threshold: Floats | None = None, threads: int = 1) -> Packed
     squares = np.empty(n, np.float32)
     if n == 0:
         return Packed(codes, finite, squares)
-    if not objects.worth_compiling(FAMILY, n * dim, _NUMPY_WORK):
+    if not aot.worth_compiling(FAMILY, n * dim, _NUMPY_WORK):
         _numpy_pack(x, thresholds[:dim], codes, finite, squares)
         return Packed(codes, finite, squares)
-    kernel = _kernel(objects.host_target())
+    kernel = _kernel(aot.host_target())
     scratches = [aligned(96, np.float32) for _ in range(max(1, threads))]
     per_block = max(1, _BYTES_PER_BLOCK // (4 * dim))
 

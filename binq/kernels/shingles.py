@@ -12,10 +12,10 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.kernels import objects
+from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
 
-FAMILY: Final = objects.Family("shingles", "shingles_source", ("shingles_source", "scalars"))
+FAMILY: Final = aot.Family("shingles", "shingles", ("shingles", "scalars"))
 
 # Code points per block and hash function: a few tens of milliseconds.
 _WORK_PER_BLOCK = 1 << 24
@@ -27,9 +27,9 @@ class _Kernels(NamedTuple):
 
 
 @functools.cache
-def _kernels(target: objects.Target) -> _Kernels:
+def _kernels(target: aot.Target) -> _Kernels:
     del target  # what the cache is keyed by
-    library = objects.load(FAMILY)
+    library = aot.load(FAMILY)
     p, size = ctypes.c_void_p, ctypes.c_ssize_t
     texts = (p, p, size, size, size, p, p, size, p)
     return _Kernels(
@@ -96,7 +96,7 @@ def fingerprints(
     codes = np.zeros((n, bits // 8), np.uint8)
     if n == 0:
         return codes
-    kernels = _kernels(objects.host_target())
+    kernels = _kernels(aot.host_target())
     per_text = max(1, int(offsets[-1] - offsets[0]) // n) * bits
     rows = max(1, min(_WORK_PER_BLOCK // per_text, n // (4 * max(1, threads))))
 

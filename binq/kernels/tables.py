@@ -1,11 +1,11 @@
-"""The look-up tables of queries for `hamming_source.scan_tables`."""
+"""The look-up tables of queries for `source.hamming.scan_tables`."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels.keys import aligned
+from binq.kernels.topk import aligned
 
 Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]

@@ -17,8 +17,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from binq.errors import InputError
+from binq.io.atomic import published
 from binq.storage import format as fmt
-from binq.storage.publish import published
 
 
 class _SectionWriter:

@@ -4,8 +4,3 @@
 searches each, ``peers`` does what binq is compared with, ``choosing`` recommends, and
 ``workflow.sweep`` runs them all.
 """
-
-from binq.sweeping.findings import OVERSAMPLES, Row, Sweep
-from binq.sweeping.workflow import sweep
-
-__all__ = ["OVERSAMPLES", "Row", "Sweep", "sweep"]

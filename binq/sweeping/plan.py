@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from binq.binarizers import METHODS, Method
 from binq.errors import UsageError
+from binq.types import METHODS, Method
 
 # Mean and rotate stay close to median and lsh; they are tried when they are named.
 DEFAULT_METHODS: Final[tuple[Method, ...]] = (

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from binq.bits import bytes_for
 from binq.errors import InputError
+from binq.io.fingerprint import fingerprint_file
+from binq.io.paths import opening
 from binq.vectors.blocks import BlockCache
 from binq.vectors.columns import Columns, choose_columns, to_ids, to_matrix
 from binq.vectors.decoding import Decoder, Packed, decoder_for
-from binq.vectors.fingerprint import fingerprint_file
-from binq.vectors.locate import opening
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _READ_BUFFER: Final = 1 << 20

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from binq.bits import LAYOUTS, Layout
 from binq.errors import InputError
+from binq.types import LAYOUTS, Layout
 from binq.vectors.decoding import Packed, refuse_bits, settle_layout
 from binq.vectors.source import Locator
 

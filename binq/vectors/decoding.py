@@ -8,8 +8,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.bits import LAYOUTS, Layout, bytes_for, from_layout, layout_dtype, words_for
+from binq.bits import bytes_for, from_layout, layout_dtype, words_for
 from binq.errors import InputError, UsageError
+from binq.types import LAYOUTS, Layout
 from binq.vectors.source import Locator
 
 # What a signed 32-bit dim can say, the widest of any format read here.

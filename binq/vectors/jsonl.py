@@ -11,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.bits import Layout
 from binq.errors import InputError
-from binq.vectors.bytestream import ByteStream, lines
+from binq.io.fingerprint import fingerprint_file
+from binq.io.streams import ByteStream, lines
+from binq.types import Layout
 from binq.vectors.decoding import Decoder, Packed, decoder_for, refuse_bits
-from binq.vectors.fingerprint import fingerprint_file
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _NUMBERS: Final = {int, float}

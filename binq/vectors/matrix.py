@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from binq.io.fingerprint import fingerprint_array, fingerprint_file
 from binq.vectors.decoding import Decoder
-from binq.vectors.fingerprint import fingerprint_array, fingerprint_file
 from binq.vectors.source import Batch, Locator, VectorSource, rows_per_batch
 
 

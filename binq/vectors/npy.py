@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.vectors.bytestream import ByteStream
+from binq.io.paths import opening
+from binq.io.streams import ByteStream
 from binq.vectors.decoding import Decoder, Packed, decoder_for, refuse_bits, settle_layout
-from binq.vectors.locate import opening
 from binq.vectors.matrix import MatrixSource
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError, UsageError
+from binq.io.paths import detect, expand
+from binq.io.streams import ByteStream
 from binq.vectors.blocks import BlockCache
-from binq.vectors.bytestream import ByteStream
 from binq.vectors.decoding import Packed, check_options
 from binq.vectors.jsonl import JsonlSource
-from binq.vectors.locate import detect, expand
 from binq.vectors.npy import NpyStream, from_array, open_npy
 from binq.vectors.source import ShardedSource, VectorSource
 from binq.vectors.texmex import open_texmex

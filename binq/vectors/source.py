@@ -11,8 +11,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.bits import Layout
 from binq.errors import InputError, UsageError
+from binq.types import Layout
 
 BATCH_BYTES: Final = 32 << 20
 BATCH_ROWS: Final = 65_536
@@ -103,7 +103,7 @@ class VectorSource(ABC):
     def describe(self) -> list[dict[str, Any]]:
         """Return one ``{"rows", "fingerprint"}`` per file: no path and no time.
 
-        The fingerprint of a file is defined in ``binq.vectors.fingerprint``; that of a stream
+        The fingerprint of a file is defined in ``binq.io.fingerprint``; that of a stream
         covers the bytes read so far. Both are final after a full pass.
         """
 

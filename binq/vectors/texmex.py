@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.bits import Layout
 from binq.errors import InputError
+from binq.io.fingerprint import fingerprint_file
+from binq.io.paths import opening
+from binq.types import Layout
 from binq.vectors.decoding import Packed, decoder_for, refuse_bits, settle_layout
-from binq.vectors.fingerprint import fingerprint_file
-from binq.vectors.locate import opening
 from binq.vectors.matrix import MatrixSource
 from binq.vectors.source import Batch, Locator, VectorSource
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binq import binarizers
-from binq.binarizers import Binarizer, unit_rows
+from binq.binarizers import Binarizer
 from binq.binarizers.affine import Affine
 from binq.errors import InputError
+from binq.similarity import unit_rows
 
 
 def sign(dim: int, metric: Any) -> Binarizer:

@@ -11,6 +11,7 @@ from corpora import DEGENERATE, anisotropic, gaussian
 
 from binq import binarizers
 from binq.errors import InputError, UsageError
+from binq.types import METHODS
 
 
 def test_sign_needs_nothing() -> None:
@@ -92,8 +93,8 @@ def as_bytes(found: Any) -> dict[str, bytes]:
 
 
 def test_every_method_is_tested() -> None:
-    assert set(WIDTHS) == set(binarizers.METHODS)
-    scans = {method: binarizers.default_scoring(method) for method in binarizers.METHODS}
+    assert set(WIDTHS) == set(METHODS)
+    scans = {method: binarizers.default_scoring(method) for method in METHODS}
     asymmetric = {method for method, scan in scans.items() if scan == "asymmetric"}
     assert asymmetric == {"learned", "rabitq"}
     assert binarizers.default_scoring(None) == "hamming"

@@ -13,9 +13,10 @@ from corpora import gaussian
 
 from binq import binarizers
 from binq.errors import InputError
+from binq.types import METHODS
 
 
-@pytest.mark.parametrize("method", binarizers.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_round_trip(tmp_path: Path, method: binarizers.Method) -> None:
     sample = gaussian(50, 12)
     before = binarizers.fit(method, 12, "cosine", sample, truncate_dim=9, seed=4)

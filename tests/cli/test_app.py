@@ -70,7 +70,7 @@ def test_a_bug_is_one_line(cli: Cli, index: Path, monkeypatch: pytest.MonkeyPatc
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("binq.inspection.describe", broken)
+    monkeypatch.setattr("binq.index.describe.describe", broken)
     found = cli("info", index, code=1)
     assert found.err == (
         "binq: error: a bug in binq: RuntimeError: two lines; "
@@ -99,7 +99,7 @@ def test_the_environment(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("binq.inspection.describe", broken)
+    monkeypatch.setattr("binq.index.describe.describe", broken)
     cli("info", index, code=5)
 
 

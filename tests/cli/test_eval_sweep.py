@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from corpora import debris
 
-from binq import report
-from binq.sweeping import peers
+from binq.sweeping import baselines as peers
+from binq.sweeping import report
 
 Cli = Callable[..., Any]
 

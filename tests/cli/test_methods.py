@@ -13,6 +13,7 @@ from corpora import anisotropic
 
 from binq import binarizers
 from binq.storage.reader import IndexFile
+from binq.types import METHODS
 
 Cli = Callable[..., Any]
 METRICS = ["cosine", "ip", "l2"]
@@ -34,7 +35,7 @@ def _fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("scoring", ["hamming", "asymmetric"])
-@pytest.mark.parametrize("method", binarizers.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_build_query_eval(
     cli: Cli, place: Path, tmp_path: Path, method: str, scoring: str, metric: str
 ) -> None:

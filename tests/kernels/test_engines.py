@@ -12,7 +12,9 @@ import naive
 import numpy as np
 import pytest
 
-from binq.kernels import hamming, keys, objects, tables
+from binq.kernels import hamming, tables
+from binq.kernels import topk as keys
+from binq.kernels.aot import compile as aot
 
 ENGINES: dict[str, dict[str, Any]] = {
     "native": {},
@@ -28,14 +30,14 @@ def engine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The kernels of this CPU, and those of others as LLVM makes them run here."""
-    from binq.kernels import hamming_source
+    from binq.kernels.source import hamming as hamming_source
 
     place = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         place = place.parent  # the workers share what they compile
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hamming, "_NUMPY_WORK", -1)
-        if request.param == "narrow" and not objects.host_target().triple.startswith("x86_64"):
+        if request.param == "narrow" and not aot.host_target().triple.startswith("x86_64"):
             pytest.skip("an instruction of x86")
         if request.param != "native":
             for name, value in ENGINES[request.param].items():
@@ -220,7 +222,7 @@ def test_masks_and_sections() -> None:
 
 
 def test_numpy_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "is_ready", lambda _: False)
+    monkeypatch.setattr(aot, "is_ready", lambda _: False)
     monkeypatch.setattr(hamming, "_kernels", None)
     monkeypatch.setattr(hamming, "_NUMPY_WORK", 1 << 29)
     codes, queries = _data(1, 300, 3, 4)

@@ -6,7 +6,8 @@ import naive
 import numpy as np
 import pytest
 
-from binq.kernels import objects, pack
+from binq.kernels import pack
+from binq.kernels.aot import compile as aot
 
 
 def _floats(dim: int, n: int = 37) -> np.ndarray:
@@ -27,7 +28,7 @@ def test_pack(dim: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None
     if compiled:
         monkeypatch.setattr(pack, "_NUMPY_WORK", -1)
     else:
-        monkeypatch.setattr(objects, "is_ready", lambda _: False)
+        monkeypatch.setattr(aot, "is_ready", lambda _: False)
     x = _floats(dim)
     threshold = np.random.default_rng(0).standard_normal(dim).astype(np.float32)
     for limit in (None, threshold):
@@ -45,7 +46,7 @@ def test_kernel_and_numpy_agree_to_the_last_bit(dim: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(pack, "_NUMPY_WORK", -1)
     compiled = pack.pack(x)
     monkeypatch.undo()
-    monkeypatch.setattr(objects, "is_ready", lambda _: False)
+    monkeypatch.setattr(aot, "is_ready", lambda _: False)
     for ours, numpys in zip(compiled, pack.pack(x), strict=True):
         np.testing.assert_array_equal(ours, numpys)
 

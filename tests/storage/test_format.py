@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from binq import build
 from binq.errors import BinqError, IndexFileError
-from binq.inspection import describe
-from binq.search import Index
+from binq.index.describe import describe
+from binq.index.index import Index
 from binq.storage import format as fmt
 
 QUERIES = gaussian(3, 24, seed=1)

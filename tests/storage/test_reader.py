@@ -16,7 +16,7 @@ from forging import header_of, preamble_fields
 
 from binq import build
 from binq.errors import BinqError, IndexFileError
-from binq.search import Index
+from binq.index.index import Index
 from binq.storage.reader import IndexFile
 
 QUERIES = gaussian(3, 20, seed=1)

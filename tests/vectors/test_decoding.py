@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from binq.bits import LAYOUTS, Layout, pack, unpack
+from binq.bits import pack, unpack
 from binq.errors import InputError, UsageError
+from binq.types import LAYOUTS, Layout
 from binq.vectors import open_vectors
 from binq.vectors.decoding import to_float32
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from binq.bits import LAYOUTS, Layout, unpack
+from binq.bits import unpack
 from binq.errors import InputError, UsageError
+from binq.types import LAYOUTS, Layout
 from binq.vectors import Batch, open_vectors
 from binq.vectors.source import VectorSource
 

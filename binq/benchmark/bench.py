@@ -1,0 +1,122 @@
+"""The benchmark: options in, what every engine took for every task out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from binq.benchmark.builds import builds
+from binq.benchmark.corpus import of_index, synthetic
+from binq.benchmark.environment import PEERS, installed, machine, versions
+from binq.benchmark.processes import cold_query
+from binq.benchmark.race import race
+from binq.benchmark.results import Row
+from binq.benchmark.setting import Setting
+from binq.errors import UsageError
+from binq.index.index import Index
+from binq.threads import limited
+
+Task = Literal[
+    "hamming-batch",
+    "hamming-single",
+    "asymmetric-batch",
+    "asymmetric-single",
+    "cold-query",
+    "build",
+]
+TASKS: Final[tuple[Task, ...]] = get_args(Task)
+
+
+def bench(
+    index: str | os.PathLike[str] | None = None,
+    *,
+    n: int = 1_000_000,
+    bits: int = 768,
+    queries: int = 256,
+    k: int = 10,
+    tasks: Sequence[str] | None = None,
+    peers: Sequence[str] | None = None,
+    rounds: int = 5,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> dict[str, Any]:
+    """Time binq beside its peers.
+
+    Parameters
+    ----------
+    index : path, optional
+        Search its codes; without it, made-up clustered ones.
+    n, bits, queries, k : int
+        Size of the made-up corpus, queries of a batch, hits per query.
+    tasks : sequence of str, optional
+        See :data:`TASKS`; None means all.
+    peers : sequence of str, optional
+        See :data:`PEERS`; None means those that are installed.
+    rounds : int
+        Rounds counted, after one that is not.
+    seed : int
+    threads : int, optional
+        Given to every engine alike.
+    progress : callable, optional
+        Called with (tasks done, tasks in all).
+
+    Returns
+    -------
+    dict
+        As ``binq bench --json`` prints it.
+
+    Raises
+    ------
+    UsageError, InputError, MissingExtraError
+    """
+    for option, value in (
+        ("--n", n),
+        ("--bits", bits),
+        ("--queries", queries),
+        ("-k", k),
+        ("--rounds", rounds),
+    ):
+        if value < 1:
+            raise UsageError("the number is too small", option, "at least 1", str(value))
+    for option, names, known in (("--tasks", tasks or (), TASKS), ("--peers", peers or (), PEERS)):
+        for name in names:
+            if name not in known:
+                raise UsageError("unknown name", option, ", ".join(known), name)
+    chosen = installed(peers)
+    rows: list[Row] = []
+    with limited(threads) as count, tempfile.TemporaryDirectory() as place:
+        corpus = (
+            synthetic(n, bits, queries, seed)
+            if index is None
+            else of_index(Index(index), queries, seed)
+        )
+        most = min(k, len(corpus.codes))
+        setting = Setting(corpus, most, count, rounds, chosen, Path(place), seed)
+        wanted = TASKS if tasks is None else tasks
+        for done, task in enumerate(wanted):
+            if progress is not None:
+                progress(done, len(wanted))
+            rows += _run(task, setting)
+    return {
+        "schema": "binq.bench/1",
+        "machine": machine(),
+        "versions": versions(chosen),
+        "threads": count,
+        "rounds": rounds,
+        "data": "synthetic" if index is None else os.path.basename(os.fspath(index)),
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def _run(task: str, setting: Setting) -> list[Row]:
+    """Run one task and return a row per engine, binq's first."""
+    if task == "cold-query":
+        return cold_query(setting)
+    if task == "build":
+        return builds(setting)
+    return race(task, setting)

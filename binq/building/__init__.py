@@ -1,0 +1,1 @@
+"""What writes an index: vectors stream in, one file appears."""

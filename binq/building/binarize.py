@@ -1,0 +1,192 @@
+"""Vectors in, codes out; and how a binarizer is chosen, which builds share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq import bits as packing
+from binq.building.choose import BinarizerChoice, choose_binarizer, keep_binarizer, needs_fit
+from binq.errors import InputError, UsageError
+from binq.io.atomic import published
+from binq.threads import limited
+from binq.types import (
+    DEFAULT_SAMPLE,
+    LAYOUTS,
+    Layout,
+    Method,
+    Metric,
+    Progress,
+    Vectors,
+)
+from binq.vectors import VectorSource, open_vectors
+from binq.vectors.sample import rewindable, started, survey
+
+
+def binarize(
+    vectors: Vectors,
+    output: str | os.PathLike[str],
+    *,
+    method: Method | Literal["auto"] | None = None,
+    bits: int | None = None,
+    truncate_dim: int | None = None,
+    metric: Metric = "cosine",
+    layout: Layout = "ubinary",
+    seed: int = 0,
+    sample: int = DEFAULT_SAMPLE,
+    save_binarizer: str | os.PathLike[str] | None = None,
+    binarizer: str | os.PathLike[str] | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    packed: Literal["none"] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> int:
+    """Turn float vectors into packed codes.
+
+    Parameters
+    ----------
+    vectors : path, list of paths, "-" or (n, dim) array
+    output : path
+        ``.npy`` gets an (n, ceil(bits / 8)) array; ``.parquet`` gets the columns ``id`` (where
+        there are ids) and ``code``, and the layout in its metadata.
+    method : str, optional
+        One of :data:`binq.METHODS`, or auto for the best on rows held out of the
+        sample, see :mod:`binq.building.auto`; default sign.
+    bits : int, optional
+        Wanted width of a code.
+    truncate_dim : int, optional
+        Binarize only the first so many dimensions.
+    metric : {"cosine", "ip", "l2"}
+    layout : {"ubinary", "binary", "lsb"}
+        See :mod:`binq.bits`.
+    seed, sample : int
+        A fit sees at most ``sample`` rows, drawn with ``seed``.
+    save_binarizer, binarizer : path, optional
+        Where to keep the fitted binarizer; a fitted one to use.
+    column, id_column : str, optional
+        Columns to read, where they are not found by themselves.
+    packed : {"none"}, optional
+        Says that 8-bit input is numbers.
+    threads : int, optional
+        Default: as many as the process may use.
+    progress : callable, optional
+        Called with (rows done, rows in all or None).
+    notice : callable, optional
+        Called with what auto picked and why.
+
+    Returns
+    -------
+    int
+        Number of rows written.
+
+    Raises
+    ------
+    UsageError, InputError, EnvironmentFailure
+    """
+    if layout not in LAYOUTS:
+        raise UsageError("unknown layout", "--layout", ", ".join(LAYOUTS), str(layout))
+    kind = Path(output).suffix.lower()
+    if kind not in _WRITERS:
+        raise UsageError("unknown kind of output", str(output), "a name in .npy or .parquet")
+    choice = BinarizerChoice(
+        method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer
+    )
+    with ExitStack() as stack:
+        count = stack.enter_context(limited(threads))
+        source = stack.enter_context(
+            open_vectors(vectors, column=column, id_column=id_column, packed=packed)
+        )
+        if source.packed:
+            raise InputError("these are bits already", source.name, "float vectors", "packed bits")
+        found = None
+        if needs_fit(choice):
+            source, rows = rewindable(source, Path(output).resolve().parent, stack)
+            found = survey(source, rows, sample, seed, metric)
+        dim, batches = started(source, stack)
+        fitted = choose_binarizer(choice, dim, found, count)
+        if notice is not None and fitted.chosen_by is not None and choice.method == "auto":
+            notice(fitted.chosen_by)
+        file = stack.enter_context(published(output))
+        writer = _WRITERS[kind](file, fitted.bits, layout, source)
+        done = 0
+        for batch in batches:
+            codes = fitted.encode(batch.vectors, source.locator(batch.start), count)
+            writer.append(packing.to_layout(codes, fitted.bits, layout), batch.ids)
+            done += len(codes)
+            if progress is not None:
+                progress(done, source.rows)
+        writer.finish()
+        keep_binarizer(choice, fitted)
+    return done
+
+
+class _NpyWriter:
+    """Writes an npy file of unknown length: the shape is put into the header at the end."""
+
+    def __init__(self, file: BinaryIO, width: int, layout: Layout, source: VectorSource) -> None:
+        del source  # an array has no place for ids and metadata
+        self._file = file
+        self._dtype = packing.layout_dtype(layout)
+        self._width = packing.bytes_for(width)
+        self._rows = 0
+        self._write_header()
+
+    def append(self, octets: NDArray[Any], ids: list[str] | None) -> None:
+        del ids
+        self._file.write(octets.tobytes())
+        self._rows += len(octets)
+
+    def finish(self) -> None:
+        self._file.seek(0)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        # numpy leaves room for the first axis to grow, so that both headers are equally long.
+        np.lib.format.write_array_header_1_0(
+            self._file,
+            {
+                "descr": np.lib.format.dtype_to_descr(self._dtype),
+                "fortran_order": False,
+                "shape": (self._rows, self._width),
+            },
+        )
+
+
+class _ParquetWriter:
+    """Writes the columns ``id`` and ``code``."""
+
+    def __init__(self, file: BinaryIO, width: int, layout: Layout, source: VectorSource) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        element = pa.from_numpy_dtype(packing.layout_dtype(layout))
+        self._width = packing.bytes_for(width)
+        code = pa.field("code", pa.list_(element, self._width), nullable=False)
+        fields = [pa.field("id", pa.string(), nullable=False), code] if source.has_ids else [code]
+        facts = source.metadata | {"binq.layout": layout, "binq.bits": str(width)}
+        self._schema = pa.schema(fields, metadata=facts)
+        self._writer = pq.ParquetWriter(file, self._schema, compression="none")
+
+    def append(self, octets: NDArray[Any], ids: list[str] | None) -> None:
+        import pyarrow as pa
+
+        codes = pa.FixedSizeListArray.from_arrays(pa.array(octets.reshape(-1)), self._width)
+        columns = [codes] if ids is None else [pa.array(ids, pa.string()), codes]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+    def finish(self) -> None:
+        self._writer.close()
+
+
+_WRITERS: Final[dict[str, type[_NpyWriter] | type[_ParquetWriter]]] = {
+    ".npy": _NpyWriter,
+    ".parquet": _ParquetWriter,
+}

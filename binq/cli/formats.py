@@ -1,0 +1,233 @@
+"""Hits as text and as Parquet: the output formats of a query."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+from binq.errors import InputError, UsageError
+from binq.io.atomic import published
+from binq.search.hits import Hits
+
+Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
+_Ids = list[str] | list[int]
+# The third entry, where there is one, holds the texts of the queries.
+Answers = Iterable[tuple[_Ids, list[Hits]] | tuple[_Ids, list[Hits], list[str]]]
+Row = tuple[str | int, int, str | int, int | None, float]
+
+_SUFFIXES: Final[dict[str, Format]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".tsv": "tsv",
+    ".trec": "trec",
+    ".run": "trec",
+    ".parquet": "parquet",
+    ".txt": "table",
+}
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n"})
+
+
+def choose_format(
+    wanted: Format | None, output: str | os.PathLike[str] | None, terminal: bool
+) -> Format:
+    """Return the format to write: the one asked for, or that of the output's suffix.
+
+    Raises
+    ------
+    UsageError
+        If the suffix says nothing, or Parquet would go to a terminal.
+    """
+    to_file = output is not None and os.fspath(output) != "-"
+    chosen = wanted
+    if chosen is None and to_file:
+        suffix = Path(os.fspath(output or "")).suffix.lower()
+        chosen = _SUFFIXES.get(suffix)
+        if chosen is None:
+            raise UsageError(
+                "the suffix of the output says no format",
+                str(output),
+                " ".join(sorted(_SUFFIXES)),
+                suffix or "none",
+                "say it with --format",
+            )
+    if chosen is None:
+        chosen = "table" if terminal else "jsonl"
+    if chosen == "parquet" and terminal and not to_file:
+        raise UsageError("Parquet is not for a terminal", next_step="name a file with -o")
+    return chosen
+
+
+def flatten(answers: Answers) -> Iterator[Row]:
+    """Yield (query, rank, id, distance, score) for every hit; ranks count from 1."""
+    for query, hits, _ in _each(answers):
+        for rank, (name, distance, score) in enumerate(_line(hits), start=1):
+            yield query, rank, name, distance, score
+
+
+def as_table(answers: Answers) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and rows of a table."""
+    rows: list[tuple[str, ...]] = [
+        (
+            str(query),
+            str(rank),
+            str(name),
+            "-" if distance is None else str(distance),
+            f"{score:.4f}",
+        )
+        for query, rank, name, distance, score in flatten(answers)
+    ]
+    return ("query", "rank", "id", "distance", "score"), rows
+
+
+def write(answers: Answers, shape: Format, sink: BinaryIO) -> None:
+    """Write answers as they come, flushing after each batch.
+
+    Parameters
+    ----------
+    answers : iterable of (ids, hits) or (ids, hits, texts)
+    shape : {"jsonl", "tsv", "trec", "parquet"}
+    sink : BinaryIO
+
+    Raises
+    ------
+    InputError
+        If an id cannot be written in that format.
+    """
+    if shape == "parquet":
+        _write_parquet(answers, sink)
+        return
+    lines = {"jsonl": _jsonl, "tsv": _tsv, "trec": _trec}[shape]
+    for batch in answers:
+        sink.write("".join(lines([batch])).encode())
+        sink.flush()
+
+
+def record_writer(
+    output: str | os.PathLike[str],
+) -> Callable[[Iterable[dict[str, Any]]], None]:
+    """Return a function that writes records to a file in the format of its suffix.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is none of .jsonl, .tsv, .csv and .parquet.
+    """
+    suffix = Path(output).suffix.lower()
+    if suffix not in (".jsonl", ".tsv", ".csv", ".parquet"):
+        raise UsageError(
+            "the suffix of the output says no format",
+            str(output),
+            ".jsonl, .tsv, .csv or .parquet",
+            suffix or "none",
+        )
+
+    def write_all(records: Iterable[dict[str, Any]]) -> None:
+        rows = list(records)
+        with published(output) as file:
+            if suffix == ".parquet":
+                import pyarrow as pa
+                import pyarrow.parquet as pq
+
+                pq.write_table(pa.Table.from_pylist(rows), file)
+                return
+            text = io.StringIO(newline="")
+            if suffix == ".jsonl":
+                text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            else:
+                table = csv.DictWriter(
+                    text,
+                    list(rows[0]) if rows else [],
+                    delimiter="," if suffix == ".csv" else "\t",
+                    lineterminator="\n",
+                )
+                table.writeheader()
+                table.writerows(rows)
+            file.write(text.getvalue().encode())
+
+    return write_all
+
+
+def _jsonl(answers: Answers) -> Iterator[str]:
+    for query, hits, text in _each(answers):
+        entries = [
+            {
+                "rank": rank,
+                "id": name,
+                "distance": distance,
+                "score": score if math.isfinite(score) else None,
+            }
+            for rank, (name, distance, score) in enumerate(_line(hits), start=1)
+        ]
+        asked = {"query": query} if text is None else {"query": query, "text": text}
+        yield json.dumps(asked | {"hits": entries}, ensure_ascii=False) + "\n"
+
+
+def _tsv(answers: Answers) -> Iterator[str]:
+    for query, rank, name, _, score in flatten(answers):
+        cells = (str(query).translate(_ESCAPES), str(rank), str(name).translate(_ESCAPES))
+        yield "\t".join((*cells, repr(score))) + "\n"
+
+
+def _trec(answers: Answers) -> Iterator[str]:
+    for query, rank, name, _, score in flatten(answers):
+        for text in (str(query), str(name)):
+            if not text or any(character.isspace() for character in text):
+                raise InputError(
+                    "a TREC run cannot hold an id with white space",
+                    repr(text)[:80],
+                    next_step="use --format jsonl or tsv",
+                )
+        yield f"{query} Q0 {name} {rank} {score!r} binq\n"
+
+
+def _write_parquet(answers: Answers, sink: BinaryIO) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    names = ("query", "rank", "id", "distance", "score")
+
+    def schema(query: Any, name: Any) -> Any:
+        kinds = (
+            pa.int64() if isinstance(query, int) else pa.string(),
+            pa.int32(),
+            pa.int64() if isinstance(name, int) else pa.string(),
+            pa.int32(),
+            pa.float64(),
+        )
+        return pa.schema(list(zip(names, kinds, strict=True)))
+
+    for batch in answers:
+        rows = list(flatten([batch]))
+        if not rows:
+            continue
+        if writer is None:
+            writer = pq.ParquetWriter(sink, schema(rows[0][0], rows[0][2]))
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        writer.write_table(pa.table(columns, schema=writer.schema))
+    if writer is None:
+        writer = pq.ParquetWriter(sink, schema("", ""))
+    writer.close()
+
+
+def _each(answers: Answers) -> Iterator[tuple[str | int, Hits, str | None]]:
+    """Yield every query with the line of its hits, and its text where it came as one."""
+    for ids, lines, *rest in answers:
+        texts = rest[0] if rest else [None] * len(ids)
+        yield from zip(ids, lines, texts, strict=True)
+
+
+def _line(hits: Hits) -> Iterator[tuple[str | int, int | None, float]]:
+    """Yield (id, distance, score) of the hits of one query."""
+    distances: list[int | None] = [None] * hits.rows.shape[1]
+    if hits.distances is not None:
+        distances = hits.distances[0].tolist()
+    scores: list[float] = hits.scores[0].tolist()
+    return zip(hits.ids[0], distances, scores, strict=True)

@@ -1,0 +1,1 @@
+"""How much recall was lost: searches judged against the exact neighbours, or judgements."""

@@ -1,0 +1,282 @@
+"""How much recall was lost: searches judged against exact float32 neighbours and judgements."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.errors import CheckFailed, InputError, UsageError
+from binq.evaluation.judge import Judge, OwnRows
+from binq.evaluation.qrels import read_qrels
+from binq.evaluation.truth import true_neighbours
+from binq.index.index import Index
+from binq.index.stream import open_queries, prepare_batch
+from binq.search.pipeline import Ladder
+from binq.search.queries import Queries, joined
+from binq.threads import limited
+from binq.types import DEFAULT_OVERSAMPLE, Layout, Progress, Rescore, Scoring, Vectors
+from binq.version import __version__
+
+_TIMED_QUERIES: Final = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    facts : dict
+        What was evaluated, and how: n, queries, bits, method, scoring, rescore and so on.
+    metrics : dict
+        By name; each a dict with ``value``, and ``low`` and ``high`` (the 95 % interval) or
+        ``std``.
+    latency_ms : dict
+        Median and 95th percentile of single queries, and how they were taken.
+    query_ids : list
+        One per query.
+    per_query : dict of str to (q,) float64
+        The same metrics for every query; NaN where a query has none.
+    """
+
+    facts: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+    latency_ms: dict[str, Any]
+    query_ids: list[str] | list[int]
+    per_query: dict[str, NDArray[np.float64]] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that ``binq eval --json`` prints."""
+        return {
+            "schema": "binq.eval/1",
+            "binq": __version__,
+            **self.facts,
+            "metrics": self.metrics,
+            "latency_ms": self.latency_ms,
+        }
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield one row per query: its id and its metrics, None where it has none."""
+        for number, query in enumerate(self.query_ids):
+            values = {name: float(column[number]) for name, column in self.per_query.items()}
+            yield {
+                "query": query,
+                **{name: None if value != value else value for name, value in values.items()},
+            }
+
+    def require(self, floors: dict[str, float]) -> None:
+        """Raise unless every metric named reaches its floor.
+
+        Raises
+        ------
+        UsageError
+            If a metric was not evaluated.
+        CheckFailed
+            If one is below.
+        """
+        for name, floor in floors.items():
+            if name not in self.metrics:
+                raise UsageError(
+                    "that metric was not evaluated",
+                    f"--fail-under {name}",
+                    ", ".join(self.metrics),
+                )
+            value = self.metrics[name]["value"]
+            if value < floor:
+                raise CheckFailed(f"{name} is too low", "", f"at least {floor}", f"{value:.4f}")
+
+
+def parse_floors(texts: Sequence[str], ks: Sequence[int]) -> dict[str, float]:
+    """Read floors such as ``recall@10=0.95``.
+
+    Raises
+    ------
+    UsageError
+        If one is not of that form, or its k is not among ``ks``.
+    """
+    floors = {}
+    for text in texts:
+        match = re.fullmatch(r"([^=\s]+@(\d+))=([0-9.eE+-]+)", text)
+        try:
+            floors[match[1]] = float(match[3])  # type: ignore[index]
+        except (TypeError, ValueError):
+            raise UsageError(
+                "not a floor", f"--fail-under {text}", "METRIC@K=VALUE, such as recall@10=0.95"
+            ) from None
+        if match and int(match[2]) not in ks:
+            raise UsageError(
+                "that k is not evaluated",
+                f"--fail-under {text}",
+                "one of " + ", ".join(map(str, ks)),
+                match[2],
+                "add it to -k",
+            )
+    return floors
+
+
+def evaluate(
+    index: str | os.PathLike[str] | Index,
+    queries: Vectors,
+    *,
+    truth: Vectors | None = None,
+    truth_column: str | None = None,
+    k: Sequence[int] = (1, 10, 100),
+    scoring: Scoring | None = None,
+    rescore: Rescore = "auto",
+    rescore_from: Vectors | None = None,
+    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
+    target_recall: float | None = None,
+    packed: Layout | Literal["none"] | None = None,
+    qrels: str | os.PathLike[str] | None = None,
+    exclude_self: bool = False,
+    cache_truth: str | os.PathLike[str] | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure the recall of an index.
+
+    Parameters
+    ----------
+    index : path or Index
+    queries : path, list of paths, "-" or (q, dim) array
+    truth : path, list of paths or array, optional
+        The vectors that the index was built from, row by row. Needed unless ``qrels`` are given.
+    truth_column : str, optional
+        Column of the truth's vectors, if there are several.
+    k : sequence of int
+        Each is a search of its own, with its own survivors.
+    scoring, rescore, rescore_from, oversample, target_recall, packed
+        As for :meth:`Index.search`.
+    qrels : path, optional
+        Judgements (BEIR or TREC): adds nDCG, R, RR and AP at every k.
+    exclude_self : bool
+        Leave out a query's own id, from hits and from truth.
+    cache_truth : path, optional
+        Keep the exact neighbours in this npz file, and use them if they are still those.
+    column, id_column : str, optional
+        Columns of the queries.
+    force : bool
+        Take queries and truth although another model made them than the index.
+    threads : int, optional
+    progress : callable, optional
+        Called with (queries done, queries in all).
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    UsageError, InputError, IndexFileError, EnvironmentFailure
+    """
+    ks = sorted(set(k))
+    if not ks or ks[0] < 1:
+        raise UsageError("too few hits wanted", "-k", "at least 1", ",".join(map(str, k)))
+    if truth is None and qrels is None:
+        raise UsageError("there is nothing to judge by", next_step="give --truth or --qrels")
+    if cache_truth is not None and truth is None:
+        raise UsageError("--cache-truth goes with --truth", next_step="give --truth")
+    judgements = None if qrels is None else read_qrels(qrels)
+    ix = index if isinstance(index, Index) else Index(index)
+    with limited(threads) as count:
+        prepared, query_ids, is_packed = _read_queries(
+            ix, queries, column, id_column, packed, force
+        )
+        own = OwnRows(ix, query_ids) if exclude_self else None
+        neighbours = None
+        if truth is not None:
+            neighbours = true_neighbours(
+                ix,
+                prepared,
+                truth,
+                ks[-1] + (own.most if own else 0),
+                truth_column,
+                cache_truth,
+                force,
+            )
+        with ix.ladder(
+            scoring=scoring,
+            rescore=rescore,
+            rescore_from=rescore_from,
+            oversample=oversample,
+            target_recall=target_recall,
+            packed=is_packed,
+            threads=count,
+        ) as ladder:
+            judge = Judge(ladder, prepared, own, neighbours, progress)
+            for size in ks:
+                judge.at(size)
+            latency = _latency(ladder, prepared, 10 if 10 in ks else ks[-1])
+        if judgements is not None:
+            judge.by_qrels(judgements, query_ids, ks)
+        facts = {
+            "n": len(ix),
+            "queries": len(prepared),
+            "dim": ix.dim,
+            "bits": ix.bits,
+            "metric": ix.metric,
+            "method": ix.binarizer.method if ix.binarizer else None,
+            "scoring": ladder.scoring,
+            "rescore": _rescored_by(ladder, ix, rescore_from is not None),
+            "oversample": oversample if ladder.rescored else None,
+            "mean_depth": {str(size): float(np.mean(deep)) for size, deep in judge.depths.items()},
+            "k": ks,
+            "exclude_self": exclude_self,
+            "threads": count,
+        }
+    return Evaluation(facts, judge.metrics, latency, query_ids, judge.per_query)
+
+
+def _rescored_by(ladder: Ladder, index: Index, from_file: bool) -> str:
+    if ladder.store is None:
+        return "codes" if ladder.by_codes else "none"
+    return "file" if from_file else index.file.header.rescore
+
+
+def _read_queries(
+    index: Index,
+    queries: Vectors,
+    column: str | None,
+    id_column: str | None,
+    packed: Layout | Literal["none"] | None,
+    force: bool,
+) -> tuple[Queries, list[str] | list[int], bool]:
+    """Read all queries; return them, their ids, and whether they are bits."""
+    parts: list[Queries] = []
+    names: list[str] = []
+    with open_queries(index, queries, column, id_column, packed, force=force) as source:
+        for batch in source.batches():
+            parts.append(prepare_batch(index, source, batch.vectors, batch.start))
+            names += batch.ids or []
+        if not parts:
+            raise InputError("there are no queries", source.name, "at least one", "none")
+        everything = joined(parts)
+        return everything, names or list(range(len(everything))), source.packed
+
+
+def _latency(ladder: Ladder, queries: Queries, k: int) -> dict[str, Any]:
+    """Time single queries, spread evenly over all, after one that is not counted."""
+    numbers = np.linspace(0, len(queries) - 1, min(len(queries), _TIMED_QUERIES)).astype(int)
+    times = []
+    for number in [numbers[0], *numbers]:
+        one = queries.part(slice(number, number + 1))
+        begun = time.perf_counter()
+        ladder.search(one, k)
+        times.append(1000 * (time.perf_counter() - begun))
+    taken = np.array(times[1:])
+    return {
+        "median": round(float(np.median(taken)), 4),
+        "p95": round(float(np.percentile(taken, 95)), 4),
+        "k": k,
+        "queries": len(taken),
+    }

@@ -1,0 +1,231 @@
+"""Searches at one k after another, judged by true neighbours and by judgements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.errors import InputError
+from binq.evaluation.qrels import Qrels, measure
+from binq.evaluation.statistics import Estimate, expected_recall, found_of, recall
+from binq.index.index import Index
+from binq.search.pipeline import Ladder
+from binq.search.queries import Queries
+from binq.types import Progress
+
+_QUERY_BLOCK: Final = 1024
+
+
+class Judge:
+    """Searches at one k after another and collects metrics.
+
+    Attributes
+    ----------
+    metrics : dict
+        By name, such as ``recall@10``; each a dict with ``value``, and ``low`` and ``high`` (the
+        95 % interval) or ``std``.
+    per_query : dict of str to (q,) float64
+        The same metrics for every query; NaN where a query has none.
+    depths : dict of int to list of int
+        By k: how many survivors of each query were rescored, where any were.
+
+    Parameters
+    ----------
+    ladder : Ladder
+    queries : Queries
+    own : OwnRows or None
+        The rows to leave out, from hits and from truth.
+    neighbours : (q, m) int64 or None
+        Rows of the exact neighbours, best first: as many as the largest k and ``own.most``
+        together, or all. Without them only :meth:`by_qrels` finds something.
+    progress : callable or None
+        Called with (queries done, queries in all), at every k anew.
+    """
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        queries: Queries,
+        own: OwnRows | None,
+        neighbours: NDArray[np.int64] | None,
+        progress: Progress | None,
+    ) -> None:
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.per_query: dict[str, NDArray[np.float64]] = {}
+        self.depths: dict[int, list[int]] = {}
+        self._ladder = ladder
+        self._queries = queries
+        self._own = own
+        self._neighbours = neighbours
+        self._progress = progress
+        if ladder.scoring == "hamming":
+            _ = queries.codes  # made once, for every k
+        self._rankings: list[list[str]] = [[] for _ in range(len(queries))]
+
+    def at(self, k: int) -> None:
+        """Search for k hits and judge them by the true neighbours."""
+        total = len(self._queries)
+        columns = {
+            name: np.full(total, np.nan)
+            for name in ("recall", "candidate_recall", "recall_expected", "variance")
+        }
+        done = 0
+        for chosen, own in self._groups():
+            for first in range(0, len(chosen), _QUERY_BLOCK):
+                part = chosen[first : first + _QUERY_BLOCK]
+                found = self._judge(part, own[first : first + _QUERY_BLOCK], k)
+                for name, values in found.items():
+                    columns[name][part] = values
+                done += len(part)
+                if self._progress is not None:
+                    self._progress(done, total)
+        variance = columns.pop("variance")
+        for name, values in columns.items():
+            if np.isnan(values).all():
+                continue
+            self.per_query[f"{name}@{k}"] = values
+            if name == "recall_expected":
+                deviation = float(np.sqrt(variance.sum())) / total
+                entry = {"value": float(values.mean()), "std": deviation}
+            else:
+                entry = vars(Estimate.of(values))
+            self.metrics[f"{name}@{k}"] = entry
+
+    def by_qrels(
+        self,
+        judgements: Qrels,
+        query_ids: list[str] | list[int],
+        ks: Sequence[int],
+    ) -> None:
+        """Judge the hits of the k that was searched last, the largest, by judgements."""
+        names = [str(query) for query in query_ids]
+        found = measure(judgements, dict(zip(names, self._rankings, strict=True)), ks)
+        for name, values in found.items():
+            column = np.array([values.get(query, np.nan) for query in names])
+            self.per_query[name] = column
+            self.metrics[name] = vars(Estimate.of(column[~np.isnan(column)]))
+
+    def _groups(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield queries that leave out equally many rows, (g,), with those rows (g, m)."""
+        if self._own is None:
+            everyone = np.arange(len(self._queries))
+            yield everyone, np.empty((len(everyone), 0), np.int64)
+        else:
+            yield from self._own.groups()
+
+    def _judge(
+        self, part: NDArray[np.int64], own: NDArray[np.int64], k: int
+    ) -> dict[str, NDArray[np.float64]]:
+        ladder, queries = self._ladder, self._queries.part(part)
+        left_out = own.shape[1]
+        eligible = len(ladder.codes) - left_out
+        depth = ladder.depth(k)
+        survivors = ladder.survivors(queries, depth + left_out)
+        survivors = survivors.chosen(_without(survivors.rows, own, min(depth, eligible)))
+        hits = ladder.rank(queries, survivors, k)
+        ids: Sequence[Sequence[str | int]] = hits.ids
+        for number, names in zip(part, ids, strict=True):
+            self._rankings[number] = [str(name) for name in names]
+        if hits.depths is not None:
+            self.depths.setdefault(k, []).extend(hits.depths.tolist())
+        if self._neighbours is None:
+            return {}
+        near = self._neighbours[part]
+        near = np.take_along_axis(near, _without(near, own, min(k, eligible)), axis=1)
+        found = {
+            "recall": recall(hits.rows, near),
+            "candidate_recall": recall(_rescored(survivors.rows, hits.depths), near),
+        }
+        if not ladder.rescored and hits.distances is not None and near.shape[1]:
+            mean, variance = self._expected(queries, hits.distances, near, own)
+            found |= {"recall_expected": mean, "variance": variance}
+        return found
+
+    def _expected(
+        self,
+        queries: Queries,
+        distances: NDArray[np.int32],
+        near: NDArray[np.int64],
+        own: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and variance of recall under random breaking of ties at the cut."""
+        codes = self._ladder.codes
+        cut = distances[:, -1]
+        closer = (distances < cut[:, None]).sum(axis=1)
+        within = codes.count_within(queries.codes, cut.astype(np.int64), self._ladder.threads)
+        own_within = (codes.distances(queries.codes, own) <= cut[:, None]).sum(axis=1)
+        return expected_recall(
+            codes.distances(queries.codes, near),
+            cut,
+            closer,
+            within - own_within - closer,
+            near.shape[1],
+        )
+
+
+def _rescored(rows: NDArray[np.int64], depths: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return the survivors that were rescored; -1 stands for the others."""
+    if depths is None:
+        return rows
+    return np.where(np.arange(rows.shape[1]) < depths[:, None], rows, -1)
+
+
+class OwnRows:
+    """The rows that carry a query's own id.
+
+    Attributes
+    ----------
+    most : int
+        How many one query has at most.
+
+    Parameters
+    ----------
+    index : Index
+    query_ids : list of str or list of int
+        Where the index has no ids, those that are numbers of its rows are meant.
+
+    Raises
+    ------
+    InputError
+        If the index has ids and the queries have none.
+    """
+
+    def __init__(self, index: Index, query_ids: list[str] | list[int]) -> None:
+        if index.ids is None:
+            rows = [[int(name)] if _is_row(name, len(index)) else [] for name in query_ids]
+        elif query_ids and isinstance(query_ids[0], int):
+            raise InputError(
+                "--exclude-self needs the ids of the queries", "queries", "an id column", "none"
+            )
+        else:
+            wanted: dict[str, list[int]] = {str(name): [] for name in query_ids}
+            for row, name in enumerate(index.ids):
+                if name in wanted:
+                    wanted[name].append(row)
+            rows = [wanted[str(name)] for name in query_ids]
+        self._rows = rows
+        self.most = max(map(len, rows), default=0)
+
+    def groups(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield queries with equally many own rows, (g,), and those rows, (g, m)."""
+        counts = np.array([len(rows) for rows in self._rows], np.int64)
+        for count in np.unique(counts):
+            chosen = np.flatnonzero(counts == count)
+            own = np.array([self._rows[number] for number in chosen], np.int64)
+            yield chosen, own.reshape(len(chosen), count)
+
+
+def _is_row(name: str | int, rows: int) -> bool:
+    text = str(name)
+    return text.isdecimal() and len(text) < 20 and int(text) < rows
+
+
+def _without(rows: NDArray[np.int64], own: NDArray[np.int64], width: int) -> NDArray[np.intp]:
+    """Return the positions (q, width) of the first rows that are not a query's own."""
+    if not own.shape[1]:
+        return np.broadcast_to(np.arange(rows.shape[1])[:width], (len(rows), width))
+    left_out = found_of(own, rows)
+    return np.argsort(left_out, axis=1, kind="stable")[:, :width]

@@ -1,0 +1,153 @@
+"""The ground truth: the exact float32 neighbours of queries, computed once and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from binq.encoders import check_same_model
+from binq.errors import InputError
+from binq.index.index import Index
+from binq.io.atomic import published
+from binq.search.queries import Queries
+from binq.similarity import exact_neighbours, unit_rows
+from binq.types import Vectors
+from binq.vectors import VectorSource, open_vectors
+
+
+def true_neighbours(
+    index: Index,
+    queries: Queries,
+    truth: Vectors,
+    k: int,
+    column: str | None,
+    cache: str | os.PathLike[str] | None,
+    force: bool,
+) -> NDArray[np.int64]:
+    """Find the exact neighbours of queries, or take them from a cache.
+
+    Parameters
+    ----------
+    index : Index
+    queries : Queries
+        Whole float vectors.
+    truth : path, list of paths or array
+        The vectors that the index was built from, row by row.
+    k : int
+    column : str or None
+        Column of the truth's vectors, if there are several.
+    cache : path or None
+        An npz file: its neighbours are used if they are those of this truth and these queries, and
+        at least k; else it is written.
+    force : bool
+        Take the truth although another model made it than the index.
+
+    Returns
+    -------
+    (q, min(k, n)) int64
+        Rows of the index, best first.
+
+    Raises
+    ------
+    InputError
+        If the queries are bits or truncated, or if the truth is not what the index was built from.
+    EnvironmentFailure
+        If the cache cannot be written.
+    """
+    if queries.vectors is None or queries.truncated:
+        raise InputError(
+            "exact neighbours need whole float queries",
+            "queries",
+            f"floats of dimension {index.dim}",
+            "packed bits" if queries.vectors is None else "truncated vectors",
+        )
+    with open_vectors(truth, column=column) as source:
+        if not force:
+            check_same_model(index.file.header.model, source.metadata, source.name)
+        if source.packed or (source.dim is not None and source.dim != index.dim):
+            raise InputError(
+                "the truth does not fit the index",
+                source.name,
+                f"vectors of dimension {index.dim}",
+                "packed bits" if source.packed else f"dimension {source.dim}",
+            )
+        key = None
+        if cache is not None and source.rows is not None:
+            key = _key(index, queries.vectors, source)
+            kept = _kept(cache, key, len(queries), len(index))
+            if kept is not None and kept.shape[1] >= min(k, len(index)):
+                return kept[:, :k]
+        rows, _ = exact_neighbours(queries.vectors, _aligned(index, source), k, index.metric)
+        if cache is not None:
+            key = key or _key(index, queries.vectors, source)
+            with published(cache) as file:
+                np.savez(file, key=np.array(key), rows=rows)
+    return rows
+
+
+def _aligned(index: Index, source: VectorSource) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the truth's batches, checking that its rows are those of the index."""
+    rows = 0
+    for batch in source.batches():
+        start = batch.start
+        rows = start + len(batch.vectors)
+        if rows > len(index):
+            break
+        if batch.ids is not None and index.ids is not None:
+            for number, name in enumerate(batch.ids, start):
+                if index.ids[number] != name:
+                    raise InputError(
+                        "the truth is not aligned with the index",
+                        source.locate(number),
+                        f"id {index.ids[number]!r}",
+                        f"{name!r}",
+                        "give the vectors the index was built from, in their order",
+                    )
+        if index.metric == "cosine":
+            yield start, unit_rows(batch.vectors, source.locator(start))
+        else:
+            yield start, batch.vectors
+    if rows != len(index):
+        raise InputError(
+            "the truth has another number of rows than the index",
+            source.name,
+            f"{len(index)} rows",
+            f"{'more' if rows > len(index) else rows}",
+            "give the vectors the index was built from",
+        )
+
+
+def _key(index: Index, vectors: NDArray[np.float32], source: VectorSource) -> str:
+    """Return what the neighbours depend on, as text."""
+    facts = {
+        "schema": "binq.truth/1",
+        "metric": index.metric,
+        "index": [index.file.header.rows, index.dim, index.file.header.sources],
+        "queries": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(vectors).data),
+        "truth": source.describe(),
+    }
+    return json.dumps(facts, sort_keys=True)
+
+
+def _kept(
+    cache: str | os.PathLike[str], key: str, queries: int, n: int
+) -> NDArray[np.int64] | None:
+    """Return the neighbours kept in ``cache``, or None where they are not of ``key``."""
+    if not Path(cache).exists():
+        return None
+    try:
+        with Path(cache).open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            if str(kept["key"]) != key:
+                return None
+            rows = kept["rows"]
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
+        return None
+    fits = rows.dtype == np.int64 and rows.ndim == 2 and len(rows) == queries
+    return rows if fits and ((rows >= 0) & (rows < n)).all() else None

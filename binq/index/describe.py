@@ -1,0 +1,67 @@
+"""What an index file says of itself, and whether it is whole."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from binq.errors import IndexFileError
+from binq.index.index import Index
+from binq.storage.format import MAJOR, MINOR
+
+
+def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, Any]:
+    """Describe an index file.
+
+    Parameters
+    ----------
+    path : path
+    verify : bool
+        Read the whole file and list what is damaged.
+
+    Returns
+    -------
+    dict
+        As ``binq info --json`` prints it. ``damaged`` is a list of section, offset and length in
+        bytes; it is there only if ``verify`` is set.
+
+    Raises
+    ------
+    IndexFileError
+        If it cannot be opened.
+    """
+    index = Index(path)
+    file = index.file
+    header = file.header.to_json()
+    found: dict[str, Any] = {
+        "schema": "binq.info/1",
+        "format": f"{MAJOR}.{MINOR}",
+        "bytes": file.length,
+        "bytes_per_row": round(file.length / max(len(index), 1), 2),
+        "uuid": file.uuid.hex(),
+        **header,
+        "sections": [section.to_json() for section in file.sections.values()],
+    }
+    if verify:
+        found["damaged"] = [vars(damage) for damage in file.verify()]
+    return found
+
+
+def require_whole(path: str | os.PathLike[str], found: dict[str, Any]) -> None:
+    """Raise if :func:`describe` found damage.
+
+    Raises
+    ------
+    IndexFileError
+        Naming the first damaged place.
+    """
+    damaged = found.get("damaged")
+    if damaged:
+        first = damaged[0]
+        raise IndexFileError(
+            "the index is corrupt",
+            f"{path}: section {first['section']} at byte {first['offset']}",
+            "matching checksums",
+            f"{len(damaged)} damaged chunks",
+            "restore it from a copy or build it again",
+        )

@@ -1,0 +1,176 @@
+"""Answering a stream of queries: from any source, batch by batch, against an open index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
+
+from numpy.typing import NDArray
+
+from binq.encoders import check_same_model
+from binq.errors import InputError, UsageError
+from binq.index.index import Index
+from binq.search.hits import Hits, RadiusHits
+from binq.search.queries import Queries
+from binq.text.questions import QuestionSource, open_questions
+from binq.types import DEFAULT_OVERSAMPLE, LAYOUTS, Layout, Rescore, Scoring, Vectors
+from binq.vectors import VectorSource, open_vectors
+
+Ids = list[str] | list[int]
+Answer = tuple[Ids, list[Hits]] | tuple[Ids, list[Hits], list[str]]
+
+_BATCH: Final = 1024
+
+
+def query(
+    index: Index,
+    queries: Vectors | VectorSource | None = None,
+    k: int | None = None,
+    *,
+    text: str | Sequence[str] | None = None,
+    model: str | None = None,
+    prompt: str | None = None,
+    device: str | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    radius: int | None = None,
+    scoring: Scoring | None = None,
+    rescore: Rescore | None = None,
+    rescore_from: Vectors | None = None,
+    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
+    target_recall: float | None = None,
+    packed: Layout | Literal["none"] | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    threads: int | None = None,
+) -> Iterator[Answer]:
+    """Answer queries from any source, batch by batch as they come in.
+
+    Parameters
+    ----------
+    index : Index
+    queries : path, list of paths, "-", array or open source, optional
+        Either these or ``text``.
+    k : int, optional
+        Default 10; with ``radius`` unlimited.
+    text, model, prompt, device, key_file : optional
+        Questions in place of vectors; see `binq.text.questions.open_questions`.
+    force : bool
+        Answer queries although another model made them than the index.
+    radius : int, optional
+        Return every row at Hamming distance at most ``radius``.
+    rescore : optional
+        Default ``auto``; with ``radius`` none, or ``auto`` where ``rescore_from`` is given.
+    column, id_column : str, optional
+        Columns of the queries to read.
+
+    Other parameters are those of :meth:`Index.search`.
+
+    Yields
+    ------
+    ids : list of str or list of int
+        Of the queries of a batch: strings where they have ids, else their row numbers.
+    hits : list of Hits
+        One entry of one line for each of them.
+    texts : list of str
+        The questions; only where ``text`` is given.
+
+    Raises
+    ------
+    UsageError, InputError
+    """
+    if rescore is None:
+        rescore = "none" if radius is not None and rescore_from is None else "auto"
+    for_text = {"--model": model, "--prompt": prompt, "--device": device, "--key-file": key_file}
+    for_vectors = {"--packed": packed, "--column": column, "--id-column": id_column}
+    for option, value in (for_vectors if text is not None else for_text).items():
+        if value is not None:
+            other = "vectors, not with --text" if text is not None else "--text"
+            raise UsageError(f"{option} goes with {other}", next_step=f"leave out {option}")
+    if queries is not None and text is None:
+        opened = open_queries(index, queries, column, id_column, packed, force=force)
+    elif text is None or queries is not None:
+        raise UsageError("queries come as vectors or as text", expected="QUERIES or --text")
+    else:
+        opened = open_questions(
+            index.file.header,
+            text,
+            model=model,
+            prompt=prompt,
+            device=device,
+            key_file=key_file,
+            force=force,
+            threads=threads,
+        )
+    with opened as source:
+        ladder = index.ladder(
+            scoring=scoring,
+            rescore=rescore,
+            rescore_from=rescore_from,
+            oversample=oversample,
+            target_recall=target_recall,
+            packed=source.packed,
+            threads=threads,
+        )
+        with ladder:
+            ladder.depth(1 if k is None else k)
+            for batch in source.batches(_BATCH):
+                prepared = prepare_batch(index, source, batch.vectors, batch.start)
+                numbers = list(range(batch.start, batch.start + len(prepared)))
+                ids = numbers if batch.ids is None else batch.ids
+                found: Hits | RadiusHits
+                if radius is not None:
+                    found = ladder.radius_search(prepared, radius, k)
+                else:
+                    found = ladder.search(prepared, 10 if k is None else k)
+                lines = [found.of(number) for number in range(len(prepared))]
+                if isinstance(source, QuestionSource):
+                    yield ids, lines, source.texts
+                else:
+                    yield ids, lines
+
+
+def open_queries(
+    index: Index,
+    queries: Vectors | VectorSource,
+    column: str | None = None,
+    id_column: str | None = None,
+    packed: Layout | Literal["none"] | None = None,
+    *,
+    force: bool = False,
+) -> VectorSource:
+    """Open queries for an index, and check that they fit it as far as that is known by then.
+
+    Raises
+    ------
+    InputError
+        If their metadata name another model than the index, unless ``force`` is set.
+    """
+    if isinstance(queries, VectorSource):
+        source = queries
+    else:
+        source = open_vectors(
+            queries,
+            column=column,
+            id_column=id_column,
+            packed=packed,
+            bits=index.bits if packed in LAYOUTS else None,
+        )
+    if not force:
+        check_same_model(index.file.header.model, source.metadata, source.name)
+    return source
+
+
+def prepare_batch(index: Index, source: VectorSource, vectors: NDArray[Any], start: int) -> Queries:
+    """Bring a batch of an open source into the form in which the index compares it."""
+    if not source.packed:
+        return index.prepare_vectors(vectors, source.name, start)
+    if source.dim != index.bits:
+        raise InputError(
+            "the queries have another width than the codes of the index",
+            source.name,
+            f"{index.bits} bits",
+            f"{source.dim} bits",
+        )
+    return Queries(codes=vectors)

@@ -1,0 +1,168 @@
+"""Bytes as they arrive: files, pipes, and knowing whether more is waiting."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import stat
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+import xxhash
+
+from binq.errors import EnvironmentFailure, InputError
+from binq.io.paths import opening
+
+_MAX_LINE: Final = 64 << 20
+_PIPE_READ: Final = 1 << 16
+_FILE_READ: Final = 1 << 20
+
+
+class ByteStream:
+    """A file or pipe read forward once, by the descriptor and without a buffer that hides bytes.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    file : int or binary file
+        A descriptor, or a file; one without a descriptor (in memory) is read through its methods.
+    owned : bool
+        Whether ``close`` closes the descriptor.
+    """
+
+    def __init__(self, name: str, file: int | BinaryIO, *, owned: bool = False) -> None:
+        self.name = name
+        self._file: BinaryIO | None = None
+        self._fd = -1
+        self._owned = owned
+        self._pushed = b""
+        self._hash = xxhash.xxh3_128()
+        if isinstance(file, int):
+            self._fd = file
+        else:
+            try:
+                self._fd = file.fileno()
+            except (io.UnsupportedOperation, AttributeError):
+                self._file = file
+        with opening(name):
+            self._regular = self._fd < 0 or stat.S_ISREG(os.fstat(self._fd).st_mode)
+
+    @classmethod
+    def of_path(cls, path: str) -> ByteStream:
+        """Open a file or FIFO.
+
+        Raises
+        ------
+        InputError
+            If it does not exist.
+        EnvironmentFailure
+            If it may not be read.
+        """
+        with opening(path):
+            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+            return cls(path, os.open(path, flags), owned=True)
+
+    @classmethod
+    def of_stdin(cls, stdin: BinaryIO | None) -> ByteStream:
+        """Read ``stdin``, or the process's own."""
+        if stdin is None:
+            if sys.stdin is None:
+                raise EnvironmentFailure("standard input is closed", "stdin")
+            stdin = sys.stdin.buffer
+        return cls("stdin", stdin)
+
+    def read(self) -> bytes:
+        """Return what comes next, waiting for it; ``b""`` at the end."""
+        if self._pushed:
+            octets, self._pushed = self._pushed, b""
+            return octets
+        octets = self._read()
+        self._hash.update(octets)
+        return octets
+
+    def read_exactly(self, size: int) -> bytes:
+        """Return ``size`` bytes, waiting for them; fewer only at the end."""
+        parts: list[bytes] = []
+        missing = size
+        while missing > 0:
+            octets = self.read()
+            if not octets:
+                break
+            if len(octets) > missing:
+                octets, self._pushed = octets[:missing], octets[missing:]
+            parts.append(octets)
+            missing -= len(octets)
+        return b"".join(parts)
+
+    def peek(self) -> bytes:
+        """Return what comes next, waiting for it, and leave it to be read."""
+        if not self._pushed:
+            self._pushed = self.read()
+        return self._pushed
+
+    def ready(self) -> bool:
+        """Return whether ``read`` would answer at once; False where the system cannot tell."""
+        if self._pushed or self._regular:
+            return True
+        try:
+            if hasattr(select, "poll"):
+                poll = select.poll()
+                poll.register(self._fd, select.POLLIN)
+                return bool(poll.poll(0))
+            return bool(select.select([self._fd], [], [], 0)[0])
+        except (OSError, ValueError):
+            return False
+
+    def fingerprint(self) -> str:
+        """Return the xxh3_128 of all bytes read so far, in hexadecimal."""
+        return str(self._hash.hexdigest())
+
+    def close(self) -> None:
+        """Close the descriptor if it is owned."""
+        if self._owned and self._fd >= 0:
+            os.close(self._fd)
+            self._owned = False
+
+    def _read(self) -> bytes:
+        with opening(self.name):
+            if self._file is not None:
+                return self._file.read(_FILE_READ)
+            while True:
+                try:
+                    return os.read(self._fd, _FILE_READ if self._regular else _PIPE_READ)
+                except BlockingIOError:
+                    # Whoever shares the pipe made it non-blocking; wait as if it were not.
+                    select.select([self._fd], [], [])
+
+
+def lines(stream: ByteStream) -> Iterator[bytes | None]:
+    """Yield lines; None whenever the next one is not complete and reading on would wait.
+
+    Raises
+    ------
+    InputError
+        If a line is longer than 64 MiB.
+    """
+    unfinished: list[bytes] = []
+    held = 0
+    while True:
+        if not stream.ready():
+            yield None
+        octets = stream.read()
+        if not octets:
+            break
+        head, newline, rest = octets.partition(b"\n")
+        unfinished.append(head)
+        held += len(head)
+        if held > _MAX_LINE:
+            raise InputError("line is too long", stream.name, f"at most {_MAX_LINE} bytes")
+        if newline:
+            yield b"".join(unfinished)
+            *complete, last = rest.split(b"\n")
+            yield from complete
+            unfinished, held = [last], len(last)
+    if held:
+        yield b"".join(unfinished)

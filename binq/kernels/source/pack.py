@@ -1,0 +1,119 @@
+"""Floats to bits in one touch (kernel source).
+
+While a row is in registers, three things are taken from it: its code, whether every value is
+finite, and its sum of squares.  Memory is the bound.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import cfunc, types
+from numba.extending import intrinsic
+
+from binq.kernels.source.scalars import offset_by
+
+_F32 = types.CPointer(types.float32)
+_U8 = types.CPointer(types.uint8)
+_U64 = types.CPointer(types.uint64)
+_INT = types.intp
+_INFINITE = 0x7F800000
+
+_LANES = 16
+_FLOATS = ir.VectorType(ir.FloatType(), _LANES)
+_BITS = ir.VectorType(ir.IntType(32), _LANES)
+
+
+@intrinsic
+def _word(typingctx, row, at, thresholds, first, state):
+    """Pack the 64 floats at byte `at` of `row` against the thresholds at byte `first`.
+
+    `state` holds 16 lanes of the largest magnitude seen (as bits) and 16 sums of squares.
+    """
+
+    def emit(context, builder, sig, args):
+        row, at, thresholds, first, state = args
+        octets = ir.IntType(8).as_pointer()
+
+        def place(pointer, offset, kind):
+            base = builder.bitcast(pointer, octets)
+            return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
+
+        def number(value):
+            return ir.Constant(ir.IntType(64), value)
+
+        largest_at = place(state, number(0), _BITS)
+        squares_at = place(state, number(64), _FLOATS)
+        largest = builder.load(largest_at, align=4)
+        squares = builder.load(squares_at, align=4)
+        word = number(0)
+        magnitude = ir.Constant(_BITS, [0x7FFFFFFF] * _LANES)
+        for part in range(64 // _LANES):
+            step = number(part * _LANES * 4)
+            x = builder.load(place(row, builder.add(at, step), _FLOATS), align=4)
+            limit = builder.load(place(thresholds, builder.add(first, step), _FLOATS), align=4)
+            above = builder.bitcast(builder.fcmp_ordered(">", x, limit), ir.IntType(_LANES))
+            shifted = builder.shl(builder.zext(above, ir.IntType(64)), number(part * _LANES))
+            word = builder.or_(word, shifted)
+            size = builder.and_(builder.bitcast(x, _BITS), magnitude)
+            larger = builder.icmp_signed(">", size, largest)
+            largest = builder.select(larger, size, largest)
+            squares = builder.fadd(squares, builder.fmul(x, x))
+        builder.store(largest, largest_at, align=4)
+        builder.store(squares, squares_at, align=4)
+        return word
+
+    return types.uint64(row, types.intp, thresholds, types.intp, state), emit
+
+
+@intrinsic
+def _finite(typingctx, state):
+    """Whether all magnitudes in `state` are below infinity."""
+
+    def emit(context, builder, sig, args):
+        largest = builder.load(builder.bitcast(args[0], _BITS.as_pointer()), align=4)
+        limit = ir.Constant(_BITS, [_INFINITE] * _LANES)
+        beyond = builder.icmp_signed(">=", largest, limit)
+        whole = builder.bitcast(beyond, ir.IntType(_LANES))
+        return builder.icmp_unsigned("==", whole, ir.Constant(whole.type, 0))
+
+    return types.boolean(state), emit
+
+
+def _pack(x, stride, first, last, dim, thresholds, codes, words, finite, squares, scratch):
+    """Pack rows ``[first, last)``, `stride` bytes apart.
+
+    thresholds : (64 * words,), infinity behind the last; scratch : 96 floats.
+    """
+    rest = offset_by(scratch, 128, scratch)
+    whole = dim >> 6
+    for row in range(first, last):
+        for i in range(32):
+            scratch[i] = np.float32(0.0)
+        at = row * stride
+        for word in range(whole):
+            codes[row * words + word] = _word(x, at + word * 256, thresholds, word * 256, scratch)
+        if whole < words:
+            tail = offset_by(x, at + whole * 256, x)
+            have = dim - whole * 64
+            for i in range(have):
+                rest[i] = tail[i]
+            for i in range(have, 64):
+                rest[i] = np.float32(0.0)
+            codes[row * words + whole] = _word(rest, 0, thresholds, whole * 256, scratch)
+        finite[row] = np.uint8(_finite(scratch))
+        half = 8
+        while half:
+            for i in range(16, 16 + half):
+                scratch[i] += scratch[i + half]
+            half >>= 1
+        squares[row] = scratch[16]
+
+
+def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
+    """The compiled functions of this family; the same for every CPU."""
+    signature = types.void(_F32, _INT, _INT, _INT, _INT, _F32, _U64, _INT, _U8, _F32, _F32)
+    return {"pack": partial(cfunc, error_model="numpy")(signature)(_pack)}, {}

@@ -1,0 +1,1 @@
+"""One search: candidates are found among the codes, and rescored."""

@@ -1,0 +1,258 @@
+"""What each section of an index means: how it is written, and how it is restored."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from binq.binarizers import Binarizer, RowTerms
+from binq.errors import BinqWarning, InputError
+from binq.storage.reader import IndexFile
+from binq.storage.writer import IndexWriter
+from binq.types import Metric, StoredVectors
+
+
+def restore_binarizer(file: IndexFile) -> Binarizer | None:
+    """Rebuild the binarizer of an index from its header and sections.
+
+    Returns
+    -------
+    Binarizer or None
+        None for an index built from bits of unknown origin.
+
+    Raises
+    ------
+    IndexFileError
+        If it is missing, or its settings and arrays do not fit each other or the header.
+    """
+    header = file.header
+    if header.binarizer is None:
+        if header.packed is None:
+            raise file.corrupt("binarizer", "present", "absent")
+        return None
+    arrays = {
+        name.removeprefix("binarizer."): file.array(name, section.dtype, section.shape)
+        for name, section in file.sections.items()
+        if name.startswith("binarizer.")
+    }
+    try:
+        binarizer = Binarizer.restore(header.binarizer, arrays)
+    except ValueError as error:
+        raise file.corrupt("binarizer", "settings and arrays that fit", error) from error
+    if (binarizer.dim, binarizer.bits, binarizer.metric) != (
+        header.dim,
+        header.bits,
+        header.metric,
+    ):
+        raise file.corrupt("binarizer", "the dim, bits and metric of the header", "others")
+    return binarizer
+
+
+def row_terms(file: IndexFile, binarizer: Binarizer | None) -> RowTerms:
+    """Return the terms of the rows for asymmetric scores.
+
+    Parameters
+    ----------
+    file : IndexFile
+    binarizer : Binarizer or None
+        As :func:`restore_binarizer` gives it.
+
+    Returns
+    -------
+    RowTerms
+        Each (n,) float32, or None where the index stores none.
+
+    Raises
+    ------
+    InputError
+        If there is no binarizer, or the index does not store what its binarizer needs.
+    IndexFileError
+        If a section is of another dtype or shape than its name says.
+    """
+    if binarizer is None:
+        raise InputError(
+            "this index was built from bits, and nothing says how they came about",
+            str(file.path),
+            "hamming",
+            "asymmetric",
+            "build with --method sign or --binarizer",
+        )
+    terms: dict[str, NDArray[np.float32]] = {}
+    for name in ("factor", "addend"):
+        section = file.sections.get(f"codes.{name}")
+        if section is not None:
+            dtype = "float16" if section.dtype == "float16" else "float32"
+            stored = file.array(f"codes.{name}", dtype, (file.header.rows,))
+            with np.errstate(invalid="ignore"):
+                terms[name] = np.nan_to_num(stored.astype(np.float32))
+    if binarizer.needs_terms and "factor" not in terms and file.header.rows:
+        raise InputError(
+            "this index stores nothing for asymmetric scores",
+            str(file.path),
+            "an index built for them",
+            f"one built for {file.header.scoring}",
+            "build it with --scoring asymmetric",
+        )
+    return RowTerms(**terms)
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Range:
+    """The calibrated range of every dimension: value = low + step * (stored + 128).
+
+    Attributes
+    ----------
+    low, step : (dim,) float32
+        ``step`` is the width of the range / 255, and zero where a dimension is constant.
+    """
+
+    low: NDArray[np.float32]
+    step: NDArray[np.float32]
+
+    @classmethod
+    def spanning(cls, low: NDArray[np.float32], high: NDArray[np.float32]) -> Int8Range:
+        """Return the range from ``low`` to ``high``, both (dim,) float32."""
+        step = (high.astype(np.float64) - low) / 255
+        return cls(low, step.astype(np.float32))
+
+    def quantize(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+        """Round vectors (n, dim) to int8; what lies outside the range is put at its end."""
+        step = np.where(self.step == 0, np.float32(1), self.step)
+        levels = np.rint((vectors - self.low) / step)
+        return (np.clip(levels, 0, 255) - 128).astype(np.int8)
+
+    def restore(self, stored: NDArray[np.int8]) -> NDArray[np.float32]:
+        """Return the vectors (n, dim) float32 that int8 (n, dim) stands for."""
+        return self.low + self.step * (stored.astype(np.float32) + np.float32(128))
+
+
+class VectorWriter:
+    """Writes the vectors of a corpus into an index, as int8, float16 or float32.
+
+    Parameters
+    ----------
+    writer : IndexWriter
+    stored : {"int8", "float16", "float32"}
+    dim : int
+    int8_range : Int8Range, optional
+        Needed for int8.
+    """
+
+    def __init__(
+        self, writer: IndexWriter, payload: StoredVectors, dim: int, int8_range: Int8Range | None
+    ) -> None:
+        self._writer = writer
+        self._payload = payload
+        self._range = int8_range
+        if int8_range is not None:
+            writer.add("rescore.low", int8_range.low)
+            writer.add("rescore.step", int8_range.step)
+        writer.section("rescore.vectors", payload, (dim,))
+
+    def append(self, vectors: NDArray[np.float32], locate: Callable[[int], str]) -> None:
+        """Append vectors (n, dim) float32; ``locate`` names one of their rows in messages.
+
+        Raises
+        ------
+        InputError
+            If a value is too large for float16.
+        """
+        stored: NDArray[Any]
+        if self._range is not None:
+            stored = self._range.quantize(vectors)
+        elif self._payload == "float16":
+            with np.errstate(over="ignore"):
+                stored = vectors.astype(np.float16)
+            if not np.isfinite(stored).all():
+                row = int(np.argmin(np.isfinite(stored).all(axis=1)))
+                raise InputError(
+                    "a value is too large for a float16 payload",
+                    locate(row),
+                    "at most 65504",
+                    next_step="use --rescore float32",
+                )
+        else:
+            stored = vectors
+        self._writer.append("rescore.vectors", stored)
+
+
+class StoredVectorReader:
+    """The rescoring payload of an index; a :class:`VectorStore`."""
+
+    def __init__(self, file: IndexFile) -> None:
+        header = file.header
+        shape = (header.rows, header.dim)
+        self._vectors = file.array("rescore.vectors", header.rescore, shape)
+        self._range = None
+        if header.rescore == "int8":
+            self._range = Int8Range(
+                file.array("rescore.low", "float32", (header.dim,)),
+                file.array("rescore.step", "float32", (header.dim,)),
+            )
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors (m, dim) float32 of rows (m,)."""
+        stored = self._vectors[rows]
+        return stored.astype(np.float32) if self._range is None else self._range.restore(stored)
+
+
+class TermWriter:
+    """Writes the terms of rows where there are any."""
+
+    def __init__(self, writer: IndexWriter, metric: Metric) -> None:
+        self._writer = writer
+        # A factor is near 1 under cosine, and may be anything otherwise.
+        self._dtypes = {"factor": np.float16 if metric == "cosine" else np.float32}
+        self._begun: set[str] = set()
+
+    def append(self, terms: RowTerms) -> None:
+        """Append the terms of some rows."""
+        for name, values in (("factor", terms.factor), ("addend", terms.addend)):
+            if values is None:
+                continue
+            dtype = self._dtypes.get(name, np.float32)
+            if name not in self._begun:
+                self._begun.add(name)
+                self._writer.section(f"codes.{name}", dtype)
+            self._writer.append(f"codes.{name}", values.astype(dtype))
+
+
+class IdWriter:
+    """Writes ids where there are any, and finds those that stand on more than one row."""
+
+    def __init__(self, writer: IndexWriter) -> None:
+        self.stored = False
+        self._writer = writer
+        self._hashes: list[NDArray[np.uint64]] = []
+
+    def append(self, ids: list[str] | None) -> None:
+        """Append the ids of some rows; None where the source has none."""
+        if ids is None:
+            return
+        if not self.stored:
+            self.stored = True
+            self._writer.begin_ids()
+        self._writer.append_ids(ids)
+        hashes = map(xxhash.xxh3_64_intdigest, map(str.encode, ids))
+        self._hashes.append(np.fromiter(hashes, np.uint64, len(ids)))
+
+    def warn_of_duplicates(self) -> None:
+        """Warn, once all rows are there, if an id stands on more than one of them."""
+        if not self._hashes:
+            return
+        values, counts = np.unique(np.concatenate(self._hashes), return_counts=True)
+        repeated = int(np.count_nonzero(counts > 1))
+        if repeated:
+            rows = np.flatnonzero(np.concatenate(self._hashes) == values[np.argmax(counts > 1)])
+            warnings.warn(
+                f"{repeated} ids stand on more than one row (first: rows {rows[0]} and {rows[1]})"
+                "; the row is the identity",
+                BinqWarning,
+                stacklevel=3,
+            )

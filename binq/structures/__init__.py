@@ -1,0 +1,1 @@
+"""Structures over codes: what finds candidates."""

@@ -1,0 +1,287 @@
+"""Reading what a sweep runs on: a sample of the corpus, and queries that nothing is fitted on."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from binq.errors import InputError
+from binq.evaluation.statistics import equal_rows
+from binq.similarity import unit_rows
+from binq.types import Metric, Vectors
+from binq.vectors import VectorSource, open_vectors
+from binq.vectors.sample import rewindable
+
+HELD_OUT: Final = 1000
+MOST_QUERIES: Final = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """Corpus and queries.
+
+    Attributes
+    ----------
+    total : int
+        Rows of the corpus as it came.
+    raw : (n, dim) float32
+        The rows that are swept over, as they came: what a build would encode.
+    corpus : (n, dim) float32
+        The same as they are compared: normalised under cosine.
+    rows : (n,) int64
+        Where they stand in the corpus as it came.
+    queries : (q, dim) float32
+        Normalised under cosine.
+    query_ids : list
+    choosing : (q,) bool
+        Queries that the recommendation is chosen on.
+    reported : (q,) bool
+        Queries that figures are reported on; the same as ``choosing`` without train queries.
+    groups : (q,) int64
+        Equal queries have one number.
+    held_out : bool
+        Whether the queries are rows held out of the corpus.
+    notes : list of str
+    """
+
+    total: int
+    raw: NDArray[np.float32]
+    corpus: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    queries: NDArray[np.float32]
+    query_ids: list[str] | list[int]
+    choosing: NDArray[np.bool_]
+    reported: NDArray[np.bool_]
+    groups: NDArray[np.int64]
+    held_out: bool
+    notes: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    total: int
+    raw: NDArray[np.float32]
+    unit: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    ids: list[str] | list[int]
+
+    def part(self, chosen: NDArray[np.int64]) -> _Read:
+        return _Read(
+            self.total,
+            self.raw[chosen],
+            self.unit[chosen],
+            self.rows[chosen],
+            [self.ids[row] for row in chosen],
+        )
+
+
+def gather(
+    vectors: Vectors,
+    queries: Vectors | None,
+    train_queries: Vectors | None,
+    *,
+    metric: Metric,
+    sample: int,
+    seed: int,
+    column: str | None = None,
+    id_column: str | None = None,
+) -> Gathered:
+    """Read corpus and queries, holding rows out where there are no queries.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used: bits, too few rows, no queries, another dimension.
+    """
+    notes: list[str] = []
+    names = (column, id_column)
+    held_out = queries is None and train_queries is None
+    room = sample + (HELD_OUT if held_out else 0)
+    read = _read(vectors, metric, room, seed, names)
+    if not len(read.raw):
+        raise InputError("there is nothing to sweep over", "VECTORS", "at least one row", "none")
+    if held_out:
+        read, asked = _hold_out(read, seed)
+        notes.append(
+            f"no queries were given: {len(asked.raw):,} rows held out of the corpus stand in; "
+            "real queries often differ from documents, and then recall does too"
+        )
+        choosing = np.ones(len(asked.raw), np.bool_)
+        reported = choosing
+    else:
+        asked, choosing, reported = _queries(queries, train_queries, metric, seed, names, notes)
+    if asked.raw.shape[1] != read.raw.shape[1]:
+        raise InputError(
+            "the queries have another dimension than the corpus",
+            "QUERIES",
+            str(read.raw.shape[1]),
+            str(asked.raw.shape[1]),
+            "encode both with one model",
+        )
+    if len(read.raw) < read.total - (len(asked.raw) if held_out else 0):
+        notes.append(
+            f"swept over {len(read.raw):,} of {read.total:,} rows, drawn with seed {seed}; "
+            "on all of them recall is lower, since more rows lie close to each other"
+        )
+    groups = equal_rows(asked.unit)
+    if choosing is not reported:
+        choosing = choosing & ~np.isin(groups, groups[reported])
+        if not choosing.any():
+            raise InputError(
+                "every train query equals a query", "--train-queries", "others", "the same"
+            )
+    distinct = len(np.unique(groups[reported]))
+    if distinct < int(reported.sum()):
+        notes.append(
+            f"{int(reported.sum()) - distinct:,} queries equal others; "
+            "intervals count equal queries once"
+        )
+    return Gathered(
+        read.total,
+        read.raw,
+        read.unit,
+        read.rows,
+        asked.unit,
+        asked.ids,
+        choosing,
+        reported,
+        groups,
+        held_out,
+        notes,
+    )
+
+
+def _read(
+    vectors: Vectors, metric: Metric, most: int, seed: int, names: tuple[str | None, str | None]
+) -> _Read:
+    """Read all rows, or ``most`` of them drawn with ``seed``, in order."""
+    with ExitStack() as stack:
+        source = stack.enter_context(open_vectors(vectors, column=names[0], id_column=names[1]))
+        if source.packed:
+            raise InputError(
+                "a sweep needs float vectors", source.name, "floats", "packed bits already"
+            )
+        source, total = rewindable(source, Path(tempfile.gettempdir()), stack)
+        chosen = np.ones(total, np.bool_)
+        if most < total:
+            chosen[:] = False
+            chosen[np.random.default_rng(seed).choice(total, most, replace=False)] = True
+        raw: list[NDArray[np.float32]] = []
+        unit: list[NDArray[np.float32]] = []
+        ids: list[str] = []
+        for batch in source.batches():
+            mine = chosen[batch.start : batch.start + len(batch.vectors)]
+            rows = batch.vectors[mine]
+            raw.append(rows)
+            if metric == "cosine":
+                numbers = batch.start + np.flatnonzero(mine)
+                unit.append(unit_rows(rows, partial(_locate, source, numbers)))
+            if batch.ids is not None:
+                ids += [name for name, wanted in zip(batch.ids, mine, strict=True) if wanted]
+        rows = np.flatnonzero(chosen).astype(np.int64)
+        whole = np.concatenate(raw) if raw else np.empty((0, source.dim or 0), np.float32)
+        compared = np.concatenate(unit) if unit else whole
+        return _Read(total, whole, compared, rows, ids or rows.tolist())
+
+
+def _locate(source: VectorSource, numbers: NDArray[np.int64], row: int) -> str:
+    return source.locate(int(numbers[row]))
+
+
+def _hold_out(read: _Read, seed: int) -> tuple[_Read, _Read]:
+    """Take rows out to be queries, and with a row all rows that are equal to it."""
+    groups = equal_rows(read.unit)
+    count = int(groups.max()) + 1
+    wanted = min(HELD_OUT, count // 5)
+    if wanted < 1:
+        raise InputError(
+            "there are too few rows to hold some out",
+            "VECTORS",
+            "at least 5 that differ",
+            str(count),
+            "give QUERIES",
+        )
+    out = np.zeros(count, np.bool_)
+    out[np.random.default_rng(seed).choice(count, wanted, replace=False)] = True
+    # One query for each group: its first row.
+    first = np.unique(groups, return_index=True)[1]
+    return read.part(np.flatnonzero(~out[groups])), read.part(np.sort(first[out]))
+
+
+def _queries(
+    queries: Vectors | None,
+    train_queries: Vectors | None,
+    metric: Metric,
+    seed: int,
+    names: tuple[str | None, str | None],
+    notes: list[str],
+) -> tuple[_Read, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the queries, which of them choose, and which are reported on."""
+    parts = []
+    for what, given in (("QUERIES", queries), ("--train-queries", train_queries)):
+        if given is None:
+            continue
+        read = _read(given, metric, MOST_QUERIES, seed, names)
+        if not len(read.raw):
+            raise InputError("there are no queries", what, "at least one", "none")
+        if len(read.raw) < read.total:
+            notes.append(f"{len(read.raw):,} of {read.total:,} {what} were drawn with seed {seed}")
+        parts.append(read)
+    if len(parts) == 1 and train_queries is None:
+        everyone = np.ones(len(parts[0].raw), np.bool_)
+        return parts[0], everyone, everyone
+    if len(parts) == 1:
+        reported = np.array([_odd(name) for name in parts[0].ids], np.bool_)
+        if reported.all() or not reported.any():
+            raise InputError(
+                "there are too few queries to split", "--train-queries", "more", str(len(reported))
+            )
+        notes.append(
+            "--train-queries were split by a hash of their ids: "
+            f"{int((~reported).sum()):,} choose, {int(reported.sum()):,} are reported on"
+        )
+        return parts[0], ~reported, reported
+    test, train = parts
+    if test.raw.shape[1] != train.raw.shape[1]:
+        raise InputError(
+            "the train queries have another dimension than the queries",
+            "--train-queries",
+            str(test.raw.shape[1]),
+            str(train.raw.shape[1]),
+        )
+    groups = equal_rows(np.concatenate([test.unit, train.unit]))
+    fresh = np.flatnonzero(~np.isin(groups[len(test.raw) :], groups[: len(test.raw)]))
+    if not fresh.size:
+        raise InputError(
+            "the train queries are the queries",
+            "--train-queries",
+            "others",
+            "the same",
+            "leave out QUERIES to have one file split",
+        )
+    if fresh.size < len(train.raw):
+        notes.append(
+            f"{len(train.raw) - fresh.size:,} train queries equal queries, and were left out"
+        )
+    kept = train.part(fresh)
+    reported = np.arange(len(test.raw) + len(kept.raw)) < len(test.raw)
+    both = _Read(
+        test.total,
+        np.concatenate([test.raw, kept.raw]),
+        np.concatenate([test.unit, kept.unit]),
+        np.concatenate([test.rows, kept.rows]),
+        [*test.ids, *kept.ids],
+    )
+    return both, ~reported, reported
+
+
+def _odd(name: str | int) -> bool:
+    return bool(xxhash.xxh3_64_intdigest(str(name).encode()) & 1)

@@ -1,0 +1,250 @@
+"""Fitting, encoding and searching one binarizer; and the vectors themselves in fewer bits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq import binarizers
+from binq import bits as packing
+from binq.binarizers import Binarizer, RowTerms
+from binq.evaluation.statistics import recall, share
+from binq.search.queries import Queries
+from binq.similarity import best_first, exact_neighbours
+from binq.storage.sections import Int8Range
+from binq.structures.flat import FlatIndex
+from binq.sweeping.data import Gathered
+from binq.sweeping.plan import Trial
+from binq.sweeping.results import Row
+from binq.types import Metric, Scoring
+
+# What ``binq query`` takes unless told otherwise, after an asymmetric scan.
+CODES_OVERSAMPLE: Final = 4.0
+
+_QUERY_BLOCK: Final = 256
+_TIMED_ROWS: Final = 1 << 17
+_TIMED_QUERIES: Final = 64
+_BALANCE_ROWS: Final = 1 << 16
+_EXACT_ROWS: Final = 1 << 14
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What every row of a sweep is measured with.
+
+    Attributes
+    ----------
+    data : Gathered
+    truth : (q, min(k, n)) int64
+        Exact neighbours.
+    metric : {"cosine", "ip", "l2"}
+    k : int
+    scorings : sequence of str
+    oversamples : sequence of float
+    seed, sample, threads : int
+        ``sample`` bounds the rows that a binarizer is fitted on.
+    """
+
+    data: Gathered
+    truth: NDArray[np.int64]
+    metric: Metric
+    k: int
+    scorings: Sequence[Scoring]
+    oversamples: Sequence[float]
+    seed: int
+    sample: int
+    threads: int
+
+    def depth(self, oversample: float) -> int:
+        """Return how many survivors there are."""
+        return min(-int(-round(self.k * oversample, 6) // 1), len(self.data.raw))
+
+    @property
+    def deepest(self) -> int:
+        """The survivors of the largest oversample that is looked at."""
+        return max(map(self.depth, (1.0, CODES_OVERSAMPLE, *self.oversamples)))
+
+    def row(
+        self,
+        row: Row,
+        per_query: NDArray[np.float64],
+        survivors: NDArray[np.int64] | None = None,
+    ) -> Row:
+        """Return the row with what its hits say: recall, and recall rescored."""
+        deep = {}
+        if survivors is not None:
+            places = positions(survivors, self.truth)
+            for oversample in self.oversamples:
+                deep[oversample] = (places < self.depth(oversample)).mean(axis=1)
+        seen, groups = self.data.reported, self.data.groups
+        values = vars(row) | {
+            "recall": share(per_query[seen], groups[seen]),
+            "rescored": {x: share(found[seen], groups[seen]) for x, found in deep.items()},
+            "per_query": per_query,
+            "rescored_per_query": deep,
+            "survivors": None if survivors is None else survivors.astype(np.int32),
+        }
+        return Row(**values)
+
+
+def true_neighbours(
+    queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int, metric: Metric
+) -> NDArray[np.int64]:
+    """Return the rows (q, min(k, n)) of the exact neighbours."""
+    starts = range(0, len(corpus), _EXACT_ROWS)
+    blocks = ((start, corpus[start : start + _EXACT_ROWS]) for start in starts)
+    return exact_neighbours(queries, blocks, k, metric)[0]
+
+
+def positions(rows: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where in ``rows`` (q, m) each of ``truth`` (q, k) stands, m where it does not."""
+    places = np.empty(truth.shape, np.int64)
+    for start in range(0, len(rows), _QUERY_BLOCK):
+        part = slice(start, start + _QUERY_BLOCK)
+        same = rows[part, None, :] == truth[part, :, None]
+        places[part] = np.where(same.any(axis=2), same.argmax(axis=2), rows.shape[1])
+    return places
+
+
+def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
+    """Fit a binarizer as ``binq build`` would, and yield a row for each scoring."""
+    data, threads = setting.data, setting.threads
+    rows = data.corpus
+    if setting.sample < len(rows):
+        drawn = np.random.default_rng(setting.seed).choice(len(rows), setting.sample, replace=False)
+        rows = rows[np.sort(drawn)]
+    begun = time.perf_counter()
+    fitted = binarizers.fit(
+        trial.method,
+        data.raw.shape[1],
+        setting.metric,
+        rows if binarizers.needs_sample(trial.method) else None,
+        bits=trial.bits,
+        truncate_dim=trial.truncate_dim,
+        seed=setting.seed,
+        threads=threads,
+        locate=lambda row: f"row {data.rows[row]}",
+    )
+    fit_seconds = time.perf_counter() - begun
+    queries = Queries(data.queries, binarizer=fitted)
+    balance = None
+    for scoring in setting.scorings:
+        _encoded(fitted, data.raw[:1], scoring, threads)  # loads what it needs
+        begun = time.perf_counter()
+        codes, terms = _encoded(fitted, data.raw, scoring, threads)
+        encode_seconds = time.perf_counter() - begun
+        if balance is None:
+            balance = _balance(codes, fitted.bits)
+        index = FlatIndex(codes)
+        if scoring == "hamming":
+            survivors, _ = index.nearest(queries.codes, setting.deepest, threads)
+            hits = survivors[:, : setting.k]
+        else:
+            survivors, _ = index.best(queries.weights, terms, setting.deepest, threads)
+            near = survivors[:, : setting.depth(CODES_OVERSAMPLE)]
+            exact = index.scores(queries.weights, near, terms)
+            hits = np.take_along_axis(near, best_first(near, exact, setting.k), axis=1)
+        row = Row(
+            kind="binq",
+            method=trial.method,
+            bits=fitted.bits,
+            truncate_dim=trial.truncate_dim,
+            scoring=scoring,
+            bytes=codes.shape[1] * 8 + _term_bytes(terms, setting.metric),
+            recall=share(np.zeros(1), np.zeros(1, np.int64)),
+            rescored={},
+            scan_ms=_scan_ms(index, queries, terms, scoring, setting),
+            fit_seconds=fit_seconds,
+            encode_per_second=len(codes) / max(encode_seconds, 1e-9),
+            balance=balance,
+        )
+        yield setting.row(row, recall(hits, setting.truth), survivors)
+
+
+def exact_rows(setting: Setting) -> Iterator[Row]:
+    """Yield the vectors as int8 and as float16, searched exhaustively."""
+    data = setting.data
+    for method, size in (("int8", 1), ("float16", 2)):
+        begun = time.perf_counter()
+        stored = restored(data.corpus, method)
+        seconds = time.perf_counter() - begun
+        near = true_neighbours(data.queries, stored, setting.k, setting.metric)
+        row = Row(
+            kind="floats",
+            method=method,
+            bits=None,
+            truncate_dim=None,
+            scoring="exact",
+            bytes=size * data.raw.shape[1],
+            recall=share(np.zeros(1), np.zeros(1, np.int64)),
+            rescored={},
+            scan_ms=None,
+            fit_seconds=None,
+            encode_per_second=len(stored) / max(seconds, 1e-9),
+        )
+        yield setting.row(row, recall(near, setting.truth))
+
+
+def restored(vectors: NDArray[np.float32], method: str) -> NDArray[np.float32]:
+    """Return what vectors (n, dim) are once they were stored as int8 or float16."""
+    if method == "int8":
+        spread = Int8Range.spanning(vectors.min(axis=0), vectors.max(axis=0))
+        return spread.restore(spread.quantize(vectors))
+    largest = np.float32(np.finfo(np.float16).max)
+    return np.clip(vectors, -largest, largest).astype(np.float16).astype(np.float32)
+
+
+def _encoded(
+    fitted: Binarizer, raw: NDArray[np.float32], scoring: Scoring, threads: int
+) -> tuple[NDArray[np.uint64], RowTerms]:
+    """Return codes and terms as an index file would give them back."""
+    if scoring == "hamming":
+        return fitted.encode(raw, str, threads), RowTerms()
+    codes, terms = fitted.encode_with_terms(raw, str, threads)
+    factor = terms.factor
+    if factor is not None and fitted.metric == "cosine":
+        factor = factor.astype(np.float16).astype(np.float32)
+    return codes, RowTerms(factor, terms.addend)
+
+
+def _term_bytes(terms: RowTerms, metric: Metric) -> int:
+    """Return the bytes that the terms of a row take in an index."""
+    factor = 0 if terms.factor is None else 2 if metric == "cosine" else 4
+    return factor + (0 if terms.addend is None else 4)
+
+
+def _balance(codes: NDArray[np.uint64], width: int) -> NDArray[np.float64]:
+    """Return the share of ones of every bit, over at most so many rows spread evenly."""
+    few = codes[:: -(-len(codes) // _BALANCE_ROWS)]
+    shares: NDArray[np.float64] = packing.unpack(few, width).mean(axis=0, dtype=np.float64)
+    return shares
+
+
+def _scan_ms(
+    index: FlatIndex, queries: Queries, terms: RowTerms, scoring: Scoring, setting: Setting
+) -> float:
+    """Return milliseconds per query and million rows, the best of three runs.
+
+    A small corpus is repeated, so that the cost of starting a scan is not taken for that of rows.
+    """
+    times = -(-_TIMED_ROWS // len(index))
+    whole = FlatIndex(np.tile(index.codes, (times, 1)))
+    many = RowTerms(
+        *(None if part is None else np.tile(part, times) for part in (terms.factor, terms.addend))
+    )
+    some = queries.part(slice(0, _TIMED_QUERIES))
+    depth = setting.depth(1.0)
+    best = np.inf
+    for _ in range(3):
+        begun = time.perf_counter()
+        if scoring == "hamming":
+            whole.nearest(some.codes, depth, setting.threads)
+        else:
+            whole.best(some.weights, many, depth, setting.threads)
+        best = min(best, time.perf_counter() - begun)
+    return 1000 * best / len(some) / (len(whole) / 1e6)

@@ -1,0 +1,224 @@
+"""What a sweep found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.evaluation.statistics import Estimate
+from binq.version import __version__
+
+OVERSAMPLES: Final = (1.0, 4.0, 10.0)
+Kind = Literal["binq", "floats", "faiss"]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One way of storing the corpus, and what it costs.
+
+    Attributes
+    ----------
+    kind : {"binq", "floats", "faiss"}
+        A binarizer; the vectors in fewer bits; a peer.
+    method : str
+    bits : int or None
+        Width of a code.
+    truncate_dim : int or None
+    scoring : str
+        The scan.
+    bytes : int
+        Per vector, with the terms that the scan needs.
+    recall : Estimate
+        Nothing but those bytes stored, searched as ``binq query`` does by default.
+    rescored : dict of float to Estimate
+        By oversample X: the share of the true top k inside the scan's best ceil(k * X), which is
+        the recall of exact rescoring.
+    scan_ms : float or None
+        Milliseconds per query and million rows, in a batch, on all threads.
+    fit_seconds, encode_per_second : float or None
+    pareto : bool
+        No other row has both as few bytes and as much recall.
+    per_query : (q,) float64
+    rescored_per_query : dict of float to (q,) float64
+    survivors : (q, m) int32 or None
+        The scan's best rows.
+    balance : (bits,) float64 or None
+        Share of the rows in which each bit is set.
+    """
+
+    kind: Kind
+    method: str
+    bits: int | None
+    truncate_dim: int | None
+    scoring: str
+    bytes: int
+    recall: Estimate
+    rescored: dict[float, Estimate]
+    scan_ms: float | None
+    fit_seconds: float | None
+    encode_per_second: float | None
+    pareto: bool = False
+    per_query: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
+    rescored_per_query: dict[float, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    survivors: NDArray[np.int32] | None = field(default=None, repr=False)
+    balance: NDArray[np.float64] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Return what tells the row from the others, for people."""
+        width = "" if self.bits is None else f", {self.bits} bits"
+        return f"{self.method}{width}, {self.scoring}"
+
+    @property
+    def dead_bits(self) -> int | None:
+        """Bits that are the same in every row."""
+        if self.balance is None:
+            return None
+        return int(np.count_nonzero((self.balance == 0) | (self.balance == 1)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row without its arrays."""
+        return {
+            "kind": self.kind,
+            "method": self.method,
+            "bits": self.bits,
+            "truncate_dim": self.truncate_dim,
+            "scoring": self.scoring,
+            "bytes": self.bytes,
+            "recall": vars(self.recall),
+            "rescored": {f"{x:g}": vars(found) for x, found in self.rescored.items()},
+            "scan_ms_per_million": self.scan_ms,
+            "fit_seconds": self.fit_seconds,
+            "encode_per_second": self.encode_per_second,
+            "pareto": self.pareto,
+            "dead_bits": self.dead_bits,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendation:
+    """What to build.
+
+    Attributes
+    ----------
+    row : Row
+    payload : {"none", "int8", "float16"}
+        What is stored for rescoring.
+    oversample : float or None
+        None without a payload: the default of ``binq query``.
+    bytes : int
+        Per vector, payload included.
+    recall : Estimate
+        Measured, on the queries that are reported on.
+    reached : bool
+        Whether the target was.
+    sentence : str
+    build, query : str
+        The command lines that do it.
+    """
+
+    row: Row
+    payload: Literal["none", "int8", "float16"]
+    oversample: float | None
+    bytes: int
+    recall: Estimate
+    reached: bool
+    sentence: str
+    build: str
+    query: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything; the row by what names it."""
+        named = ("method", "bits", "truncate_dim", "scoring")
+        return {
+            **{name: getattr(self.row, name) for name in named},
+            "payload": self.payload,
+            "oversample": self.oversample,
+            "bytes": self.bytes,
+            "recall": vars(self.recall),
+            "reached": self.reached,
+            "sentence": self.sentence,
+            "build": self.build,
+            "query": self.query,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep found.
+
+    Attributes
+    ----------
+    facts : dict
+        What was swept: rows, queries, dim, metric, k, threads, seed and so on.
+    rows : list of Row
+        Ordered by (bytes, recall descending).
+    recommendation : Recommendation
+    comparison : dict or None
+        The recommended row against the best row of another method in as few bytes: the paired
+        ``difference`` with its interval, and whether they can be told ``apart``.
+    notes : list of str
+        What a reader of the figures has to know.
+    worst : list of dict
+        The queries that the recommended row serves worst.
+    """
+
+    facts: dict[str, Any]
+    rows: list[Row]
+    recommendation: Recommendation
+    comparison: dict[str, Any] | None
+    notes: list[str]
+    worst: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that ``binq eval --sweep --json`` prints."""
+        return {
+            "schema": "binq.sweep/1",
+            "binq": __version__,
+            **self.facts,
+            "rows": [row.to_json() for row in self.rows],
+            "recommendation": self.recommendation.to_json(),
+            "comparison": self.comparison,
+            "notes": self.notes,
+            "worst_queries": self.worst,
+        }
+
+    def table(self) -> list[str]:
+        """Return the table as lines of text, at most 100 characters wide."""
+        at = list(self.rows[0].rescored) if self.rows else []
+        head = ["", "method", "bits", "scan", "bytes", f"recall@{self.facts['k']}"]
+        head += [f"x{x:g}" for x in at] + ["ms/q/M", "fit s", "enc/s"]
+        lines = [head]
+        for row in self.rows:
+            half = (row.recall.high - row.recall.low) / 2
+            cells = [
+                "*" if row.pareto else "",
+                row.method,
+                "-" if row.bits is None else str(row.bits),
+                {"asymmetric": "asym"}.get(row.scoring, row.scoring),
+                str(row.bytes),
+                f"{row.recall.value:.3f} ±{half:.3f}",
+            ]
+            cells += [f"{row.rescored[x].value:.3f}" if x in row.rescored else "-" for x in at]
+            cells += [_brief(row.scan_ms), _brief(row.fit_seconds), _brief(row.encode_per_second)]
+            lines.append(cells)
+        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+        left = {0, 1, 3}
+        return [
+            "  ".join(
+                cell.ljust(width) if place in left else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
+
+
+def _brief(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if value >= 10_000:
+        return f"{value / 1000:.0f}k"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"

@@ -1,0 +1,221 @@
+"""The sweep: corpus and queries in, what every way of binarizing them costs out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from binq.errors import InputError, UsageError
+from binq.similarity import scores
+from binq.sweeping import baselines as peers
+from binq.sweeping import measure as measuring
+from binq.sweeping.data import gather
+from binq.sweeping.measure import Setting
+from binq.sweeping.plan import plan
+from binq.sweeping.recommend import DEFAULT_TARGET, compare, recommend, with_pareto
+from binq.sweeping.results import OVERSAMPLES, Row, Sweep
+from binq.threads import limited
+from binq.types import DEFAULT_SAMPLE, METRICS, SCORINGS, Metric, Progress, Scoring, Vectors
+
+_WORST: Final = 20
+
+
+def sweep(
+    vectors: Vectors,
+    queries: Vectors | None = None,
+    *,
+    metric: Metric = "cosine",
+    k: int = 10,
+    methods: Sequence[str] | None = None,
+    bits: Sequence[int] | None = None,
+    scorings: Sequence[Scoring] = SCORINGS,
+    oversamples: Sequence[float] = OVERSAMPLES,
+    train_queries: Vectors | None = None,
+    target_recall: float = DEFAULT_TARGET,
+    with_peers: bool = True,
+    seed: int = 0,
+    sample: int = DEFAULT_SAMPLE,
+    column: str | None = None,
+    id_column: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Measure which binarizer, size, scoring and oversample reach which recall.
+
+    Nothing is fitted on queries. Binarizers are fitted on the rows that they encode, as
+    ``binq build`` does.
+
+    Parameters
+    ----------
+    vectors : path, list of paths, "-" or (n, dim) array
+        The corpus.
+    queries : path, list of paths, "-" or (q, dim) array, optional
+        Without them (and without ``train_queries``) rows held out of the corpus stand in.
+    metric : {"cosine", "ip", "l2"}
+    k : int
+        Recall is that of the best k.
+    methods : sequence of str, optional
+        Of :data:`binq.METHODS`; default :data:`binq.sweeping.plan.DEFAULT_METHODS`.
+    bits : sequence of int, optional
+        Widths of codes; default by the dimension, see :func:`binq.sweeping.plan.default_widths`.
+        A method that gives one bit per dimension gives fewer by truncating the vectors.
+    scorings : sequence of {"hamming", "asymmetric"}
+    oversamples : sequence of float
+        At least 1 each.
+    train_queries : path, list of paths or array, optional
+        Queries that the recommendation is chosen on, so that the figures of ``queries`` are not
+        those it was chosen by. Those equal to a query are left out. Without ``queries`` they are
+        split by a hash of their ids: one half chooses, the other is reported on.
+    target_recall : float
+        What the recommendation shall reach, above 0 and at most 1.
+    with_peers : bool
+        Compare with faiss where it is installed.
+    seed, sample : int
+        At most ``sample`` rows of the corpus are swept over, drawn with ``seed``.
+    column, id_column : str, optional
+        Columns to read, where they are not found by themselves.
+    threads : int, optional
+        Default: as many as the process may use.
+    progress : callable, optional
+        Called with (steps done, steps in all).
+
+    Returns
+    -------
+    Sweep
+
+    Raises
+    ------
+    UsageError, InputError
+    """
+    _check(metric, k, scorings, oversamples, target_recall, seed, sample)
+    with limited(threads) as count:
+        data = gather(
+            vectors,
+            queries,
+            train_queries,
+            metric=metric,
+            sample=sample,
+            seed=seed,
+            column=column,
+            id_column=id_column,
+        )
+        rows, dim = data.raw.shape
+        if not rows:
+            raise InputError("there is nothing to sweep over", "VECTORS", "at least one row")
+        trials, left_out = plan(dim, methods, bits)
+        notes = data.notes + left_out
+        widths = sorted({trial.bits for trial in trials})
+        rivals = peers.planned(dim, rows, widths) if with_peers and peers.available() else []
+        if rivals:
+            notes.append(peers.NOTE)
+        steps = _Steps(1 + len(trials) + 2 + len(rivals), progress)
+        truth = measuring.true_neighbours(data.queries, data.corpus, k, metric)
+        setting = Setting(data, truth, metric, k, scorings, oversamples, seed, sample, count)
+        steps.done()
+        found: list[Row] = []
+        for trial in trials:
+            found += measuring.measure(trial, setting)
+            steps.done()
+        for row in measuring.exact_rows(setting):
+            found.append(row)
+            steps.done()
+        for kind, size in rivals:
+            found += peers.measure(kind, size, setting)
+            steps.done()
+        found = with_pareto(found)
+        name = "VECTORS" if isinstance(vectors, np.ndarray) else _named(vectors)
+        chosen = recommend(found, setting, target_recall, name, metric)
+        comparison, doubt = compare(found, chosen, setting)
+        if doubt is not None:
+            notes.append(doubt)
+        if train_queries is None:
+            notes.append(
+                "the recommendation was chosen on the queries that it is reported on, which "
+                "flatters it a little; --train-queries take others"
+            )
+        facts = {
+            "n": data.total,
+            "swept": rows,
+            "queries": int(data.reported.sum()),
+            "distinct_queries": len(np.unique(data.groups[data.reported])),
+            "choosing_queries": int(data.choosing.sum()),
+            "held_out": data.held_out,
+            "dim": dim,
+            "metric": metric,
+            "k": k,
+            "target_recall": target_recall,
+            "seed": seed,
+            "threads": count,
+        }
+        return Sweep(facts, found, chosen, comparison, notes, _worst(chosen.row, setting))
+
+
+class _Steps:
+    """Counts what is done."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._count = 0
+
+    def done(self) -> None:
+        self._count += 1
+        if self._progress is not None:
+            self._progress(self._count, self._total)
+
+
+def _check(
+    metric: str,
+    k: int,
+    scorings: Sequence[str],
+    oversamples: Sequence[float],
+    target: float,
+    seed: int,
+    sample: int,
+) -> None:
+    if metric not in METRICS:
+        raise UsageError("unknown metric", "--metric", ", ".join(METRICS), metric)
+    if k < 1:
+        raise UsageError("too few hits wanted", "-k", "at least 1", str(k))
+    if not scorings or set(scorings) - set(SCORINGS):
+        raise UsageError("unknown scoring", "scorings", ", ".join(SCORINGS), ", ".join(scorings))
+    if not all(1 <= x < math.inf for x in oversamples):
+        raise UsageError("too few survivors", "oversamples", "at least 1", str(list(oversamples)))
+    if not 0 < target <= 1:
+        raise UsageError("no such recall", "--target-recall", "above 0, at most 1", str(target))
+    if seed < 0:
+        raise UsageError("the seed is negative", "--seed", "at least 0", str(seed))
+    if sample < 1:
+        raise UsageError("the sample is empty", "--sample", "at least 1", str(sample))
+
+
+def _named(vectors: Any) -> str:
+    if isinstance(vectors, list):
+        return " ".join(map(str, vectors))
+    return str(os.fspath(vectors))
+
+
+def _worst(row: Row, setting: Setting) -> list[dict[str, Any]]:
+    """Return the queries whose neighbours the codes of a row find least."""
+    data = setting.data
+    deepest = max(row.rescored_per_query, default=None)
+    deep = row.per_query if deepest is None else row.rescored_per_query[deepest]
+    numbers = np.flatnonzero(data.reported)
+    order = np.lexsort((numbers, deep[numbers], row.per_query[numbers]))
+    few = numbers[order[:_WORST]]
+    near = scores(data.queries[few], data.corpus[setting.truth[few]], setting.metric)
+    return [
+        {
+            "query": data.query_ids[number],
+            "recall": float(row.per_query[number]),
+            "rescored": None if deepest is None else float(deep[number]),
+            "oversample": deepest,
+            "first_score": float(values[0]),
+            "last_score": float(values[-1]),
+        }
+        for number, values in zip(few, near, strict=True)
+    ]

@@ -1,0 +1,171 @@
+"""Questions as a source of query vectors: encoded as they come, by the model an index is for."""
+
+from __future__ import annotations
+
+import os
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+
+from binq.bits import from_layout
+from binq.encoders import Encoder, load_for
+from binq.errors import InputError, UsageError
+from binq.io.streams import ByteStream, lines
+from binq.storage.format import Header
+from binq.threads import limited_tokenizers, resolve
+from binq.vectors.source import Batch, VectorSource
+
+# Questions are few; a batch is answered before the next one is read.
+_BATCH: Final = 64
+
+
+class QuestionSource(VectorSource):
+    """Texts, encoded batch by batch.
+
+    Attributes
+    ----------
+    texts : list of str
+        Those of the batch that was yielded last.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    batches : callable
+        Returns lists of texts, of which none is blank, as they arrive.
+    encoder : Encoder
+    signs : bool
+        Pack the signs of the encoder's floats, as ``encode --precision ubinary`` does.
+    threads : int
+        For the tokenizer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        batches: Callable[[], Iterator[list[str]]],
+        encoder: Encoder,
+        *,
+        signs: bool,
+        threads: int,
+    ) -> None:
+        super().__init__(name)
+        self.rewindable = False
+        self.layout = "ubinary" if signs or encoder.bits is not None else None
+        self.metadata = encoder.metadata("query")
+        self.texts: list[str] = []
+        self._batches = batches
+        self._encoder = encoder
+        self._signs = signs
+        self._threads = threads
+
+    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+        """Yield the questions as vectors; see ``VectorSource.batches``."""
+        start = 0
+        for arrived in self._batches():
+            size = min(max_rows or _BATCH, _BATCH)
+            for first in range(0, len(arrived), size):
+                self.texts = arrived[first : first + size]
+                yield Batch(start, self._encode(self.texts), None)
+                start += len(self.texts)
+        self.rows = start
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the number of questions; they have no fingerprint."""
+        return [{"rows": self.rows, "fingerprint": None}]
+
+    def _encode(self, texts: list[str]) -> Any:
+        with limited_tokenizers(self._threads):
+            rows = self._encoder.encode(texts, "query")
+        if self.layout is None:
+            self.dim = rows.shape[1]
+            return rows
+        self.dim = rows.shape[1] if rows.dtype != np.uint8 else 8 * rows.shape[1]
+        octets = np.packbits(rows > 0, axis=1) if self._signs else rows
+        return from_layout(octets, self.dim, "ubinary")
+
+
+def open_questions(
+    header: Header,
+    texts: str | Sequence[str],
+    *,
+    model: str | None = None,
+    prompt: str | None = None,
+    device: str | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    stdin: BinaryIO | None = None,
+) -> QuestionSource:
+    """Open questions for an index.
+
+    Parameters
+    ----------
+    header : Header
+        Of the index; what it records of its model decides which one is used.
+    texts : str or sequence of str
+        One question or several; the string ``-`` is standard input, one question a line, blank
+        lines being passed over.
+    model, prompt, device, key_file, force, threads
+        See `binq.encoders.load_for`.
+    stdin : binary file, optional
+        Stands in for the process's standard input.
+
+    Raises
+    ------
+    UsageError
+        If a question is blank, or the model is not known and not named.
+    InputError
+        If the model is another one than the recorded one, or has to be named.
+    EnvironmentFailure, MissingExtraError
+        If the model cannot be had.
+    """
+    several = [texts] if isinstance(texts, str) else list(texts)
+    if texts != "-" and not all(text.strip() for text in several):
+        raise UsageError("a question is blank", "--text", "at least one word")
+    count = resolve(threads)
+    encoder = load_for(
+        header.model,
+        model,
+        prompt=prompt,
+        device=device,
+        key_file=key_file,
+        threads=count,
+        force=force,
+    )
+    from_signs = header.model.get("binq.precision") == "ubinary" and header.binarizer is None
+
+    def arriving() -> Iterator[list[str]]:
+        return _arriving(ByteStream.of_stdin(stdin)) if texts == "-" else iter([several])
+
+    return QuestionSource(
+        "stdin" if texts == "-" else "--text",
+        arriving,
+        encoder,
+        signs=from_signs and encoder.bits is None,
+        threads=count,
+    )
+
+
+def _arriving(stream: ByteStream) -> Iterator[list[str]]:
+    """Yield the questions at hand whenever no further one is waiting."""
+    held: list[str] = []
+    number = 0
+    for octets in lines(stream):
+        if octets is not None:
+            number += 1
+            try:
+                text = octets.removeprefix(BOM_UTF8 if number == 1 else b"").decode().strip()
+            except UnicodeDecodeError:
+                if held:
+                    yield held
+                raise InputError("question is not UTF-8", f"{stream.name} line {number}") from None
+            if text:
+                held.append(text)
+        if held and (octets is None or len(held) == _BATCH):
+            yield held
+            held = []
+    if held:
+        yield held

@@ -1,0 +1,322 @@
+"""Texts and their ids from files of any usual kind, streamed.
+
+=========  ==========================================================================
+kind       recognized by
+=========  ==========================================================================
+parquet    its first bytes
+csv, tsv   the suffix; the first line names the columns
+jsonl      the suffix ``.jsonl`` or ``.ndjson``, else ``{`` as the first character
+lines      otherwise: one text a line
+=========  ==========================================================================
+
+Where no column is named, it is the first of ``text``, ``contents``, ``content``, ``passage``,
+``body``, ``sentence``, ``question``, ``query`` that exists, else the only column of strings beside
+the id; a ``title`` stands before ``text``, as BEIR has it. The id is ``_id`` or ``id``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, Final, Literal, get_args
+
+from binq.errors import InputError, UsageError
+from binq.io import streams as bytestream
+from binq.io.paths import opening
+from binq.io.streams import ByteStream
+from binq.text.columns import Columns, Text, choose_columns, is_string
+
+Kind = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+_SUFFIXES: Final[dict[str, Kind]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+}
+_MAX_LINE: Final = 1 << 26
+_PARQUET_ROWS: Final = 1024
+
+
+class TextSource:
+    """Texts of one or more files, or of standard input, in order.
+
+    Iterating reads them; files may be read again, standard input only once.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        ``-`` is standard input and stands alone.
+    text_column : str, optional
+        The column or key of the text; several, joined by a space, where commas stand between.
+    id_column : str, optional
+        The column or key of the id.
+    kind : str, optional
+        One of `KINDS`, where recognizing the kind would go wrong.
+    stdin : binary file, optional
+        Stands in for the process's standard input.
+
+    Raises
+    ------
+    UsageError
+        If the arguments contradict one another.
+    """
+
+    def __init__(
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+        kind: Kind | None = None,
+        stdin: BinaryIO | None = None,
+    ) -> None:
+        several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        self.paths = [os.fspath(path) for path in several]
+        if not self.paths:
+            raise UsageError("no texts are named", expected="a path, or - for standard input")
+        if "-" in self.paths and len(self.paths) > 1:
+            raise UsageError("standard input stands alone", "-", "no other paths")
+        if kind is not None and kind not in KINDS:
+            raise UsageError("unknown kind of text file", str(kind), ", ".join(KINDS))
+        self._text = text_column.split(",") if text_column is not None else None
+        if self._text is not None and not all(self._text):
+            raise UsageError("empty column name", "--text-column", got=repr(text_column))
+        self._id = id_column
+        self._kind = kind
+        self._stdin = stdin
+        self._sizes = [_size(path) for path in self.paths]
+        self._read = 0
+
+    def __iter__(self) -> Iterator[Text]:
+        """Yield the texts.
+
+        Raises
+        ------
+        InputError
+            Naming file and row, if a row cannot be used.
+        EnvironmentFailure
+            If a file may not be read.
+        """
+        self._read = 0
+        with_ids: tuple[str, bool] | None = None
+        for path, size in zip(self.paths, self._sizes, strict=True):
+            before = self._read
+            first = True
+            for text in self._texts_of(path):
+                if first:
+                    has = text.id is not None
+                    if with_ids is not None and with_ids[1] != has:
+                        raise InputError(
+                            "some files have ids and some have none",
+                            path,
+                            next_step="name the id column with --id-column",
+                        )
+                    with_ids, first = (path, has), False
+                yield text
+            if size is not None:
+                self._read = before + size
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the files has been read, from 0 to 1; None where no one knows their size."""
+        total = sum(size or 0 for size in self._sizes)
+        return min(1.0, self._read / total) if total and None not in self._sizes else None
+
+    def _texts_of(self, path: str) -> Iterator[Text]:
+        kind = self._kind
+        if path != "-" and kind in (None, "parquet") and _is_parquet(path):
+            yield from self._parquet(path)
+            return
+        if kind == "parquet":
+            raise InputError("not a Parquet file", path)
+        stream = ByteStream.of_stdin(self._stdin) if path == "-" else ByteStream.of_path(path)
+        with closing(stream):
+            if kind is None:
+                kind = _SUFFIXES.get(Path(path).suffix.lower()) or _guess(stream)
+            lines = self._lines(stream)
+            if kind == "jsonl":
+                yield from self._jsonl(lines, stream.name)
+            elif kind == "lines":
+                if self._text is not None or self._id is not None:
+                    raise UsageError(
+                        "plain lines have no columns", stream.name, next_step="drop the names"
+                    )
+                for number, line in lines:
+                    yield Text(None, line, _line(stream.name, number))
+            else:
+                yield from self._delimited(lines, stream.name, "," if kind == "csv" else "\t")
+
+    def _lines(self, stream: ByteStream) -> Iterator[tuple[int, str]]:
+        """Yield numbered lines without their ends."""
+        for number, octets in enumerate(_split(stream), 1):
+            self._read += len(octets) + 1
+            if number == 1:
+                octets = octets.removeprefix(codecs.BOM_UTF8)
+            try:
+                yield number, octets.decode("utf-8").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    "text is not UTF-8",
+                    _line(stream.name, number),
+                    got=f"byte 0x{octets[error.start]:02x}",
+                    next_step="convert it, for example with iconv -t utf-8",
+                ) from None
+
+    def _jsonl(self, lines: Iterator[tuple[int, str]], name: str) -> Iterator[Text]:
+        columns: Columns | None = None
+        for number, line in lines:
+            if not line.strip():
+                continue
+            where = _line(name, number)
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", "") or str(error)
+                raise InputError("not JSON", where, "one object a line", reason) from None
+            if isinstance(entry, str):
+                # A bare string is a text.
+                entry = {"text": entry}
+            if not isinstance(entry, dict):
+                raise InputError("not an object", where, "one object a line", type(entry).__name__)
+            if columns is None:
+                strings = [key for key, value in entry.items() if isinstance(value, str)]
+                columns = choose_columns(
+                    list(entry),
+                    strings,
+                    where,
+                    text=self._text,
+                    identity=self._id,
+                    optional_title=True,
+                )
+            yield columns.text_of(entry, where)
+
+    def _delimited(
+        self, lines: Iterator[tuple[int, str]], name: str, delimiter: str
+    ) -> Iterator[Text]:
+        last = [0]
+
+        def fed() -> Iterator[str]:
+            for last[0], line in lines:
+                yield line + "\n"
+
+        csv.field_size_limit(_MAX_LINE)
+        rows = csv.reader(fed(), delimiter=delimiter, strict=True)
+        names: list[str] | None = None
+        columns: Columns | None = None
+        while True:
+            start = last[0] + 1
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                raise InputError("not well-formed", _line(name, start), got=str(error)) from None
+            if row is None:
+                break
+            where = _line(name, start)
+            if not row:
+                continue
+            if names is None:
+                names = row
+                if len(set(names)) != len(names):
+                    raise InputError("column name is not unique", where, got=", ".join(names))
+                continue
+            if len(row) != len(names):
+                raise InputError(
+                    "row has another number of fields than the header",
+                    where,
+                    str(len(names)),
+                    str(len(row)),
+                )
+            entry = dict(zip(names, row, strict=True))
+            if columns is None:
+                columns = choose_columns(
+                    names, names, _line(name, 1), text=self._text, identity=self._id
+                )
+            yield columns.text_of(entry, where)
+
+    def _parquet(self, path: str) -> Iterator[Text]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        import pyarrow.types as pt
+
+        size = os.path.getsize(path)
+        before = self._read
+        with opening(path):
+            try:
+                # See `binq.vectors.columnar`: this way whole row groups are not held in memory.
+                with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+                    schema = file.schema_arrow
+                    strings = [field.name for field in schema if is_string(field.type, pt)]
+                    columns = choose_columns(
+                        schema.names, strings, path, text=self._text, identity=self._id
+                    )
+                    wanted = list(dict.fromkeys(columns.names()))
+                    total = max(1, file.metadata.num_rows)
+                    row = 0
+                    for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):
+                        for entry in batch.to_pylist():
+                            yield columns.text_of(entry, f"{path}: row {row}")
+                            row += 1
+                            self._read = before + size * row // total
+            except (pa.ArrowException, UnicodeDecodeError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise InputError("file is damaged or not supported", path, got=reason) from error
+
+
+def batched(source: TextSource, rows: int, characters: int) -> Iterator[list[Text]]:
+    """Yield texts in lists of at most ``rows``, which end early once they hold ``characters``."""
+    held: list[Text] = []
+    size = 0
+    for text in source:
+        held.append(text)
+        size += len(text.text)
+        if len(held) >= rows or size >= characters:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+def _guess(stream: ByteStream) -> Kind:
+    head = stream.peek()
+    if head.startswith((b"PAR1", b"ARROW1")):
+        raise InputError(
+            "Parquet and Arrow cannot be read from a pipe",
+            stream.name,
+            next_step="give the file by its path",
+        )
+    if head.startswith(b"\x1f\x8b"):
+        raise InputError(
+            "the file is compressed",
+            stream.name,
+            next_step="decompress it into binq: zcat FILE | binq encode - …",
+        )
+    return "jsonl" if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{" else "lines"
+
+
+def _is_parquet(path: str) -> bool:
+    with opening(path):
+        # Looking into a pipe would take bytes from it.
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            return file.read(4) == b"PAR1"
+
+
+def _size(path: str) -> int | None:
+    return os.path.getsize(path) if path != "-" and os.path.isfile(path) else None
+
+
+def _split(stream: ByteStream) -> Iterator[bytes]:
+    return (line for line in bytestream.lines(stream) if line is not None)
+
+
+def _line(name: str, number: int) -> str:
+    return f"{name}: line {number}"

@@ -1,0 +1,51 @@
+"""The choices that commands, library and file share, and their defaults; imports no numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+if TYPE_CHECKING:
+    import os
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+Method = Literal["sign", "mean", "median", "lsh", "rotate", "itq", "rabitq", "learned", "ste"]
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
+
+Metric = Literal["cosine", "ip", "l2"]
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+
+Scoring = Literal["hamming", "asymmetric"]
+SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
+
+Layout = Literal["ubinary", "binary", "lsb"]
+"""How bits are packed into bytes, see :mod:`binq.bits`."""
+LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
+
+Packed = Literal["none", "ubinary", "binary", "lsb"]
+"""What 8-bit data is: numbers (none), or packed bits in that layout."""
+
+StoredVectors = Literal["none", "int8", "float16", "float32"]
+"""The vectors that an index stores for rescoring."""
+STORED_VECTORS: Final[tuple[StoredVectors, ...]] = get_args(StoredVectors)
+
+Rescore = Literal["auto", "none", "codes", "int8", "float16", "float32"]
+"""What sorts the candidates of a scan."""
+RESCORES: Final[tuple[Rescore, ...]] = get_args(Rescore)
+
+Kind = Literal["flat"]
+"""The structure over the codes of an index."""
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+DEFAULT_K: Final = 10
+DEFAULT_OVERSAMPLE: Final = 4.0
+DEFAULT_SAMPLE: Final = 100_000
+
+Vectors: TypeAlias = "str | os.PathLike[str] | list[str] | NDArray[Any]"
+"""Where vectors come from: a path, several paths, "-" for stdin, or a 2-D array."""
+Progress: TypeAlias = Callable[[int, "int | None"], None]
+"""Called with (done, in all or None)."""
+Locate: TypeAlias = Callable[[int], str]
+"""Names a row in messages, given its number."""

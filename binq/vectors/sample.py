@@ -1,0 +1,121 @@
+"""Looking at a corpus before it is binarized: its dimension, a sample, the range of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.errors import InputError
+from binq.similarity import unit_rows
+from binq.types import Locate, Metric
+from binq.vectors import Batch, VectorSource, prefetched, spool
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What one pass over a source found out.
+
+    Attributes
+    ----------
+    sample : (m, dim) float32
+        Rows drawn without replacement, in order.
+    low, high : (dim,) float32
+        Range of every dimension over all rows; zeros where there are no rows.
+    locate : callable
+        Names a row of the sample in messages, given its number within ``sample``.
+    """
+
+    sample: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    locate: Locate
+
+
+def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metric) -> Survey:
+    """Read a source once, drawing a sample and measuring the range of every dimension.
+
+    Parameters
+    ----------
+    source : VectorSource
+        Rewindable.
+    rows : int
+        How many it has.
+    sample, seed : int
+    metric : {"cosine", "ip", "l2"}
+        Under cosine rows are normalised first.
+
+    Raises
+    ------
+    InputError
+        If under cosine a row is zero.
+    """
+    chosen = np.ones(rows, np.bool_)
+    if sample < rows:
+        chosen[:] = False
+        chosen[np.random.default_rng(seed).choice(rows, sample, replace=False)] = True
+    dim = source.dim or 0
+    drawn = np.empty((int(chosen.sum()), dim), np.float32)
+    low, high = np.full(dim, np.inf, np.float32), np.full(dim, -np.inf, np.float32)
+    filled = 0
+    for batch in source.batches():
+        vectors = batch.vectors
+        if metric == "cosine":
+            vectors = unit_rows(vectors, source.locator(batch.start))
+        part = vectors[chosen[batch.start : batch.start + len(vectors)]]
+        drawn[filled : filled + len(part)] = part
+        filled += len(part)
+        np.minimum(low, vectors.min(axis=0), out=low)
+        np.maximum(high, vectors.max(axis=0), out=high)
+    if not rows:
+        low, high = np.zeros_like(low), np.zeros_like(high)
+    numbers = np.flatnonzero(chosen)
+    return Survey(drawn, low, high, lambda row: source.locate(int(numbers[row])))
+
+
+def rewindable(source: VectorSource, directory: Path, stack: ExitStack) -> tuple[VectorSource, int]:
+    """Return a source that can be read twice, and its row count; spooled if need be."""
+    if not source.rewindable or source.rows is None:
+        source = stack.enter_context(spool(source, directory))
+    if source.rows is None:
+        raise InputError("the number of rows is unknown", source.name)
+    return source, source.rows
+
+
+def known_dim(source: VectorSource, first: Batch | None) -> int:
+    """Return the dim of a source once its first batch was read.
+
+    Raises
+    ------
+    InputError
+        If there are no rows, and nothing that says how long they would be.
+    """
+    if source.dim is None:
+        raise InputError(
+            "no vectors, and nothing that says their dimension",
+            source.name,
+            "at least one row",
+            "none" if first is None else "rows of unknown length",
+        )
+    return source.dim
+
+
+def started(source: VectorSource, stack: ExitStack) -> tuple[int, Iterator[Batch]]:
+    """Read the first batch, so that the dim is known; return the dim, and all batches read ahead.
+
+    Reading ahead ends when ``stack`` does.
+    """
+    batches = stack.enter_context(closing(prefetched(source.batches())))
+    first = next(batches, None)
+    dim = known_dim(source, first)
+
+    def everything() -> Iterator[Batch]:
+        if first is not None:
+            yield first
+            yield from batches
+
+    return dim, everything()

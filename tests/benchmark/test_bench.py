@@ -1,0 +1,90 @@
+"""The benchmark measures what it says, and checks what it measures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from binq import bits
+from binq.benchmark import corpus
+from binq.benchmark.bench import bench
+from binq.errors import UsageError
+from binq.kernels import hamming
+
+
+def test_synthetic_codes_are_clustered_and_seeded() -> None:
+    first = corpus.synthetic(2000, 100, 5, seed=3)
+    again = corpus.synthetic(2000, 100, 5, seed=3)
+    np.testing.assert_array_equal(first.codes, again.codes)
+    np.testing.assert_array_equal(first.weights, again.weights)
+    assert first.codes.shape == (2000, 2)
+    assert not bits.unpack(first.codes, 128)[:, 100:].any()
+    np.testing.assert_array_equal(bits.pack(first.weights > 0), first.queries)
+    near = np.bitwise_count(first.codes ^ first.queries[0]).sum(axis=1).min()
+    # Two codes of one centre differ in 32 of 100 bits, others in 50.
+    assert near < 45
+
+
+@pytest.mark.parametrize(
+    "task", ["hamming-batch", "hamming-single", "asymmetric-batch", "asymmetric-single"]
+)
+def test_every_engine_is_right(task: str) -> None:
+    found = bench(n=3000, bits=96, queries=6, k=5, tasks=[task], rounds=2, threads=1)
+    assert found["schema"] == "binq.bench/1"
+    rows = found["rows"]
+    assert rows[0]["engine"] == "binq"
+    assert {"faiss", "numpy"} <= {row["engine"].partition("-")[0] for row in rows}
+    for row in rows:
+        assert row["correct"], row["engine"]
+        assert row["task"] == task
+        assert (row["n"], row["bits"], row["k"], row["threads"]) == (3000, 96, 5, 1)
+        times = row["ms_per_query"]
+        assert 0 < times["min"] <= times["median"] <= times["max"]
+    assert rows[0]["ratio_to_binq"] == 1
+
+
+def test_a_wrong_engine_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = hamming.topk
+
+    def wrong(codes: np.ndarray, queries: np.ndarray, k: int, threads: int = 1) -> object:
+        rows, distances = real(codes, queries, k, threads)
+        return rows, distances + 1
+
+    monkeypatch.setattr(hamming, "topk", wrong)
+    found = bench(
+        n=500, bits=64, queries=4, k=3, tasks=["hamming-batch"], peers=["numpy"], rounds=1
+    )
+    assert {row["engine"]: row["correct"] for row in found["rows"]} == {
+        "binq": False,
+        "numpy": True,
+    }
+
+
+def test_processes_and_builds() -> None:
+    found = bench(
+        n=400, bits=64, queries=2, k=3, tasks=["cold-query", "build"], peers=["numpy"], rounds=1
+    )
+    engines = {(row["task"], row["engine"]) for row in found["rows"]}
+    assert engines == {
+        ("cold-query", "binq"),
+        ("cold-query", "numpy-import"),
+        ("build", "binq"),
+        ("build", "pyarrow-read"),
+    }
+    assert all(row["correct"] for row in found["rows"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n": 0}, {"k": 0}, {"rounds": 0}, {"tasks": ["nothing"]}, {"peers": ["nobody"]}],
+)
+def test_options_that_make_no_sense(options: dict) -> None:
+    with pytest.raises(UsageError):
+        bench(**options)
+
+
+def test_all_rows_there_are_is_a_right_answer() -> None:
+    found = bench(
+        n=5, bits=70, queries=3, k=10, tasks=["asymmetric-batch"], peers=["numpy"], rounds=1
+    )
+    assert [row["correct"] for row in found["rows"]] == [True, True]

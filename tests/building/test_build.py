@@ -1,0 +1,302 @@
+"""Building: what an index says of itself, packed input, and what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import naive
+import numpy as np
+import pytest
+from corpora import debris, gaussian, write_jsonl, write_parquet
+
+from binq import bits as packing
+from binq import build
+from binq.errors import BinqWarning, InputError, UsageError
+from binq.index.index import Index
+from binq.types import LAYOUTS
+
+
+def codes_in(path: Path) -> np.ndarray:
+    return np.asarray(Index(path).codes.codes)
+
+
+@pytest.mark.parametrize("dim", [1, 7, 8, 63, 64, 65, 128, 300])
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_codes_are_the_signs(tmp_path: Path, dim: int, metric: Any) -> None:
+    vectors = gaussian(40, dim)
+    report = build(vectors, tmp_path / "i.binq", metric=metric)
+    assert (report.rows, report.dim, report.bits, report.method) == (40, dim, dim, "sign")
+    assert report.size == (tmp_path / "i.binq").stat().st_size
+    assert np.array_equal(codes_in(tmp_path / "i.binq"), naive.pack(vectors > 0))
+
+
+@pytest.mark.parametrize("method", ["mean", "median"])
+def test_fitted_methods_see_only_the_sample(tmp_path: Path, method: Any) -> None:
+    vectors = gaussian(2000, 12) + np.float32(1)
+    path = tmp_path / "i.binq"
+    build(vectors, path, method=method, metric="ip")
+    middle = vectors.mean(axis=0) if method == "mean" else np.median(vectors, axis=0)
+    assert np.array_equal(codes_in(path), naive.pack(vectors > middle.astype(np.float32)))
+    thresholds = []
+    for seed in (0, 0, 1):
+        build(vectors, path, method=method, sample=50, seed=seed)
+        binarizer = Index(path).binarizer
+        assert binarizer is not None
+        assert (binarizer.sample, binarizer.seed) == (50, seed)
+        thresholds.append(binarizer.affine.center)
+    assert np.array_equal(thresholds[0], thresholds[1])
+    assert not np.array_equal(thresholds[0], thresholds[2])
+
+
+def test_truncation_cuts_codes_and_keeps_the_payload(tmp_path: Path) -> None:
+    vectors = gaussian(30, 20)
+    report = build(vectors, tmp_path / "i.binq", truncate_dim=9, rescore="float32")
+    assert (report.dim, report.bits) == (20, 9)
+    index = Index(tmp_path / "i.binq")
+    assert np.array_equal(index.codes.codes, naive.pack(vectors[:, :9] > 0))
+    stored = index.file.array("rescore.vectors", "float32", (30, 20))
+    assert np.allclose(stored, naive.unit(vectors), atol=1e-6)
+    hits = index.search(vectors[:3], 5, oversample=10)
+    for number in range(3):
+        assert hits.rows[number].tolist() == naive.neighbours(vectors[number], vectors, 5, "cosine")
+
+
+def test_payload_under_ip_is_not_normalised(tmp_path: Path) -> None:
+    vectors = gaussian(5, 4) * np.float32(3)
+    build(vectors, tmp_path / "i.binq", metric="ip", rescore="float32")
+    stored = Index(tmp_path / "i.binq").file.array("rescore.vectors", "float32", (5, 4))
+    assert np.array_equal(stored, vectors)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dim", [1, 8, 13, 64, 100])
+def test_packed_input(tmp_path: Path, layout: packing.Layout, dim: int) -> None:
+    flags = gaussian(20, dim) > 0
+    octets = packing.to_layout(packing.pack(flags), dim, layout)
+    np.save(tmp_path / "c.npy", octets)
+    report = build(tmp_path / "c.npy", tmp_path / "i.binq", packed=layout, bits=dim)
+    assert (report.bits, report.method) == (dim, None)
+    assert np.array_equal(codes_in(tmp_path / "i.binq"), naive.pack(flags))
+    build(tmp_path / "c.npy", tmp_path / "i.binq", packed=layout, bits=dim, method="sign")
+    index = Index(tmp_path / "i.binq")
+    floats = np.where(flags[:2], 1, -1).astype(np.float32)
+    assert (index.search(floats, 1).distances == 0).all()
+
+
+def test_packed_input_with_a_binarizer(tmp_path: Path) -> None:
+    vectors = gaussian(50, 24) + np.float32(0.3)
+    kept = tmp_path / "b.npz"
+    build(vectors, tmp_path / "f.binq", method="mean", save_binarizer=kept)
+    octets = packing.to_layout(codes_in(tmp_path / "f.binq"), 24, "ubinary")
+    np.save(tmp_path / "c.npy", octets)
+    build(tmp_path / "c.npy", tmp_path / "p.binq", packed="ubinary", binarizer=kept)
+    for name in ("f", "p"):
+        assert (Index(tmp_path / f"{name}.binq").search(vectors[:9], 1).distances == 0).all()
+    np.save(tmp_path / "c.npy", octets[:, :2])
+    with pytest.raises(InputError, match="width"):
+        build(tmp_path / "c.npy", tmp_path / "p.binq", packed="ubinary", binarizer=kept)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"rescore": "float32"}, UsageError),
+        ({"truncate_dim": 4}, UsageError),
+        ({"method": "mean"}, UsageError),
+        ({"save_binarizer": "b.npz"}, UsageError),
+        ({"packed": "binary"}, InputError),
+        ({"bits": 17}, InputError),
+        ({"bits": 15}, InputError),
+        ({"packed": None}, InputError),
+    ],
+)
+def test_what_packed_input_cannot_have(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception]
+) -> None:
+    np.save(tmp_path / "c.npy", np.full((4, 2), 255, np.uint8))
+    with pytest.raises(error):
+        build(tmp_path / "c.npy", tmp_path / "i.binq", **({"packed": "ubinary"} | options))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.npy"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "hamming"},
+        {"method": "pca"},
+        {"method": "itq", "bits": 49},
+        {"method": "rabitq", "bits": 47},
+        {"method": "lsh", "bits": 0},
+        {"method": "lsh", "bits": 16385},
+        {"rescore": "int4"},
+        {"scoring": "cosine"},
+        {"sample": 0},
+        {"seed": -1},
+        {"truncate_dim": 0},
+        {"truncate_dim": 49},
+        {"bits": 47},
+        {"threads": 0},
+    ],
+)
+def test_options_that_make_no_sense(corpus: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        build(corpus, tmp_path / "i.binq", **options)
+    assert not (tmp_path / "i.binq").exists()
+    assert not debris(tmp_path)
+
+
+def test_a_binarizer_must_fit(corpus: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "b.npz"
+    build(gaussian(9, 20), tmp_path / "o.binq", save_binarizer=kept)
+    with pytest.raises(InputError, match="another dimension"):
+        build(corpus, tmp_path / "i.binq", binarizer=kept)
+    build(gaussian(9, 48), tmp_path / "o.binq", save_binarizer=kept)
+    with pytest.raises(InputError, match="another metric"):
+        build(corpus, tmp_path / "i.binq", binarizer=kept, metric="l2")
+    for option in ({"method": "sign"}, {"truncate_dim": 3}):
+        with pytest.raises(UsageError, match="leave out"):
+            build(corpus, tmp_path / "i.binq", binarizer=kept, **option)  # type: ignore[arg-type]
+    build(corpus, tmp_path / "i.binq", binarizer=kept)
+
+
+BAD = {
+    "nan": np.nan,
+    "inf": np.inf,
+    "-inf": -np.inf,
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("row", [0, 7, 14])
+@pytest.mark.parametrize("value", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("options", [{}, {"method": "mean", "rescore": "int8"}])
+def test_values_that_are_no_numbers(
+    tmp_path: Path, dtype: Any, row: int, value: float, options: dict[str, Any]
+) -> None:
+    vectors = gaussian(15, 6).astype(dtype)
+    vectors[row, 3] = value
+    np.save(tmp_path / "c.npy", vectors)
+    (tmp_path / "i.binq").write_bytes(b"old")
+    with pytest.raises(InputError, match=rf"c\.npy row {row}\b"):
+        build(
+            tmp_path / "c.npy",
+            tmp_path / "i.binq",
+            save_binarizer=tmp_path / "b.npz",
+            **options,
+        )
+    assert (tmp_path / "i.binq").read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.npy", "i.binq"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"method": "mean"}, {"rescore": "int8"}, {"method": "median", "truncate_dim": 2}],
+)
+@pytest.mark.parametrize("source", ["npy", "jsonl", "parquet"])
+def test_zero_rows_under_cosine_are_named(
+    tmp_path: Path, source: str, options: dict[str, Any]
+) -> None:
+    vectors = gaussian(15, 4)
+    vectors[11, : options.get("truncate_dim")] = 0
+    path = tmp_path / f"c.{source}"
+    if source == "npy":
+        np.save(path, vectors)
+    else:
+        {"jsonl": write_jsonl, "parquet": write_parquet}[source](path, vectors)
+    with pytest.raises(InputError, match=rf"norm zero: .*c\.{source} row 11\b"):
+        build(path, tmp_path / "i.binq", **options)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
+    build(path, tmp_path / "i.binq", metric="l2", **options)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1e-45, 3e38])
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_values_at_the_edge_of_numbers(tmp_path: Path, value: float, metric: Any) -> None:
+    vectors = gaussian(15, 6)
+    vectors[3] = np.float32(value)
+    if value == 0 and metric == "cosine":
+        with pytest.raises(InputError, match="row 3"):
+            build(vectors, tmp_path / "i.binq", metric=metric)
+        return
+    build(vectors, tmp_path / "i.binq", metric=metric, rescore="float32")
+    assert np.array_equal(codes_in(tmp_path / "i.binq"), naive.pack(vectors > 0))
+
+
+def test_no_rows_of_a_known_dim(tmp_path: Path) -> None:
+    for payload in ("none", "int8", "float16", "float32"):
+        report = build(np.empty((0, 12), np.float32), tmp_path / "i.binq", rescore=payload)  # type: ignore[arg-type]
+        assert (report.rows, report.bits) == (0, 12)
+        hits = Index(tmp_path / "i.binq").search(gaussian(2, 12), 5)
+        assert hits.rows.shape == (2, 0)
+        assert hits.ids == [[], []]
+    with pytest.raises(InputError, match="no rows to fit"):
+        build(np.empty((0, 12), np.float32), tmp_path / "i.binq", method="mean")
+
+
+def test_no_rows_of_an_unknown_dim(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text("")
+    for options in ({}, {"method": "mean"}, {"rescore": "int8"}):
+        with pytest.raises(InputError, match=r"nothing that says their dimension|no rows"):
+            build(tmp_path / "c.jsonl", tmp_path / "i.binq", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "i.binq").exists()
+
+
+def test_ids_and_duplicates(tmp_path: Path) -> None:
+    ids = ["a", "b\n", "", "a", "é", "b\n"]
+    corpus = write_jsonl(tmp_path / "c.jsonl", gaussian(6, 5), ids)
+    with pytest.warns(
+        BinqWarning, match=r"2 ids stand on more than one row \(first: rows 0 and 3\)|rows 1 and 5"
+    ):
+        build(corpus, tmp_path / "i.binq")
+    stored = Index(tmp_path / "i.binq").ids
+    assert stored is not None
+    assert list(stored) == ids
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(
+            write_jsonl(tmp_path / "d.jsonl", gaussian(3, 5), ["a", "b", "c"]), tmp_path / "i.binq"
+        )
+        build(write_jsonl(tmp_path / "e.jsonl", gaussian(3, 5)), tmp_path / "i.binq")
+    assert Index(tmp_path / "i.binq").ids is None
+
+
+def test_every_source_gives_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    vectors = gaussian(700, 13)
+    ids = [str(n) for n in range(700)]
+    sources = [
+        write_jsonl(tmp_path / "c.jsonl", vectors, ids),
+        write_parquet(tmp_path / "c.parquet", vectors, ids),
+        [
+            str(write_parquet(tmp_path / "s1.parquet", vectors[:300], ids[:300])),
+            str(write_parquet(tmp_path / "s2.parquet", vectors[300:], ids[300:])),
+        ],
+    ]
+    found = []
+    for source in sources:
+        build(source, tmp_path / "i.binq", method="median", rescore="int8", sample=100)  # type: ignore[arg-type]
+        index = Index(tmp_path / "i.binq")
+        payload = index.file.array("rescore.vectors", "int8", (700, 13))
+        found.append((index.codes.codes.tobytes(), payload.tobytes(), list(index.ids or [])))
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_header_says_what_a_query_needs(tmp_path: Path) -> None:
+    corpus = write_jsonl(tmp_path / "c.jsonl", gaussian(6, 5))
+    build(corpus, tmp_path / "i.binq", method="mean", truncate_dim=4, metric="l2", seed=9)
+    header = Index(tmp_path / "i.binq").file.header
+    assert (header.rows, header.dim, header.bits, header.words) == (6, 5, 4, 1)
+    assert (header.metric, header.ids, header.rescore) == ("l2", "rows", "none")
+    assert header.binarizer == {
+        "method": "mean",
+        "dim": 5,
+        "bits": 4,
+        "metric": "l2",
+        "truncate_dim": 4,
+        "seed": 9,
+        "sample": 6,
+    }
+    assert [source["rows"] for source in header.sources] == [6]
+    assert header.binq == __import__("binq").__version__

@@ -1,0 +1,135 @@
+"""Evaluation: recall as a few lines of numpy give it, and everything that qualifies it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+from conftest import Real
+from corpora import gaussian, write_jsonl
+
+import binq
+from binq.errors import CheckFailed, UsageError
+from binq.evaluation.evaluate import evaluate, parse_floors
+
+KS = [1, 10, 100]
+
+
+def numpy_recall(vectors: np.ndarray, queries: np.ndarray) -> dict[int, np.ndarray]:
+    """Return recall@k of sign codes and Hamming scan, per query: independent of binq."""
+    truth = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")
+    codes, probes = np.packbits(vectors > 0, axis=1), np.packbits(queries > 0, axis=1)
+    shares: dict[int, list[float]] = {k: [] for k in KS}
+    for probe, true in zip(probes, truth, strict=True):
+        distances = np.bitwise_count(codes ^ probe).sum(axis=1, dtype=np.int16)
+        near = np.argsort(distances, kind="stable")
+        for k in KS:
+            shares[k].append(len(np.intersect1d(near[:k], true[:k])) / k)
+    return {k: np.array(values) for k, values in shares.items()}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation")
+
+
+def test_recall_on_real_data_equals_numpy(real: Real, place: Path) -> None:
+    binq.build(str(real.docs), place / "plain.binq", method="sign")
+    found = evaluate(
+        place / "plain.binq", str(real.queries), truth=str(real.docs), k=KS, rescore="none"
+    )
+    unit = naive.unit(real.vectors).astype(np.float32)
+    probes = naive.unit(real.probes).astype(np.float32)
+    for k, shares in numpy_recall(unit, probes).items():
+        assert np.allclose(found.per_query[f"recall@{k}"], shares, atol=1e-12)
+        entry = found.metrics[f"recall@{k}"]
+        half = 1.96 * shares.std(ddof=1) / math.sqrt(len(shares))
+        assert entry["value"] == pytest.approx(shares.mean())
+        assert entry["low"] == pytest.approx(max(0, shares.mean() - half))
+        assert entry["high"] == pytest.approx(min(1, shares.mean() + half))
+    assert found.query_ids == real.probe_ids
+
+
+def test_recall_of_payloads_on_real_data(real: Real, place: Path) -> None:
+    values = {}
+    for payload in ("float32", "int8"):
+        path = place / f"{payload}.binq"
+        binq.build(str(real.docs), path, rescore=payload)  # type: ignore[arg-type]
+        found = evaluate(
+            path,
+            str(real.queries),
+            truth=str(real.docs),
+            k=[10],
+            oversample=10,
+            cache_truth=place / "truth.npz",
+        )
+        values[payload] = found.metrics["recall@10"]["value"]
+        candidates = found.metrics["candidate_recall@10"]["value"]
+        assert candidates >= values[payload] - 1e-12
+    assert values["float32"] >= 0.95
+    assert abs(values["float32"] - values["int8"]) <= 0.01
+
+
+def test_what_makes_no_sense(tmp_path: Path) -> None:
+    vectors = gaussian(9, 4)
+    binq.build(vectors, tmp_path / "i.binq")
+    for options in ({"truth": vectors, "k": []}, {"truth": vectors, "k": [0]}, {"k": [1]}):
+        with pytest.raises(UsageError):
+            evaluate(tmp_path / "i.binq", vectors, **options)
+    qrels = tmp_path / "q"
+    qrels.write_text("0 0 1 1\n")
+    with pytest.raises(UsageError, match="--cache-truth"):
+        evaluate(tmp_path / "i.binq", vectors, qrels=qrels, cache_truth=tmp_path / "t.npz")
+
+
+def test_qrels(tmp_path: Path) -> None:
+    pytest.importorskip("ir_measures")
+    vectors = gaussian(20, 16)
+    ids = [f"d{n}" for n in range(20)]
+    corpus = write_jsonl(tmp_path / "c.jsonl", vectors, ids)
+    queries = write_jsonl(tmp_path / "q.jsonl", vectors[:3], ["a", "b", "c"])
+    binq.build(corpus, tmp_path / "i.binq")
+    (tmp_path / "qrels").write_text("query-id\tcorpus-id\tscore\na\td0\t1\nb\td19\t1\nb\td1\t1\n")
+    found = evaluate(tmp_path / "i.binq", queries, qrels=tmp_path / "qrels", k=[1, 20])
+    assert found.metrics["nDCG@1"]["value"] == 1.0  # a vector is nearest to itself
+    assert found.per_query["R@1"][:2].tolist() == [1.0, 0.5]
+    assert math.isnan(found.per_query["R@1"][2])  # c has no judgement
+    assert found.metrics["R@20"]["value"] == 1.0
+    assert [record["query"] for record in found.records()] == ["a", "b", "c"]
+    assert list(found.records())[2]["R@1"] is None
+
+
+def test_floors() -> None:
+    assert parse_floors(["recall@10=0.95", "nDCG@1=1e-1"], [1, 10]) == {
+        "recall@10": 0.95,
+        "nDCG@1": 0.1,
+    }
+    for text in ("recall=0.9", "recall@10", "recall@10=", "recall@x=1", "@1=1", "recall@10=nan"):
+        with pytest.raises(UsageError, match="not a floor"):
+            parse_floors([text], [10])
+    with pytest.raises(UsageError, match="add it to -k"):
+        parse_floors(["recall@5=0.5"], [1, 10])
+
+
+def test_require(tmp_path: Path) -> None:
+    vectors = gaussian(30, 8)
+    binq.build(vectors, tmp_path / "i.binq", rescore="float32")
+    found = evaluate(tmp_path / "i.binq", vectors, truth=vectors, k=[1], oversample=30)
+    found.require({"recall@1": 1.0})
+    with pytest.raises(CheckFailed, match=r"recall@1 is too low: expected at least 1\.01"):
+        found.require({"recall@1": 1.01})
+    with pytest.raises(UsageError, match="not evaluated"):
+        found.require({"nDCG@1": 0.1})
+
+
+def test_the_same_at_one_and_two_threads(tmp_path: Path) -> None:
+    vectors = gaussian(500, 40)
+    binq.build(vectors, tmp_path / "i.binq", rescore="int8")
+    found = [
+        evaluate(tmp_path / "i.binq", vectors[:50], truth=vectors, k=[1, 10], threads=threads)
+        for threads in (1, 2)
+    ]
+    assert found[0].metrics == found[1].metrics

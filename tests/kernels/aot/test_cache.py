@@ -1,0 +1,268 @@
+"""Cached kernels: kept once, believed only when whole and one's own, never a reason to fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binq.kernels import pack
+from binq.kernels.aot import cache as cached
+from binq.kernels.aot import compile as aot
+
+FAMILY = pack.FAMILY
+ROOT = Path(__file__).parents[3]
+posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes")
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Any:
+    return aot.compile_family(FAMILY, aot.host_target())
+
+
+class Cache:
+    """A cache directory, the number of compilations and what the user was told."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.compilations = 0
+        self.notices: list[str] = []
+
+    def use(self) -> aot.Library:
+        """Load as a new process would."""
+        aot._loaded.clear()
+        aot._noticed.clear()
+        self.notices.clear()
+        return aot.load(FAMILY)
+
+    def file(self) -> Path:
+        (file,) = self.directory.glob("*.o")
+        return file
+
+
+@pytest.fixture
+def cache(tmp_path: Path, compiled: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
+    cache = Cache(tmp_path / "home" / "cache")
+
+    def compile_family(*_: Any) -> Any:
+        cache.compilations += 1
+        return compiled
+
+    monkeypatch.setenv("BINQ_CACHE_DIR", str(cache.directory))
+    monkeypatch.setattr(aot, "compile_family", compile_family)
+    monkeypatch.setattr(aot, "notice", cache.notices.append)
+    yield cache
+    aot._loaded.clear()
+
+
+def _works(library: aot.Library) -> None:
+    assert library.function("pack")
+
+
+def test_compiled_once(cache: Cache) -> None:
+    _works(cache.use())
+    assert "compiling" in cache.notices[0]
+    assert len(cache.notices) == 1
+    _works(cache.use())
+    assert cache.compilations == 1
+    assert cache.notices == []
+    assert aot.is_ready(FAMILY)
+    if os.name == "posix":
+        assert stat.S_IMODE(cache.directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE(cache.file().stat().st_mode) == 0o600
+
+
+def test_not_ready_compiles_nothing(cache: Cache) -> None:
+    aot._loaded.clear()
+    assert not aot.is_ready(FAMILY)
+    assert cache.compilations == 0
+    assert not cache.directory.exists()
+
+
+def test_damaged_file_is_compiled_again(cache: Cache) -> None:
+    cache.use()
+    whole = cache.file().read_bytes()
+    damages = [whole[:length] for length in (0, 1, 8, 40, 44, 60, len(whole) // 2, len(whole) - 1)]
+    for place in (0, 8, 41, 50, len(whole) // 2, len(whole) - 1):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        damages.append(bytes(flipped))
+    damages.append(whole + b"x")
+    for number, damaged in enumerate(damages, start=2):
+        cache.file().write_bytes(damaged)
+        _works(cache.use())
+        assert cache.compilations == number
+        assert cache.file().read_bytes() == whole
+
+
+def test_object_of_another_cpu_is_not_used(cache: Cache, compiled: Any) -> None:
+    cache.use()
+    cache.file().write_bytes(cached.pack(compiled[0], "0" * 32, compiled[1], compiled[2]))
+    cache.use()
+    assert cache.compilations == 2
+
+
+@posix
+def test_others_may_not_write_to_the_directory(cache: Cache) -> None:
+    cache.use()
+    for mode in (0o770, 0o707, 0o777, 0o1777):
+        cache.directory.chmod(mode)
+        before = cache.compilations
+        _works(cache.use())
+        assert cache.compilations == before + 1
+        assert any("others may write" in notice for notice in cache.notices)
+
+
+@posix
+def test_others_may_not_write_to_the_file(cache: Cache) -> None:
+    cache.use()
+    cache.file().chmod(0o666)
+    _works(cache.use())
+    assert cache.compilations == 2
+    # It was replaced by one that only the user may write.
+    assert stat.S_IMODE(cache.file().stat().st_mode) == 0o600
+
+
+@posix
+def test_planted_files(cache: Cache, tmp_path: Path) -> None:
+    cache.use()
+    good = cache.file()
+    real = tmp_path / "real"
+    good.rename(real)
+    good.symlink_to(real)
+    _works(cache.use())
+    assert cache.compilations == 2
+    assert not good.is_symlink()
+    good.unlink()
+    os.mkfifo(good)
+    _works(cache.use())
+    assert cache.compilations == 3
+
+
+@posix
+def test_another_users_file_or_directory(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.use()
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    _works(cache.use())
+    assert cache.compilations == 2
+    assert any("another user" in notice for notice in cache.notices)
+
+
+@pytest.mark.parametrize("call", ["replace", "open", "mkdir"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_cannot_be_stored(
+    cache: Cache, call: str, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    if call == "mkdir":
+        monkeypatch.setattr(Path, "mkdir", fail)
+    else:
+        cache.directory.mkdir(parents=True, mode=0o700)
+        monkeypatch.setattr(os, call, fail)
+    _works(cache.use())
+    assert any(os.strerror(error) in notice for notice in cache.notices)
+    assert all("\n" not in notice for notice in cache.notices)
+    monkeypatch.undo()
+    assert not cache.directory.exists() or list(cache.directory.iterdir()) == []
+
+
+@posix
+def test_full_disk(cache: Cache) -> None:
+    resource = pytest.importorskip("resource")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        _works(cache.use())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert any("not kept" in notice for notice in cache.notices)
+    assert list(cache.directory.iterdir()) == []
+
+
+def test_no_home(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BINQ_CACHE_DIR", "XDG_CACHE_HOME", "HOME", "LOCALAPPDATA", "USERPROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda _path: "")
+    _works(cache.use())
+    assert any("HOME" in notice for notice in cache.notices)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the rule of XDG")
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BINQ_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cached.directory() == Path("/xdg/binq")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cached.directory() == Path("/home/someone/.cache/binq")
+
+
+def test_many_at_once(cache: Cache) -> None:
+    content = cached.pack(b"code" * 5000, "k", {}, {})
+    cache.directory.mkdir(parents=True, mode=0o700)
+    path = cache.directory / "family-k.o"
+    seen: list[bytes | None] = []
+
+    def work() -> None:
+        for _ in range(50):
+            cached.write(path, content)
+            seen.append(cached.read(path))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert set(seen) == {content}
+    assert list(cache.directory.iterdir()) == [path]
+
+
+def test_what_dead_writers_left_is_swept(cache: Cache) -> None:
+    cache.directory.mkdir(parents=True, mode=0o700)
+    old, new = cache.directory / ".a.tmp", cache.directory / ".b.tmp"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    cache.use()
+    assert not old.exists()
+    assert new.exists()
+
+
+_QUERY = """
+import sys
+import numpy as np
+from binq.kernels import pack
+pack._NUMPY_WORK = -1
+print(pack.pack(np.eye(3, dtype=np.float32)).codes[:, 0].tolist(), "numba" in sys.modules)
+"""
+
+
+def _start(directory: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "BINQ_CACHE_DIR": str(directory)}
+    return subprocess.Popen(
+        [sys.executable, "-c", _QUERY], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_two_processes_compile_at_once_and_a_third_needs_no_numba(tmp_path: Path) -> None:
+    both = [_start(tmp_path / "cache") for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == ["[1, 2, 4] True\n"] * 2
+    third = _start(tmp_path / "cache")
+    assert third.communicate()[0] == "[1, 2, 4] False\n"
+    assert len(list((tmp_path / "cache").iterdir())) == 1

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from binq.errors import EnvironmentFailure, InputError, UsageError
+from binq.text import Kind, TextSource, batched
+
+
+def _read(path: Any, **options: Any) -> list[tuple[str | None, str]]:
+    return [(text.id, text.text) for text in TextSource(path, **options)]
+
+
+def _file(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_beir_jsonl_joins_title_and_text(tmp_path: Path) -> None:
+    path = _file(
+        tmp_path,
+        "corpus.jsonl",
+        '{"_id": "a", "title": "T", "text": "x y", "metadata": {}}\n'
+        "\n"
+        '{"_id": 7, "title": "", "text": "z"}\r\n'
+        '{"_id": "c", "text": "no title"}',
+    )
+    assert _read(path) == [("a", "T x y"), ("7", "z"), ("c", "no title")]
+    assert [text.where for text in TextSource(path)][1] == f"{path}: line 3"
+
+
+def test_a_title_may_first_come_in_a_later_row(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.jsonl", '{"text": "x"}\n{"title": "T", "text": "y"}\n')
+    assert _read(path) == [(None, "x"), (None, "T y")]
+
+
+def test_named_columns_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.jsonl", '{"k": 1, "title": "T", "text": "x", "note": "n"}\n')
+    assert _read(path, text_column="text", id_column="k") == [("1", "x")]
+    assert _read(path, text_column="note,title") == [(None, "n T")]
+
+
+@pytest.mark.parametrize(("suffix", "mark"), [(".csv", ","), (".tsv", "\t")])
+def test_delimited_files(tmp_path: Path, suffix: str, mark: str) -> None:
+    rows = ["id,text,other", '1,"a, ""quoted""\nline",x', "2,b,y", ""]
+    content = "\n".join(row.replace(",", mark) if i != 1 else row for i, row in enumerate(rows))
+    content = content.replace('1,"a', f'1{mark}"a').replace('",x', f'"{mark}x')
+    path = _file(tmp_path, "a" + suffix, b"\xef\xbb\xbf" + content.encode())
+    assert _read(path) == [("1", 'a, "quoted"\nline'), ("2", "b")]
+    assert [text.where for text in TextSource(path)] == [f"{path}: line 2", f"{path}: line 4"]
+
+
+def test_the_only_column_of_strings_is_the_text(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.jsonl", '{"id": 3, "abstract": "x", "year": 1999}\n')
+    assert _read(path) == [("3", "x")]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_parquet(tmp_path: Path, kind: pa.DataType) -> None:
+    path = tmp_path / "a.parquet"
+    texts = pa.array(["x", "y", "x"], pa.string()).cast(kind)
+    table = pa.table({"id": [10, 11, 12], "text": texts, "n": [1.0, 2.0, 3.0]})
+    pq.write_table(table, path, row_group_size=2)
+    assert _read(path) == [("10", "x"), ("11", "y"), ("12", "x")]
+    # The contents count and not the suffix.
+    path.rename(tmp_path / "a.bin")
+    assert len(_read(tmp_path / "a.bin")) == 3
+
+
+def test_plain_lines_keep_blank_ones(tmp_path: Path) -> None:
+    assert _read(_file(tmp_path, "a.txt", "one\n\n three \n")) == [
+        (None, "one"),
+        (None, ""),
+        (None, " three "),
+    ]
+    assert _read(_file(tmp_path, "empty.txt", "")) == []
+
+
+def test_standard_input() -> None:
+    assert _read("-", stdin=io.BytesIO(b"a\nb")) == [(None, "a"), (None, "b")]
+    line = json.dumps({"_id": "q", "text": "t"}).encode()
+    assert _read("-", stdin=io.BytesIO(line)) == [("q", "t")]
+    assert _read("-", stdin=io.BytesIO(b"text,id\nt,1\n"), kind="csv") == [("1", "t")]
+    assert _read("-", stdin=io.BytesIO(b'{"not": "json"'), kind="lines") == [
+        (None, '{"not": "json"')
+    ]
+
+
+def test_several_files_in_order_and_again(tmp_path: Path) -> None:
+    paths = [_file(tmp_path, f"{i}.txt", f"{i}\n") for i in range(3)]
+    source = TextSource(paths)
+    assert [text.text for text in source] == ["0", "1", "2"]
+    assert [text.text for text in source] == ["0", "1", "2"]
+    assert source.fraction == 1.0
+
+
+def test_the_fraction_grows(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.txt", "line\n" * 100)
+    source = TextSource(path)
+    fractions = [source.fraction for _ in source]
+    assert fractions == sorted(fractions)
+    assert fractions[49] == pytest.approx(0.5, abs=0.02)
+    assert TextSource("-").fraction is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"text": "x"}\n{"text": 3}\n', "line 2: expected a string, got int"),
+        ("a.jsonl", '{"text": "x"}\n{"body": "y"}\n', "line 2: expected a string, got nothing"),
+        ("a.jsonl", '{"text": null}\n', "no column holds text"),
+        ("a.jsonl", '{"text": "x", "id": true}\n', "got bool"),
+        ("a.jsonl", '{"text": "x"\n', "not JSON.*line 1"),
+        ("a.jsonl", "[1, 2]\n", "not an object.*line 1"),
+        ("a.jsonl", '{"a": "x", "b": "y"}\n', "several columns.*a, b.*--text-column"),
+        ("a.jsonl", '{"text": "\\ud800"}\n', "surrogate"),
+        ("a.jsonl", "[" * 100_000, "not JSON"),
+        ("a.csv", "text,id\nx\n", "line 2: expected 2, got 1"),
+        ("a.csv", "text,text\nx,y\n", "not unique"),
+        ("a.csv", 'text\n"x\n', "not well-formed"),
+        ("a.txt", b"ok\n\xff\xfe\n", "not UTF-8.*line 2"),
+        ("a.txt", b"\x1f\x8b\x08rest", "compressed"),
+        ("a.parquet", b"PAR1 and then nothing", "damaged"),
+    ],
+)
+def test_bad_input_names_file_and_row(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    path = _file(tmp_path, name, content)
+    with pytest.raises(InputError, match=message) as caught:
+        _read(path)
+    assert name in str(caught.value)
+
+
+def test_parquet_rows_that_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"id": [1, 2], "text": ["x", None]}), path)
+    with pytest.raises(InputError, match="row 1: expected a string, got null"):
+        _read(path)
+    with pytest.raises(InputError, match="no such column"):
+        _read(path, text_column="body")
+    with pytest.raises(InputError, match="not a Parquet file"):
+        _read(_file(tmp_path, "b.txt", "x"), kind="parquet")
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        _read(tmp_path / "none.jsonl")
+    with pytest.raises((InputError, EnvironmentFailure), match="directory"):
+        _read(tmp_path)
+
+
+def test_ids_in_some_files_only(tmp_path: Path) -> None:
+    paths = [
+        _file(tmp_path, "a.jsonl", '{"id": "1", "text": "x"}\n'),
+        _file(tmp_path, "b.jsonl", '{"text": "x"}\n'),
+    ]
+    with pytest.raises(InputError, match="some have none"):
+        _read(paths)
+
+
+def test_contradictions(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        TextSource([])
+    with pytest.raises(UsageError):
+        TextSource(["-", "a"])
+    with pytest.raises(UsageError):
+        TextSource("a", text_column="a,,b")
+    wrong: Any = "xml"
+    with pytest.raises(UsageError):
+        TextSource("a", kind=wrong)
+    lines: Kind = "lines"
+    with pytest.raises(UsageError, match="no columns"):
+        _read(_file(tmp_path, "a.txt", "x"), kind=lines, text_column="text")
+
+
+def test_batches_are_bounded_by_rows_and_by_characters(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.txt", "\n".join(["x" * 10] * 5 + ["y" * 100] * 2))
+    assert [len(batch) for batch in batched(TextSource(path), 4, 1000)] == [4, 3]
+    assert [len(batch) for batch in batched(TextSource(path), 4, 30)] == [3, 3, 1]
