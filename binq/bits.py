@@ -127,7 +127,7 @@ def from_layout(
             where,
             str(wanted),
             str(packed.dtype),
-            "say with --packed which layout it is",
+            "say with `packed` which layout it is",
         )
     if packed.ndim != 2 or packed.shape[1] != bytes_for(bits):
         raise InputError(
@@ -147,7 +147,7 @@ def from_layout(
             raise InputError(
                 f"a bit beyond bit {bits} is set",
                 f"{where} row {first_row + int(beyond[0])}",
-                next_step="give the true width with --bits, and the layout with --packed",
+                next_step="give the true width with `bits`, and the layout with `packed`",
             )
     return _widen(octets, bits)
 

@@ -10,12 +10,32 @@
     ├── MissingExtraError         5  an optional dependency is not installed (also an ImportError)
     └── CheckFailed               6  a check that the user asked for did not hold
 
-Every message is one line in four parts: what, where, expected and got, next step.
+Every message is one line in four parts: what, where, expected and got, next step. It marks a
+parameter of the library as `` `name` `` or `` `name=value` ``: the command line writes that as the
+option that it is there, and ``str(error)`` as Python does.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from enum import IntEnum
+from typing import Any, Final
+
+_PARAMETER: Final = re.compile(r"`([a-z][a-z_]*)(?:=([^`]*))?`")
+
+Spell = Callable[[str, str | None], str]
+"""Writes a parameter, given its name, and its value where the message says one."""
+
+
+def spelled(text: str, spell: Spell) -> str:
+    """Return a message with every parameter that it marks written by ``spell``."""
+    return _PARAMETER.sub(lambda found: spell(found[1], found[2]), text)
+
+
+def in_python(name: str, value: str | None) -> str:
+    """Write a parameter as Python does."""
+    return name if value is None else f"{name}={value}"
 
 
 class ExitCode(IntEnum):
@@ -63,9 +83,14 @@ class BinqError(Exception):
         self.expected = expected
         self.got = got
         self.next_step = next_step
-        super().__init__(self._line())
+        super().__init__(what)
 
-    def _line(self) -> str:
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (self.what, self.where, self.expected, self.got, self.next_step)
+        return type(self), parts
+
+    def line(self, spell: Spell = in_python) -> str:
+        """Return the message, its parameters written by ``spell``."""
         contrast = ", ".join(
             f"{label} {text}"
             for label, text in (("expected", self.expected), ("got", self.got))
@@ -74,11 +99,12 @@ class BinqError(Exception):
         line = ": ".join(part for part in (self.what, self.where, contrast) if part)
         if self.next_step:
             line += f"; {self.next_step}"
+        line = spelled(line, spell)
         # A file name or an id may hold anything; the message stays one line whatever it holds.
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
     def __str__(self) -> str:
-        return self._line()
+        return self.line()
 
 
 class UsageError(BinqError, ValueError):

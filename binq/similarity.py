@@ -72,7 +72,7 @@ def unit_rows(vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.
             "a vector has norm zero",
             locate(int(zero[0])),
             "a direction, since the metric is cosine",
-            next_step="drop that row, or use --metric ip or l2",
+            next_step="drop that row, or use `metric=ip` or l2",
         )
     return unit
 

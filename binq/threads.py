@@ -32,7 +32,7 @@ def resolve(threads: int | None) -> int:
     if threads is None:
         return available()
     if threads < 1:
-        raise UsageError("too few threads", "--threads", "at least 1", str(threads))
+        raise UsageError("too few threads", "`threads`", "at least 1", str(threads))
     return min(threads, available())
 
 

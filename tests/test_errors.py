@@ -68,9 +68,9 @@ def test_message_is_one_printable_line(kind: type[BinqError], nasty: str) -> Non
 
 
 def test_missing_extra_says_how_to_get_it() -> None:
-    error = errors.missing_extra("ir-measures", "ir", "--qrels")
+    error = errors.missing_extra("ir-measures", "ir", "qrels")
     assert str(error) == (
-        "--qrels needs the package ir-measures; install it with: pip install 'binq[ir]'"
+        "qrels needs the package ir-measures; install it with: pip install 'binq[ir]'"
     )
 
 

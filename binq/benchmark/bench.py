@@ -75,15 +75,15 @@ def bench(
     UsageError, InputError, MissingExtraError
     """
     for option, value in (
-        ("--n", n),
-        ("--bits", bits),
-        ("--queries", queries),
-        ("-k", k),
-        ("--rounds", rounds),
+        ("`n`", n),
+        ("`bits`", bits),
+        ("`queries`", queries),
+        ("`k`", k),
+        ("`rounds`", rounds),
     ):
         if value < 1:
             raise UsageError("the number is too small", option, "at least 1", str(value))
-    for option, names, known in (("--tasks", tasks or (), TASKS), ("--peers", peers or (), PEERS)):
+    for option, names, known in (("`tasks`", tasks or (), TASKS), ("`peers`", peers or (), PEERS)):
         for name in names:
             if name not in known:
                 raise UsageError("unknown name", option, ", ".join(known), name)

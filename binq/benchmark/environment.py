@@ -32,7 +32,7 @@ def installed(peers: Sequence[str] | None) -> tuple[str, ...]:
             version(_PACKAGES[peer])
         except PackageNotFoundError as error:
             if peers is not None:
-                raise missing_extra(_PACKAGES[peer], "peers", f"--peers {peer}") from error
+                raise missing_extra(_PACKAGES[peer], "peers", f"`peers={peer}`") from error
         else:
             found.append(peer)
     return tuple(found)

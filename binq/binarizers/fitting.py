@@ -69,10 +69,10 @@ def fit(
         If there is nothing to fit on, or under cosine a row is zero once truncated.
     """
     if method not in METHODS:
-        raise UsageError("unknown method", "--method", ", ".join(METHODS), str(method))
+        raise UsageError("unknown method", "`method`", ", ".join(METHODS), str(method))
     if truncate_dim is not None and not 1 <= truncate_dim <= dim:
         raise UsageError(
-            "the truncation does not fit", "--truncate-dim", f"1 to {dim}", str(truncate_dim)
+            "the truncation does not fit", "`truncate_dim`", f"1 to {dim}", str(truncate_dim)
         )
     input_dim = truncate_dim or dim
     width = _width(method, input_dim, bits)
@@ -83,7 +83,7 @@ def fit(
             f"method {method} has no rows to fit on",
             expected="at least one row",
             got="none",
-            next_step="use --method sign, or a fitted --binarizer",
+            next_step="use `method=sign`, or a fitted `binarizer`",
         )
     x = Binarizer(method, dim, metric, thresholds.sign(input_dim), truncate_dim).prepare(
         sample, locate
@@ -99,21 +99,21 @@ def _width(method: Method, input_dim: int, bits: int | None) -> int:
     if method in _ONE_BIT_PER_DIM and bits != input_dim:
         raise UsageError(
             f"method {method} gives one bit per dimension",
-            "--bits",
+            "`bits`",
             str(input_dim),
             str(bits),
-            "use --truncate-dim for fewer bits, or lsh, rotate, learned or ste",
+            "use `truncate_dim` for fewer bits, or lsh, rotate, learned or ste",
         )
     if method == "itq" and bits > input_dim:
         raise UsageError(
             "method itq gives at most one bit per dimension",
-            "--bits",
+            "`bits`",
             f"1 to {input_dim}",
             str(bits),
             "use lsh, rotate, learned or ste for more bits",
         )
     if not 1 <= bits <= MAX_BITS:
-        raise UsageError("the width is out of range", "--bits", f"1 to {MAX_BITS}", str(bits))
+        raise UsageError("the width is out of range", "`bits`", f"1 to {MAX_BITS}", str(bits))
     return bits
 
 

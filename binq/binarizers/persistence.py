@@ -44,7 +44,7 @@ def load(path: str | os.PathLike[str]) -> Binarizer:
         return Binarizer.restore(settings, arrays)
     except FileNotFoundError:
         raise InputError(
-            "no such binarizer", str(path), next_step="save one with --save-binarizer"
+            "no such binarizer", str(path), next_step="save one with `save_binarizer`"
         ) from None
     except PermissionError as error:
         raise EnvironmentFailure("cannot read the binarizer", str(path)) from error
@@ -60,6 +60,6 @@ def load(path: str | os.PathLike[str]) -> Binarizer:
         raise InputError(
             "not a binarizer",
             str(path),
-            "an npz file written by --save-binarizer",
-            next_step="save one with --save-binarizer",
+            "an npz file written by `save_binarizer`",
+            next_step="save one with `save_binarizer`",
         ) from error

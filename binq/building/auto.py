@@ -97,7 +97,7 @@ def choose(
             "method auto has no rows to choose by",
             expected="at least one row",
             got="none",
-            next_step="use --method sign, or a fitted --binarizer",
+            next_step="use `method=sign`, or a fitted `binarizer`",
         )
 
     def fitted(method: Method, rows: NDArray[np.float32], where: Locate = str) -> Binarizer:

@@ -92,7 +92,7 @@ def binarize(
     UsageError, InputError, EnvironmentFailure
     """
     if layout not in LAYOUTS:
-        raise UsageError("unknown layout", "--layout", ", ".join(LAYOUTS), str(layout))
+        raise UsageError("unknown layout", "`layout`", ", ".join(LAYOUTS), str(layout))
     kind = Path(output).suffix.lower()
     if kind not in _WRITERS:
         raise UsageError("unknown kind of output", str(output), "a name in .npy or .parquet")

@@ -132,9 +132,9 @@ def build(
         If an id stands on more than one row.
     """
     if rescore not in STORED_VECTORS:
-        raise UsageError("unknown payload", "--rescore", ", ".join(STORED_VECTORS), str(rescore))
+        raise UsageError("unknown payload", "`rescore`", ", ".join(STORED_VECTORS), str(rescore))
     if scoring is not None and scoring not in SCORINGS:
-        raise UsageError("unknown scoring", "--scoring", ", ".join(SCORINGS), str(scoring))
+        raise UsageError("unknown scoring", "`scoring`", ", ".join(SCORINGS), str(scoring))
     choice = BinarizerChoice(
         method,
         bits,
@@ -248,23 +248,23 @@ def _refuse_for_packed(
     if rescore != "none":
         raise UsageError(
             "an index built from bits takes no payload",
-            "--rescore",
+            "`rescore`",
             "none",
             rescore,
             "build from the float vectors",
         )
     if choice.truncate_dim is not None:
-        raise UsageError("bits cannot be truncated", "--truncate-dim", "float vectors", source.name)
+        raise UsageError("bits cannot be truncated", "`truncate_dim`", "float vectors", source.name)
     if needs_fit(choice):
         raise UsageError(
             f"method {choice.method} cannot be fitted on bits",
-            "--method",
+            "`method`",
             "sign",
             str(choice.method),
-            "give the fitted binarizer with --binarizer",
+            "give the fitted binarizer with `binarizer`",
         )
     if choice.save_to is not None and choice.load_from is None and choice.method is None:
-        raise UsageError("there is no binarizer to save", "--save-binarizer", "float vectors")
+        raise UsageError("there is no binarizer to save", "`save_binarizer`", "float vectors")
 
 
 def _refuse_asymmetric(binarizer: Binarizer | None) -> None:
@@ -272,10 +272,10 @@ def _refuse_asymmetric(binarizer: Binarizer | None) -> None:
     if binarizer is None or binarizer.needs_terms:
         raise UsageError(
             "an index built from bits has nothing for an asymmetric scan",
-            "--scoring",
+            "`scoring`",
             "hamming",
             "asymmetric",
-            "build from the float vectors, or say --method sign under cosine",
+            "build from the float vectors, or say `method=sign` under cosine",
         )
 
 

@@ -51,16 +51,16 @@ class BinarizerChoice:
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
-            raise UsageError("unknown metric", "--metric", ", ".join(METRICS), self.metric)
+            raise UsageError("unknown metric", "`metric`", ", ".join(METRICS), self.metric)
         if self.sample < 1:
-            raise UsageError("the sample is empty", "--sample", "at least 1", str(self.sample))
+            raise UsageError("the sample is empty", "`sample`", "at least 1", str(self.sample))
         if self.seed < 0:
-            raise UsageError("the seed is negative", "--seed", "at least 0", str(self.seed))
+            raise UsageError("the seed is negative", "`seed`", "at least 0", str(self.seed))
         if self.load_from is not None:
-            for option, value in (("--method", self.method), ("--truncate-dim", self.truncate_dim)):
+            for option, value in (("`method`", self.method), ("`truncate_dim`", self.truncate_dim)):
                 if value is not None:
                     raise UsageError(
-                        f"--binarizer already says {option}", next_step=f"leave out {option}"
+                        f"`binarizer` already says {option}", next_step=f"leave out {option}"
                     )
 
 
@@ -92,7 +92,7 @@ def choose_binarizer(
                 str(choice.load_from),
                 choice.metric,
                 binarizer.metric,
-                f"say --metric {binarizer.metric}",
+                f"say `metric={binarizer.metric}`",
             )
     elif choice.method == "auto":
         binarizer = auto.choose(
@@ -121,7 +121,7 @@ def choose_binarizer(
     if choice.width not in (None, binarizer.bits):
         raise UsageError(
             "the binarizer gives codes of another width",
-            "--bits",
+            "`bits`",
             str(binarizer.bits),
             str(choice.width),
         )

@@ -18,7 +18,8 @@ import typer
 from typer.core import TyperGroup
 
 from binq.cli import render
-from binq.errors import BinqError, ExitCode
+from binq.cli.spelling import Spelling, option
+from binq.errors import BinqError, ExitCode, Spell
 from binq.version import __version__
 
 
@@ -68,7 +69,8 @@ class _Boundary(TyperGroup):
         except BaseException as error:
             if os.environ.get("BINQ_DEBUG") == "1":
                 traceback.print_exc()
-            raise typer.Exit(_report(error)) from None
+            spelling = Spelling(self.commands.get(ctx.invoked_subcommand))
+            raise typer.Exit(_report(error, spelling)) from None
 
 
 app = typer.Typer(
@@ -146,7 +148,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 
-def _report(error: BaseException) -> int:
+def _report(error: BaseException, spelling: Spell = option) -> int:
     """Print the one line that an error deserves, and return its exit code."""
     if isinstance(error, BrokenPipeError):
         return ExitCode.CLOSED_PIPE
@@ -157,7 +159,7 @@ def _report(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else ExitCode.BUG
     if isinstance(error, BinqError):
-        render.error(str(error))
+        render.error(error.line(spelling))
         return error.exit_code
     if isinstance(error, MemoryError):
         render.error("out of memory; use a smaller --sample, fewer queries or a smaller k")

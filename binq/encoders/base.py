@@ -79,7 +79,7 @@ class FloatEncoder(ABC):
         batch_size: int = 32,
     ) -> None:
         if truncate_dim is not None and truncate_dim < 1:
-            raise UsageError("too few dims", "--truncate-dim", "at least 1", str(truncate_dim))
+            raise UsageError("too few dims", "`truncate_dim`", "at least 1", str(truncate_dim))
         self.name = name
         self.revision = revision
         self.batch_size = batch_size
@@ -179,5 +179,5 @@ def check_role(role: Role) -> Role:
         If it is neither ``query`` nor ``document``.
     """
     if role not in ROLES:
-        raise UsageError("unknown role", "--role", " or ".join(ROLES), role)
+        raise UsageError("unknown role", "`role`", " or ".join(ROLES), role)
     return role

@@ -172,7 +172,7 @@ class CohereEncoder(FloatEncoder):
     ) -> None:
         self._endpoint = _Endpoint(address, key_file, transport)
         if not self._endpoint.model:
-            raise UsageError("no model is named", "--model", f"{self._endpoint.url}#MODEL")
+            raise UsageError("no model is named", "`model`", f"{self._endpoint.url}#MODEL")
         super().__init__(
             self._endpoint.name,
             "",

@@ -74,7 +74,7 @@ class FingerprintEncoder:
         if bits % 8 or not 8 <= bits <= MAX_BITS:
             raise UsageError(
                 "unusable width of fingerprints",
-                f"--model {method}:{bits}",
+                f"`model={method}:{bits}`",
                 f"a multiple of 8 from 8 to {MAX_BITS}",
                 str(bits),
             )

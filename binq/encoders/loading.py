@@ -72,7 +72,7 @@ def load_encoder(
         If the package that runs it is not installed.
     """
     if model is not None and not model.strip():
-        raise UsageError("no model is named", "--model", "a folder, a name or an address")
+        raise UsageError("no model is named", "`model`", "a folder, a name or an address")
     kind, _, rest = (model or "").partition(":")
     is_url = kind.lower() in ("http", "https") and rest.startswith("//")
     fingerprint = kind in ("simhash", "minhash") and bool(rest)
@@ -81,28 +81,28 @@ def load_encoder(
     )
     # An option that a model cannot heed is refused rather than passed over.
     heeded = {
-        "--device": not (is_url or fingerprint or static),
-        "--key-file": is_url,
-        "--prompt": not fingerprint,
-        "--truncate-dim": not fingerprint,
+        "`device`": not (is_url or fingerprint or static),
+        "`key_file`": is_url,
+        "`prompt`": not fingerprint,
+        "`truncate_dim`": not fingerprint,
     }
     given = {
-        "--device": device,
-        "--key-file": key_file,
-        "--prompt": prompt,
-        "--truncate-dim": truncate_dim,
+        "`device`": device,
+        "`key_file`": key_file,
+        "`prompt`": prompt,
+        "`truncate_dim`": truncate_dim,
     }
     for option, value in given.items():
         if value is not None and not heeded[option]:
             raise UsageError("the model does not take this option", option, got=model or BUILT_IN)
     if batch_size is not None and batch_size < 1:
-        raise UsageError("too few texts at a time", "--batch-size", "at least 1", str(batch_size))
+        raise UsageError("too few texts at a time", "`batch_size`", "at least 1", str(batch_size))
     if fingerprint:
         return _fingerprints(kind, rest, batch_size, threads)
     if static:
         where = rest if kind == "model2vec" else None if model == BUILT_IN else model
         if where == "":
-            raise UsageError("no model is named", "--model", "model2vec:NAME")
+            raise UsageError("no model is named", "`model`", "model2vec:NAME")
         return StaticEncoder(
             where,
             prompt=prompt,
@@ -182,14 +182,14 @@ def load_for(
         if name is None:
             raise UsageError(
                 "it is not recorded which model made the embeddings",
-                "--text",
-                next_step="name it with --model",
+                "`text`",
+                next_step="name it with `model`",
             )
         if name != BUILT_IN and not name.startswith(("simhash:", "minhash:")):
             raise InputError(
                 "the embeddings were made by a model that has to be named",
-                "--text",
-                next_step=f"give --model with what stands for {name} here",
+                "`text`",
+                next_step=f"give `model` with what stands for {name} here",
             )
         model = name
     encoder = load_encoder(
@@ -203,7 +203,7 @@ def load_for(
         threads=threads,
     )
     if not force:
-        check_same_model(recorded, encoder.metadata("query"), "--model")
+        check_same_model(recorded, encoder.metadata("query"), "`model`")
     return encoder
 
 
@@ -243,7 +243,7 @@ def check_same_model(recorded: Mapping[str, str], given: Mapping[str, str], wher
                 where,
                 wanted,
                 found,
-                "use what made the index, or --force to compare them all the same",
+                "use what made the index, or `force` to compare them all the same",
             )
 
 
@@ -251,7 +251,7 @@ def _fingerprints(method: str, width: str, batch_size: int | None, threads: int 
     from binq.encoders.fingerprints import METHODS, FingerprintEncoder
 
     if not (width.isascii() and width.isdigit() and len(width) < 10):
-        raise UsageError("not a number of bits", f"--model {method}:{width}", f"{method}:256")
+        raise UsageError("not a number of bits", f"`model={method}:{width}`", f"{method}:256")
     chosen = next(known for known in METHODS if known == method)
     return FingerprintEncoder(chosen, int(width), batch_size=batch_size, threads=threads)
 

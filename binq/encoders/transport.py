@@ -202,16 +202,16 @@ def check_url(url: str) -> None:
         fine = parts.scheme in ("http", "https") and bool(parts.hostname)
         _ = parts.port
     except ValueError:
-        raise UsageError("not an address", "--model", "http://HOST[:PORT]/PATH") from None
+        raise UsageError("not an address", "`model`", "http://HOST[:PORT]/PATH") from None
     if parts.username is not None or parts.password is not None:
         raise UsageError(
             "the address carries a password",
-            "--model",
+            "`model`",
             "an address without one",
             next_step=f"put the key into {API_KEY_VARIABLE} or a file",
         )
     if not fine or not url.isprintable() or " " in url:
-        raise UsageError("not an address", "--model", "http://HOST[:PORT]/PATH", url)
+        raise UsageError("not an address", "`model`", "http://HOST[:PORT]/PATH", url)
 
 
 def _decoded(url: str, octets: bytes) -> Any:

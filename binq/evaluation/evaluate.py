@@ -85,7 +85,7 @@ class Evaluation:
             if name not in self.metrics:
                 raise UsageError(
                     "that metric was not evaluated",
-                    f"--fail-under {name}",
+                    f"`fail_under={name}`",
                     ", ".join(self.metrics),
                 )
             value = self.metrics[name]["value"]
@@ -108,12 +108,12 @@ def parse_floors(texts: Sequence[str], ks: Sequence[int]) -> dict[str, float]:
             floors[match[1]] = float(match[3])  # type: ignore[index]
         except (TypeError, ValueError):
             raise UsageError(
-                "not a floor", f"--fail-under {text}", "METRIC@K=VALUE, such as recall@10=0.95"
+                "not a floor", f"`fail_under={text}`", "METRIC@K=VALUE, such as recall@10=0.95"
             ) from None
         if match and int(match[2]) not in ks:
             raise UsageError(
                 "that k is not evaluated",
-                f"--fail-under {text}",
+                f"`fail_under={text}`",
                 "one of " + ", ".join(map(str, ks)),
                 match[2],
                 "add it to -k",
@@ -181,11 +181,11 @@ def evaluate(
     """
     ks = sorted(set(k))
     if not ks or ks[0] < 1:
-        raise UsageError("too few hits wanted", "-k", "at least 1", ",".join(map(str, k)))
+        raise UsageError("too few hits wanted", "`k`", "at least 1", ",".join(map(str, k)))
     if truth is None and qrels is None:
-        raise UsageError("there is nothing to judge by", next_step="give --truth or --qrels")
+        raise UsageError("there is nothing to judge by", next_step="give `truth` or `qrels`")
     if cache_truth is not None and truth is None:
-        raise UsageError("--cache-truth goes with --truth", next_step="give --truth")
+        raise UsageError("`cache_truth` goes with `truth`", next_step="give `truth`")
     judgements = None if qrels is None else read_qrels(qrels)
     ix = index if isinstance(index, Index) else Index(index)
     with limited(threads) as count:

@@ -198,7 +198,7 @@ class OwnRows:
             rows = [[int(name)] if _is_row(name, len(index)) else [] for name in query_ids]
         elif query_ids and isinstance(query_ids[0], int):
             raise InputError(
-                "--exclude-self needs the ids of the queries", "queries", "an id column", "none"
+                "`exclude_self` needs the ids of the queries", "queries", "an id column", "none"
             )
         else:
             wanted: dict[str, list[int]] = {str(name): [] for name in query_ids}

@@ -96,7 +96,7 @@ def measure(
         import ir_measures
         from ir_measures import AP, RR, R, nDCG
     except ImportError as error:
-        raise missing_extra("ir-measures", "ir", "--qrels") from error
+        raise missing_extra("ir-measures", "ir", "`qrels`") from error
     judged = {query: qrels[query] for query in rankings if query in qrels}
     if not judged:
         raise InputError("no query has a judgement", expected="query ids of the qrels")

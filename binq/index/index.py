@@ -239,7 +239,7 @@ class Index:
                 name,
                 "packed queries",
                 "float queries",
-                "give packed bits with --packed, or build with --method sign or --binarizer",
+                "give packed bits with `packed`, or build with `method=sign` or `binarizer`",
             )
         dims = {self.binarizer.dim, self.binarizer.input_dim}
         if vectors.shape[1] not in dims:
@@ -281,44 +281,44 @@ class Index:
             If the index does not hold what they ask for.
         """
         if scoring is not None and scoring not in SCORINGS:
-            raise UsageError("unknown scoring", "--scoring", ", ".join(SCORINGS), str(scoring))
+            raise UsageError("unknown scoring", "`scoring`", ", ".join(SCORINGS), str(scoring))
         if rescore not in RESCORES:
-            raise UsageError("unknown rescoring", "--rescore", ", ".join(RESCORES), str(rescore))
+            raise UsageError("unknown rescoring", "`rescore`", ", ".join(RESCORES), str(rescore))
         if oversample != "auto" and (not oversample >= 1 or math.isinf(oversample)):
             raise UsageError(
                 "the oversample is too small",
-                "--oversample",
+                "`oversample`",
                 "a number of at least 1, or auto",
                 str(oversample),
             )
         if target_recall is not None and oversample != "auto":
-            raise UsageError("--target-recall goes with --oversample auto")
+            raise UsageError("`target_recall` goes with `oversample=auto`")
         if target_recall is not None and not 0 < target_recall < 1:
             raise UsageError(
                 "the target is out of range",
-                "--target-recall",
+                "`target_recall`",
                 "between 0 and 1",
                 str(target_recall),
             )
         if packed and (rescore not in ("auto", "none") or rescore_from is not None):
             raise UsageError(
                 "packed queries cannot be rescored",
-                "--rescore",
+                "`rescore`",
                 "none",
                 rescore,
                 "give the queries as floats",
             )
         if rescore_from is not None and rescore != "auto":
             raise UsageError(
-                "--rescore-from already says what sorts the survivors",
-                next_step="leave out --rescore",
+                "`rescore_from` already says what sorts the survivors",
+                next_step="leave out `rescore`",
             )
         scan = scoring or cast(Scoring, self.file.header.scoring)
         if packed:
             if scoring == "asymmetric":
                 raise UsageError(
                     "packed queries always scan Hamming",
-                    "--scoring",
+                    "`scoring`",
                     "hamming",
                     scoring,
                     "give the queries as floats",
@@ -363,6 +363,6 @@ class Index:
                 str(self.file.path),
                 wanted,
                 stored,
-                f"build it with --rescore {wanted}, or use --rescore-from VECTORS",
+                f"build it with `rescore={wanted}`, or use `rescore_from=VECTORS`",
             )
         return None if stored == "none" else StoredVectorReader(self.file)

@@ -82,16 +82,16 @@ def query(
     """
     if rescore is None:
         rescore = "none" if radius is not None and rescore_from is None else "auto"
-    for_text = {"--model": model, "--prompt": prompt, "--device": device, "--key-file": key_file}
-    for_vectors = {"--packed": packed, "--column": column, "--id-column": id_column}
+    for_text = {"`model`": model, "`prompt`": prompt, "`device`": device, "`key_file`": key_file}
+    for_vectors = {"`packed`": packed, "`column`": column, "`id_column`": id_column}
     for option, value in (for_vectors if text is not None else for_text).items():
         if value is not None:
-            other = "vectors, not with --text" if text is not None else "--text"
+            other = "vectors, not with `text`" if text is not None else "`text`"
             raise UsageError(f"{option} goes with {other}", next_step=f"leave out {option}")
     if queries is not None and text is None:
         opened = open_queries(index, queries, column, id_column, packed, force=force)
     elif text is None or queries is not None:
-        raise UsageError("queries come as vectors or as text", expected="QUERIES or --text")
+        raise UsageError("queries come as vectors or as text", expected="QUERIES or `text`")
     else:
         opened = open_questions(
             index.file.header,

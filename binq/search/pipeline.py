@@ -118,7 +118,7 @@ class Ladder:
             If k is below 1.
         """
         if k < 1:
-            raise UsageError("too few hits wanted", "-k", "at least 1", str(k))
+            raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
         if not self.rescored:
             return k
         if self.oversample is None:
@@ -174,7 +174,7 @@ class Ladder:
                 "queries",
                 "all dimensions",
                 "the truncated dimension",
-                "use --rescore none or codes, or queries of all dimensions",
+                "use `rescore=none` or codes, or queries of all dimensions",
             )
         return exact_scores(queries.vectors, rows, self.store, self.metric)
 
@@ -202,9 +202,9 @@ class Ladder:
     def radius_search(self, queries: Queries, radius: int, k: int | None = None) -> RadiusHits:
         """Return all rows within ``radius``, or the best k of them."""
         if radius < 0:
-            raise UsageError("the radius is negative", "--radius", "at least 0", str(radius))
+            raise UsageError("the radius is negative", "`radius`", "at least 0", str(radius))
         if k is not None and k < 1:
-            raise UsageError("too few hits wanted", "-k", "at least 1", str(k))
+            raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
         radius = min(radius, 64 * self.codes.words)
         lims, rows, distances = self.codes.within(queries.codes, radius, self.threads)
         found = [
@@ -234,7 +234,7 @@ class Originals:
         found = (source.rows, source.dim)
         if source.packed or found != (header.rows, header.dim):
             raise InputError(
-                "--rescore-from is not what the index was built from",
+                "`rescore_from` is not what the index was built from",
                 source.name,
                 f"{header.rows} rows of dimension {header.dim}",
                 "packed bits" if source.packed else f"{found[0]} rows of dimension {found[1]}",

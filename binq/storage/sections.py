@@ -81,7 +81,7 @@ def row_terms(file: IndexFile, binarizer: Binarizer | None) -> RowTerms:
             str(file.path),
             "hamming",
             "asymmetric",
-            "build with --method sign or --binarizer",
+            "build with `method=sign` or `binarizer`",
         )
     terms: dict[str, NDArray[np.float32]] = {}
     for name in ("factor", "addend"):
@@ -97,7 +97,7 @@ def row_terms(file: IndexFile, binarizer: Binarizer | None) -> RowTerms:
             str(file.path),
             "an index built for them",
             f"one built for {file.header.scoring}",
-            "build it with --scoring asymmetric",
+            "build it with `scoring=asymmetric`",
         )
     return RowTerms(**terms)
 
@@ -175,7 +175,7 @@ class VectorWriter:
                     "a value is too large for a float16 payload",
                     locate(row),
                     "at most 65504",
-                    next_step="use --rescore float32",
+                    next_step="use `rescore=float32`",
                 )
         else:
             stored = vectors

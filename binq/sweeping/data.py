@@ -136,7 +136,7 @@ def gather(
         choosing = choosing & ~np.isin(groups, groups[reported])
         if not choosing.any():
             raise InputError(
-                "every train query equals a query", "--train-queries", "others", "the same"
+                "every train query equals a query", "`train_queries`", "others", "the same"
             )
     distinct = len(np.unique(groups[reported]))
     if distinct < int(reported.sum()):
@@ -226,7 +226,7 @@ def _queries(
 ) -> tuple[_Read, NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the queries, which of them choose, and which are reported on."""
     parts = []
-    for what, given in (("QUERIES", queries), ("--train-queries", train_queries)):
+    for what, given in (("QUERIES", queries), ("`train_queries`", train_queries)):
         if given is None:
             continue
         read = _read(given, metric, MOST_QUERIES, seed, names)
@@ -242,10 +242,10 @@ def _queries(
         reported = np.array([_odd(name) for name in parts[0].ids], np.bool_)
         if reported.all() or not reported.any():
             raise InputError(
-                "there are too few queries to split", "--train-queries", "more", str(len(reported))
+                "there are too few queries to split", "`train_queries`", "more", str(len(reported))
             )
         notes.append(
-            "--train-queries were split by a hash of their ids: "
+            "`train_queries` were split by a hash of their ids: "
             f"{int((~reported).sum()):,} choose, {int(reported.sum()):,} are reported on"
         )
         return parts[0], ~reported, reported
@@ -253,7 +253,7 @@ def _queries(
     if test.raw.shape[1] != train.raw.shape[1]:
         raise InputError(
             "the train queries have another dimension than the queries",
-            "--train-queries",
+            "`train_queries`",
             str(test.raw.shape[1]),
             str(train.raw.shape[1]),
         )
@@ -262,7 +262,7 @@ def _queries(
     if not fresh.size:
         raise InputError(
             "the train queries are the queries",
-            "--train-queries",
+            "`train_queries`",
             "others",
             "the same",
             "leave out QUERIES to have one file split",

@@ -67,10 +67,10 @@ def plan(
     """
     for name in methods or ():
         if name not in METHODS:
-            raise UsageError("unknown method", "--methods", ", ".join(METHODS), name)
+            raise UsageError("unknown method", "`methods`", ", ".join(METHODS), name)
     for width in bits or ():
         if width < 1:
-            raise UsageError("the width is out of range", "--bits", "at least 1", str(width))
+            raise UsageError("the width is out of range", "`bits`", "at least 1", str(width))
     widths = sorted(set(bits)) if bits else default_widths(dim)
     trials: list[Trial] = []
     left_out: list[str] = []
@@ -90,7 +90,7 @@ def plan(
     if not trials:
         raise UsageError(
             "no method gives such codes",
-            "--methods, --bits",
+            "`methods`, `bits`",
             f"at most {dim} bits of sign, mean, median, rabitq and itq",
             ", ".join(left_out) or "none",
         )
@@ -98,5 +98,5 @@ def plan(
     if left_out:
         notes.append(f"left out, as there are {dim} dimensions only: {', '.join(left_out)}")
     if bits is None and 2 * dim > _WIDEST_DEFAULT:
-        notes.append(f"more bits than dimensions were not tried; name them: --bits {2 * dim}")
+        notes.append(f"more bits than dimensions were not tried; name them: `bits={2 * dim}`")
     return trials, notes

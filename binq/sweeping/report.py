@@ -92,10 +92,10 @@ def check_plot(path: Path) -> None:
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(
-            "the suffix of the plot says no format", f"--plot {path}", ", ".join(_SUFFIXES)
+            "the suffix of the plot says no format", f"`plot={path}`", ", ".join(_SUFFIXES)
         )
     if find_spec("matplotlib") is None:
-        raise missing_extra("matplotlib", "plot", "--plot")
+        raise missing_extra("matplotlib", "plot", "`plot`")
 
 
 def draw(found: Sweep, sink: BinaryIO, suffix: str) -> None:
@@ -107,7 +107,7 @@ def draw(found: Sweep, sink: BinaryIO, suffix: str) -> None:
         If matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise missing_extra("matplotlib", "plot", "--plot")
+        raise missing_extra("matplotlib", "plot", "`plot`")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")

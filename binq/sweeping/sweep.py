@@ -135,7 +135,7 @@ def sweep(
         if train_queries is None:
             notes.append(
                 "the recommendation was chosen on the queries that it is reported on, which "
-                "flatters it a little; --train-queries take others"
+                "flatters it a little; `train_queries` take others"
             )
         facts = {
             "n": data.total,
@@ -178,19 +178,19 @@ def _check(
     sample: int,
 ) -> None:
     if metric not in METRICS:
-        raise UsageError("unknown metric", "--metric", ", ".join(METRICS), metric)
+        raise UsageError("unknown metric", "`metric`", ", ".join(METRICS), metric)
     if k < 1:
-        raise UsageError("too few hits wanted", "-k", "at least 1", str(k))
+        raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
     if not scorings or set(scorings) - set(SCORINGS):
         raise UsageError("unknown scoring", "scorings", ", ".join(SCORINGS), ", ".join(scorings))
     if not all(1 <= x < math.inf for x in oversamples):
         raise UsageError("too few survivors", "oversamples", "at least 1", str(list(oversamples)))
     if not 0 < target <= 1:
-        raise UsageError("no such recall", "--target-recall", "above 0, at most 1", str(target))
+        raise UsageError("no such recall", "`target_recall`", "above 0, at most 1", str(target))
     if seed < 0:
-        raise UsageError("the seed is negative", "--seed", "at least 0", str(seed))
+        raise UsageError("the seed is negative", "`seed`", "at least 0", str(seed))
     if sample < 1:
-        raise UsageError("the sample is empty", "--sample", "at least 1", str(sample))
+        raise UsageError("the sample is empty", "`sample`", "at least 1", str(sample))
 
 
 def _named(vectors: Any) -> str:

@@ -95,7 +95,7 @@ def choose_columns(
             where,
             "text" if not others else "",
             ", ".join(others or names),
-            next_step="choose one with --text-column",
+            next_step="choose one with `text_column`",
         )
     # In jsonl a title may come and go from row to row.
     title = "title" if "title" in names or optional_title else None

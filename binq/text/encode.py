@@ -258,7 +258,7 @@ def encode_texts(
     chosen = _precision(encoder, precision)
     size = encoder.batch_size if batch_size is None else batch_size
     if size < 1:
-        raise UsageError("too few texts at a time", "--batch-size", "at least 1", str(size))
+        raise UsageError("too few texts at a time", "`batch_size`", "at least 1", str(size))
     run = _Run(encoder, role, chosen, size, on_truncate, on_blank, progress)
     target = Path(os.path.realpath(output))
     if not target.parent.is_dir():
@@ -370,7 +370,7 @@ class _Run:
                 raise InputError(
                     "an embedding does not fit float16",
                     texts[0].where,
-                    next_step="use --precision float32, or --normalize",
+                    next_step="use `precision=float32`, or `normalize`",
                 )
             return halves, None
         return vectors, None
@@ -395,7 +395,7 @@ class _Run:
                 raise InputError(
                     "text is longer than the model reads",
                     where,
-                    next_step="split it, or use --on-truncate warn",
+                    next_step="split it, or use `on_truncate=warn`",
                 )
             self.report.overlong += 1
             if len(self.report.overlong_rows) < _NAMED:
@@ -427,9 +427,9 @@ def _batches(items: list[tuple[bytes, Text]], size: int) -> Iterator[list[tuple[
 
 def _precision(encoder: Encoder, precision: Precision | None) -> Precision:
     if precision is not None and precision not in PRECISIONS:
-        raise UsageError("unknown precision", "--precision", ", ".join(PRECISIONS), precision)
+        raise UsageError("unknown precision", "`precision`", ", ".join(PRECISIONS), precision)
     if encoder.bits is None:
         return precision or "float32"
     if precision not in (None, "ubinary"):
-        raise UsageError("the model makes bits", "--precision", "ubinary", str(precision))
+        raise UsageError("the model makes bits", "`precision`", "ubinary", str(precision))
     return "ubinary"

@@ -124,7 +124,7 @@ def open_questions(
     """
     several = [texts] if isinstance(texts, str) else list(texts)
     if texts != "-" and not all(text.strip() for text in several):
-        raise UsageError("a question is blank", "--text", "at least one word")
+        raise UsageError("a question is blank", "`text`", "at least one word")
     count = resolve(threads)
     encoder = load_for(
         header.model,
@@ -141,7 +141,7 @@ def open_questions(
         return _arriving(ByteStream.of_stdin(stdin)) if texts == "-" else iter([several])
 
     return QuestionSource(
-        "stdin" if texts == "-" else "--text",
+        "stdin" if texts == "-" else "`text`",
         arriving,
         encoder,
         signs=from_signs and encoder.bits is None,

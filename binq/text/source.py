@@ -88,7 +88,7 @@ class TextSource:
             raise UsageError("unknown kind of text file", str(kind), ", ".join(KINDS))
         self._text = text_column.split(",") if text_column is not None else None
         if self._text is not None and not all(self._text):
-            raise UsageError("empty column name", "--text-column", got=repr(text_column))
+            raise UsageError("empty column name", "`text_column`", got=repr(text_column))
         self._id = id_column
         self._kind = kind
         self._stdin = stdin
@@ -117,7 +117,7 @@ class TextSource:
                         raise InputError(
                             "some files have ids and some have none",
                             path,
-                            next_step="name the id column with --id-column",
+                            next_step="name the id column with `id_column`",
                         )
                     with_ids, first = (path, has), False
                 yield text

@@ -76,7 +76,7 @@ def choose_columns(
             f"{where} column {id_column}",
             "strings or integers",
             str(schema.field(id_column).type),
-            "choose another with --id-column",
+            "choose another with `id_column`",
         )
     if column is None:
         column = _only_vector(schema, id_column, where)
@@ -96,7 +96,7 @@ def choose_columns(
                 "fixed-size binary is always packed bits",
                 f"{where} column {column}",
                 "a packed layout",
-                "--packed none",
+                "`packed=none`",
             )
         layout: Layout | None = packed or told or "ubinary"
         width = kind.byte_width
@@ -233,7 +233,7 @@ def _only_vector(schema: pa.Schema, id_column: str | None, where: str) -> str:
             "several columns may hold the vectors",
             where,
             got=", ".join(found),
-            next_step="choose one with --column",
+            next_step="choose one with `column`",
         )
     raise InputError(
         "no column holds vectors",

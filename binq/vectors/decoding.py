@@ -93,7 +93,7 @@ def decoder_for(width: int, layout: Layout | None, bits: int | None, where: str)
             where,
             f"{bytes_for(dim)} bytes for {dim} bits",
             f"{width} bytes",
-            "give the true width with --bits",
+            "give the true width with `bits`",
         )
     return Decoder(width, dim, layout)
 
@@ -108,12 +108,12 @@ def check_options(packed: Packed, bits: int | None) -> None:
     """
     if packed not in (None, "none", *LAYOUTS):
         raise UsageError(
-            "no such packed layout", "--packed", f"none or one of {', '.join(LAYOUTS)}", str(packed)
+            "no such packed layout", "`packed`", f"none or one of {', '.join(LAYOUTS)}", str(packed)
         )
     if bits is not None and bits < 1:
-        raise UsageError("a code needs at least one bit", "--bits", ">= 1", str(bits))
+        raise UsageError("a code needs at least one bit", "`bits`", ">= 1", str(bits))
     if bits is not None and packed == "none":
-        raise UsageError("--bits is the width of packed bits", "--packed none", "a packed layout")
+        raise UsageError("`bits` is the width of packed bits", "`packed=none`", "a packed layout")
 
 
 def settle_layout(
@@ -155,7 +155,7 @@ def settle_layout(
                 "8-bit data may be numbers or packed bits",
                 where,
                 got=str(dtype),
-                next_step="say which with --packed none|ubinary|binary|lsb",
+                next_step="say which with `packed=none|ubinary|binary|lsb`",
             )
         return None
     layout: Layout = packed  # type: ignore[assignment]
@@ -165,7 +165,7 @@ def settle_layout(
             where,
             str(layout_dtype(layout)),
             str(dtype),
-            "correct --packed",
+            "correct `packed`",
         )
     return layout
 
@@ -180,7 +180,7 @@ def refuse_bits(bits: int | None, layout: Layout | None, where: str) -> None:
     """
     if bits is not None and layout is None:
         raise UsageError(
-            "--bits is the width of packed bits", where, "packed bits", "numbers", "drop --bits"
+            "`bits` is the width of packed bits", where, "packed bits", "numbers", "drop `bits`"
         )
 
 

@@ -283,7 +283,7 @@ def _only_vector(entry: dict[str, Any], id_keys: tuple[str, ...], where: str) ->
             "several keys hold a list of numbers" if numeric else "no key holds a list of numbers",
             where,
             got=", ".join(found),
-            next_step="choose one with --column",
+            next_step="choose one with `column`",
         )
     raise InputError(
         "row holds no vector", where, "a key with a list of numbers", ", ".join(entry) or "no keys"

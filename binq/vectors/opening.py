@@ -163,5 +163,5 @@ def _refuse_columns(where: str, column: str | None, id_column: str | None) -> No
     """
     if column is not None or id_column is not None:
         raise InputError(
-            "the format has no columns", where, next_step="drop --column and --id-column"
+            "the format has no columns", where, next_step="drop `column` and `id_column`"
         )

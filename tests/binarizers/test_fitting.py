@@ -180,5 +180,5 @@ def test_truncation(method: Any, cut: int) -> None:
     ],
 )
 def test_widths_that_a_method_cannot_give(method: Any, bits: int) -> None:
-    with pytest.raises(UsageError, match="--bits"):
+    with pytest.raises(UsageError, match="bits"):
         binarizers.fit(method, 20, "ip", gaussian(30, 20), bits=bits)

@@ -48,14 +48,14 @@ def test_what_a_model_may_not_be(model: str) -> None:
 @pytest.mark.parametrize(
     ("model", "options", "option"),
     [
-        (None, {"device": "cpu"}, "--device"),
-        (None, {"key_file": "k"}, "--key-file"),
-        (None, {"batch_size": 0}, "--batch-size"),
-        ("simhash:64", {"prompt": "p"}, "--prompt"),
-        ("simhash:64", {"truncate_dim": 3}, "--truncate-dim"),
-        ("http://127.0.0.1:9/v1#m", {"device": "cpu"}, "--device"),
-        ("http://127.0.0.1:9/v1#m", {"batch_size": 0}, "--batch-size"),
-        ("a/name", {"key_file": "k"}, "--key-file"),
+        (None, {"device": "cpu"}, "device"),
+        (None, {"key_file": "k"}, "key_file"),
+        (None, {"batch_size": 0}, "batch_size"),
+        ("simhash:64", {"prompt": "p"}, "prompt"),
+        ("simhash:64", {"truncate_dim": 3}, "truncate_dim"),
+        ("http://127.0.0.1:9/v1#m", {"device": "cpu"}, "device"),
+        ("http://127.0.0.1:9/v1#m", {"batch_size": 0}, "batch_size"),
+        ("a/name", {"key_file": "k"}, "key_file"),
     ],
 )
 def test_options_that_a_model_cannot_heed_are_refused(
@@ -83,12 +83,12 @@ def test_nothing_else_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("loaded on the word of a record")
 
     monkeypatch.setattr("binq.encoders.loading.load_encoder", refuse)
-    with pytest.raises(InputError, match="--model"):
+    with pytest.raises(InputError, match="model"):
         load_for({"binq.model": name})
 
 
 def test_unknown_origin_wants_a_model() -> None:
-    with pytest.raises(UsageError, match="--model"):
+    with pytest.raises(UsageError, match="model"):
         load_for({})
     assert load_for({}, "simhash:64").bits == 64
 
@@ -99,7 +99,7 @@ def test_the_named_model_must_be_the_recorded_one(endpoint: FakeEndpoint) -> Non
     encoder = load_for(recorded, f"{endpoint.url}/embeddings#m", prompt="q: ")
     assert encoder.encode(["x"]).shape == (1, 4)
     with pytest.raises(
-        InputError, match=r"another model than the index records: --model: expected m, got other"
+        InputError, match=r"another model than the index records: model: expected m, got other"
     ):
         load_for(recorded, f"{endpoint.url}#other")
     assert load_for(recorded, f"{endpoint.url}#other", force=True).name == "other"

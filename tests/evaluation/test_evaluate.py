@@ -81,7 +81,7 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
             evaluate(tmp_path / "i.binq", vectors, **options)
     qrels = tmp_path / "q"
     qrels.write_text("0 0 1 1\n")
-    with pytest.raises(UsageError, match="--cache-truth"):
+    with pytest.raises(UsageError, match="cache_truth"):
         evaluate(tmp_path / "i.binq", vectors, qrels=qrels, cache_truth=tmp_path / "t.npz")
 
 

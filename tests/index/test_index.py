@@ -184,7 +184,7 @@ def test_rescore_from_another_file(index: Path, corpus: Path, tmp_path: Path) ->
     with pytest.warns(BinqWarning, match="byte for byte"):
         ix.search(queries, rescore_from=str(tmp_path / "other.npy"))
     ix.search(queries, rescore_from=str(corpus))
-    with pytest.raises(UsageError, match="--rescore-from already"):
+    with pytest.raises(UsageError, match="rescore_from already"):
         ix.search(queries, rescore="none", rescore_from=str(corpus))
 
 

@@ -141,7 +141,7 @@ def test_what_asymmetric_scores_need(built: Any, method: str) -> None:
             if metric == "cosine" and method != "rabitq":
                 index.search(QUERIES, 3, **options)
                 continue
-            with pytest.raises(InputError, match="build it with --scoring asymmetric"):
+            with pytest.raises(InputError, match="build it with scoring=asymmetric"):
                 index.search(QUERIES, 3, **options)
 
 

@@ -121,7 +121,7 @@ def test_the_fraction_grows(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "x", "id": true}\n', "got bool"),
         ("a.jsonl", '{"text": "x"\n', "not JSON.*line 1"),
         ("a.jsonl", "[1, 2]\n", "not an object.*line 1"),
-        ("a.jsonl", '{"a": "x", "b": "y"}\n', "several columns.*a, b.*--text-column"),
+        ("a.jsonl", '{"a": "x", "b": "y"}\n', "several columns.*a, b.*text_column"),
         ("a.jsonl", '{"text": "\\ud800"}\n', "surrogate"),
         ("a.jsonl", "[" * 100_000, "not JSON"),
         ("a.csv", "text,id\nx\n", "line 2: expected 2, got 1"),

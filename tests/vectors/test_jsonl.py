@@ -91,7 +91,7 @@ class TestKeys:
 
     def test_several_are_listed(self) -> None:
         text = '{"a": [1], "b": [2]}'
-        with pytest.raises(InputError, match="got a, b; choose one with --column"):
+        with pytest.raises(InputError, match="got a, b; choose one with column"):
             rows_of(piped(text))
         assert rows_of(piped(text, column="b")) == [[2]]
 
