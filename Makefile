@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 PEERS ?= faiss,usearch,numpy
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo quick test lint bench
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ demo: $(READY) ## Build an index from sample_data/, query it, print what recall 
 		--rescore none
 	$(BIN)/binq eval demo/docs.binq sample_data/queries.parquet --truth sample_data/docs.parquet \
 		--qrels sample_data/qrels.tsv --oversample 10
+
+quick: $(READY) ## Run the tests that are not marked slow.
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test: lint ## Run all checks and tests.
 	$(BIN)/python -m pytest -n auto

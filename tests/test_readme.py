@@ -32,6 +32,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_every_command_runs_and_prints_what_is_shown(workplace: Path) -> None:
     script = _script()
     ran = 0
@@ -58,6 +59,7 @@ def _same(printed: str, shown: str) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_python_examples_run(workplace: Path) -> None:
     examples = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     assert examples
@@ -69,6 +71,7 @@ def test_the_reference_has_not_drifted() -> None:
     assert _script().with_reference(README) == README, "run: python scripts/readme.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (Path(sys.prefix) / ".ready").exists(), reason="not in the environment that make sets up"
 )

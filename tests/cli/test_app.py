@@ -126,6 +126,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return place / "i.binq", place / "q.npy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("shape", STREAMS)
 def test_closed_pipe(
@@ -143,6 +144,7 @@ def test_closed_pipe(
         assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize(
     "words",
@@ -164,6 +166,7 @@ def test_full_stdout(start: Cli, many: tuple[Path, Path], words: list[str]) -> N
         assert "no space left" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirect", "words", "code"),
     [
@@ -184,6 +187,7 @@ def test_closed_streams(many: tuple[Path, Path], redirect: str, words: str, code
     assert len(done.stderr.splitlines()) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("options", [[], ["--rescore", "int8"], ["--method", "median"]])
 def test_signals_during_a_build(
@@ -204,6 +208,7 @@ def test_signals_during_a_build(
     assert os.listdir(tmp_path) == ["i.binq"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_kill_during_a_build(start: Cli, tmp_path: Path, seed: int) -> None:
     target = tmp_path / "i.binq"
@@ -240,6 +245,7 @@ def _wait_for_input(process: Any) -> None:
     pytest.fail("the build never waited for input")
 
 
+@pytest.mark.slow
 def test_a_bare_environment(index: Path, queries: Path, tmp_path: Path) -> None:
     """As under cron: no HOME, no terminal, hardly any PATH."""
     words = [sys.executable, "-m", "binq", "query", str(index), str(queries), "-k", "1"]
@@ -257,12 +263,14 @@ def test_a_bare_environment(index: Path, queries: Path, tmp_path: Path) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_no_colours_in_a_pipe(run: Cli, index: Path) -> None:
     for env in ({}, {"NO_COLOR": "1"}, {"TERM": "dumb"}):
         assert b"\x1b" not in run("info", index, env=env).raw
     assert b"\x1b" not in run("info", index, "--no-color").raw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "env", "coloured"),
     [
@@ -299,6 +307,7 @@ def test_colours_on_a_terminal(
     assert b"\x1b[3" not in data.replace(b"\x1b[3m", b"") or coloured
 
 
+@pytest.mark.slow
 def test_a_file_name_that_is_no_utf_8(run: Cli, index: Path, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/\xff.binq"
     os.link(index, odd)

@@ -65,6 +65,7 @@ def test_binarizer_saved_and_used(cli: Cli, corpus: Path, tmp_path: Path) -> Non
     cli("binarize", corpus, "-o", second, "--binarizer", kept, "--method", "sign", code=2)
 
 
+@pytest.mark.slow
 def test_standard_input(cli: Cli, run: Cli, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "codes.npy"
     for data in (corpus.read_bytes(), write_jsonl(tmp_path / "c.jsonl", VECTORS).read_bytes()):

@@ -53,6 +53,7 @@ def test_the_built_in_model(cli: Cli, docs: Path, tmp_path: Path) -> None:
     assert not debris(tmp_path)
 
 
+@pytest.mark.slow
 def test_every_kind_of_input_says_the_same(cli: Cli, docs: Path, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         "id,text\n" + "".join(f"d{i},{t}\n" for i, t in enumerate(TEXTS))

@@ -26,6 +26,7 @@ def words(corpus: Path, queries: Path) -> list[object]:
     return ["eval", "--sweep", corpus, queries, "--methods", "sign,lsh", "--bits", "16,48"]
 
 
+@pytest.mark.slow
 def test_json(cli: Cli, words: list[object], corpus: Path) -> None:
     found = cli(*words, "--json", "--target-recall", "0.8").json
     assert found["schema"] == "binq.sweep/1"
@@ -39,6 +40,7 @@ def test_json(cli: Cli, words: list[object], corpus: Path) -> None:
     assert len(found["worst_queries"]) == 12
 
 
+@pytest.mark.slow
 def test_the_recommended_lines_run(cli: Cli, words: list[object], tmp_path: Path) -> None:
     import shlex
 
@@ -49,6 +51,7 @@ def test_the_recommended_lines_run(cli: Cli, words: list[object], tmp_path: Path
     assert len(cli(*shlex.split(line)[1:], "--format", "jsonl").lines) == 12
 
 
+@pytest.mark.slow
 def test_table(cli: Cli, words: list[object]) -> None:
     found = cli(*words, "-k", "5")
     lines = found.out.splitlines()
@@ -61,6 +64,7 @@ def test_table(cli: Cli, words: list[object]) -> None:
     assert "chosen on the queries" in found.err
 
 
+@pytest.mark.slow
 def test_held_out(cli: Cli, words: list[object]) -> None:
     found = cli(*words[:3], *words[4:])
     assert "60 held out queries" in found.out
@@ -68,6 +72,7 @@ def test_held_out(cli: Cli, words: list[object]) -> None:
     assert cli(*words[:3], *words[4:], "-q").err == ""
 
 
+@pytest.mark.slow
 def test_files(cli: Cli, words: list[object], tmp_path: Path) -> None:
     page, plot = tmp_path / "r.html", tmp_path / "p.svg"
     drawn = ["--plot", plot] if report.find_spec("matplotlib") else []

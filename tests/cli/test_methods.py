@@ -134,6 +134,7 @@ def damaged(path: Path, name: str, values: np.ndarray) -> None:
         file.write(values.astype(section.dtype).tobytes())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("name", ["codes.factor", "codes.addend"])

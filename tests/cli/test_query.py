@@ -197,6 +197,7 @@ def test_queries_as_npy_from_a_pipe(run: Cli, index: Path, queries: Path) -> Non
     assert [[hit["id"] for hit in line["hits"]] for line in found] == best(10)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
 def test_memory_of_a_large_index(start: Cli, tmp_path: Path) -> None:
     """200,000 codes of 768 bits are mapped, and not read into memory."""

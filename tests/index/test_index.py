@@ -43,6 +43,7 @@ def test_hits_equal_faiss_on_random_data(tmp_path: Path, bits: int) -> None:
     same_hits(Index(tmp_path / "i.binq"), vectors, queries, 100)
 
 
+@pytest.mark.slow
 def test_hits_equal_faiss_on_real_data(real: Real, tmp_path: Path) -> None:
     binq.build(str(real.docs), tmp_path / "i.binq")
     same_hits(Index(tmp_path / "i.binq"), real.vectors, real.probes, 100)

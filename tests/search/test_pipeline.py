@@ -260,6 +260,7 @@ def test_sign_under_cosine_is_the_sum_of_signed_values(tmp_path: Path) -> None:
         assert np.allclose(hits.scores[number], scores[best], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_recall_on_real_data(real: Real, tmp_path: Path) -> None:
     """Learned codes keep more of the true neighbours than signs, and four fifths of them."""
     docs, queries = np.ascontiguousarray(real.vectors[::8]), real.probes[:200]
