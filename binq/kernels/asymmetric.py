@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from binq.kernels.allowed import Bitmap, check, rows_of
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
 from binq.kernels.topk import MAX_ROWS, aligned, merged, passes
@@ -174,6 +175,9 @@ def topk(
     add: Floats | None = None,
     threads: int = 1,
     query_bits: int = 4,
+    *,
+    spans: Rows | None = None,
+    allowed: Bitmap | None = None,
 ) -> tuple[Rows, Floats]:
     """The k rows with the highest scores, with quantized weights.
 
@@ -193,18 +197,30 @@ def topk(
         Threads to use.
     query_bits : int
         Bits of a quantized weight with its sign, 4 to 8; for more than 8,128 bits 4 to 6.
+    spans : (s, 2) int64, optional
+        Ranges of rows [first, last) to scan, ascending and disjoint; all rows by default.
+    allowed : (ceil(n / 64),) uint64, optional
+        Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
 
     Returns
     -------
     rows : (q, min(k, n)) int64
     scores : (q, min(k, n)) float32
-        In the order (score descending, row).
+        In the order (score descending, row). Where fewer than k rows are allowed, as many columns.
 
     Raises
     ------
     ValueError
         Shapes, k or `query_bits` do not fit, or weights are not finite.
     """
+    if spans is not None or allowed is not None:
+        _checked(codes, weights, base, mul, add)
+        check(len(codes), spans, allowed)
+        chosen = rows_of(len(codes), spans, allowed)
+        factor = None if mul is None else mul[chosen]
+        addend = None if add is None else add[chosen]
+        found, values = topk(codes[chosen], weights, base, k, factor, addend, threads, query_bits)
+        return chosen[found], values
     weights, base, mul, add, factors = _checked(codes, weights, base, mul, add)
     if k < 0:
         raise ValueError(f"k is {k}")

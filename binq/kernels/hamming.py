@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from binq.kernels.allowed import Bitmap, check, rows_of
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
 from binq.kernels.tables import sections, shared_bits
@@ -182,7 +183,15 @@ class _State:
         self.keys = np.empty((len(limits), capacity), np.uint64)
 
 
-def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, Distances]:
+def topk(
+    codes: Codes,
+    queries: Codes,
+    k: int,
+    threads: int = 1,
+    *,
+    spans: Rows | None = None,
+    allowed: Bitmap | None = None,
+) -> tuple[Rows, Distances]:
     """The k nearest codes of every query.
 
     Parameters
@@ -195,12 +204,16 @@ def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, 
         At least 0; more than n is n.
     threads : int
         Threads to use.
+    spans : (s, 2) int64, optional
+        Ranges of rows [first, last) to scan, ascending and disjoint; all rows by default.
+    allowed : (ceil(n / 64),) uint64, optional
+        Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
 
     Returns
     -------
     rows : (q, min(k, n)) int64
     distances : (q, min(k, n)) int32
-        Both in the order (distance, row).
+        Both in the order (distance, row). Where fewer than k rows are allowed, as many columns.
 
     Raises
     ------
@@ -210,6 +223,11 @@ def topk(codes: Codes, queries: Codes, k: int, threads: int = 1) -> tuple[Rows, 
     codes, queries = _checked(codes, queries)
     if k < 0:
         raise ValueError(f"k is {k}")
+    if spans is not None or allowed is not None:
+        check(len(codes), spans, allowed)
+        chosen = rows_of(len(codes), spans, allowed)
+        found, away = topk(codes[chosen], queries, k, threads)
+        return chosen[found], away
     n, words = codes.shape
     k = min(k, n)
     rows = np.empty((len(queries), k), np.int64)
@@ -267,7 +285,15 @@ def _limits(radii: npt.NDArray[Any], count: int, words: int) -> Distances:
     return limits
 
 
-def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads: int = 1) -> Rows:
+def count_within(
+    codes: Codes,
+    queries: Codes,
+    radii: npt.NDArray[Any],
+    threads: int = 1,
+    *,
+    spans: Rows | None = None,
+    allowed: Bitmap | None = None,
+) -> Rows:
     """How many codes lie within each query's radius.
 
     Parameters
@@ -277,6 +303,8 @@ def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads:
     radii : (q,) integer
         Distances up to and including the radius count; a negative radius finds nothing.
     threads : int
+    spans, allowed
+        As in `topk`.
 
     Returns
     -------
@@ -288,6 +316,9 @@ def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads:
         Shapes or dtypes do not fit.
     """
     codes, queries = _checked(codes, queries)
+    if spans is not None or allowed is not None:
+        check(len(codes), spans, allowed)
+        codes = codes[rows_of(len(codes), spans, allowed)]
     limits = _limits(radii, len(queries), codes.shape[1])
     counts = np.empty(len(queries), np.int64)
     n, words = codes.shape
@@ -313,7 +344,13 @@ def count_within(codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads:
 
 
 def within(
-    codes: Codes, queries: Codes, radii: npt.NDArray[Any], threads: int = 1
+    codes: Codes,
+    queries: Codes,
+    radii: npt.NDArray[Any],
+    threads: int = 1,
+    *,
+    spans: Rows | None = None,
+    allowed: Bitmap | None = None,
 ) -> tuple[Rows, Rows, Distances]:
     """The codes within each query's radius.
 
@@ -324,6 +361,8 @@ def within(
     radii : (q,) integer
         Distances up to and including the radius count; a negative radius finds nothing.
     threads : int
+    spans, allowed
+        As in `topk`.
 
     Returns
     -------
@@ -339,6 +378,11 @@ def within(
         Shapes or dtypes do not fit.
     """
     codes, queries = _checked(codes, queries)
+    if spans is not None or allowed is not None:
+        check(len(codes), spans, allowed)
+        chosen = rows_of(len(codes), spans, allowed)
+        lims, found, away = within(codes[chosen], queries, radii, threads)
+        return lims, chosen[found], away
     n, words = codes.shape
     limits = _limits(radii, len(queries), words)
     pieces: list[tuple[Rows, Codes]] = []
