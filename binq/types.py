@@ -39,6 +39,12 @@ Kind = Literal["flat"]
 """The structure over the codes of an index."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
+ID_NAMES: Final = ("id", "_id")
+"""Columns and keys that hold ids where none is named, the first that is there."""
+
+MAX_DIM: Final = 65_536
+"""Most dims of a vector, and most bits of a code."""
+
 DEFAULT_K: Final = 10
 DEFAULT_OVERSAMPLE: Final = 4.0
 DEFAULT_SAMPLE: Final = 100_000

@@ -58,8 +58,8 @@ class FakeEndpoint:
                     self.send(404, {"error": {"message": "no such page"}}, {})
 
             def do_POST(self) -> None:
-                octets = self.rfile.read(int(self.headers["Content-Length"]))
-                request = json.loads(octets)
+                data = self.rfile.read(int(self.headers["Content-Length"]))
+                request = json.loads(data)
                 endpoint.requests.append(request)
                 endpoint.headers.append(dict(self.headers))
                 if endpoint.faults:

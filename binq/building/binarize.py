@@ -26,7 +26,7 @@ from binq.types import (
     Vectors,
 )
 from binq.vectors import VectorSource, open_vectors
-from binq.vectors.sample import rewindable, started, survey
+from binq.vectors.sample import read_sample, rewindable, started
 
 
 def binarize(
@@ -109,7 +109,7 @@ def binarize(
         found = None
         if needs_fit(choice):
             source, rows = rewindable(source, Path(output).resolve().parent, stack)
-            found = survey(source, rows, sample, seed, metric)
+            found = read_sample(source, rows, sample, seed, metric)
         dim, batches = started(source, stack)
         fitted = choose_binarizer(choice, dim, found, count)
         if notice is not None and fitted.chosen_by is not None and choice.method == "auto":

@@ -34,7 +34,7 @@ from binq.types import (
     Vectors,
 )
 from binq.vectors import VectorSource, open_vectors
-from binq.vectors.sample import Survey, rewindable, started, survey
+from binq.vectors.sample import Sample, read_sample, rewindable, started
 from binq.version import __version__
 
 
@@ -154,7 +154,7 @@ def build(
             _refuse_for_packed(choice, rescore, source)
         elif needs_fit(choice) or rescore == "int8":
             source, rows = rewindable(source, Path(os.path.realpath(output)).parent, stack)
-            found = survey(source, rows, sample, seed, metric)
+            found = read_sample(source, rows, sample, seed, metric)
         dim, batches = started(source, stack)
         fitted = _binarizer_for(choice, source, dim, found, count)
         scan = scoring or default_scoring(fitted.method if fitted else None)
@@ -280,7 +280,7 @@ def _refuse_asymmetric(binarizer: Binarizer | None) -> None:
 
 
 def _binarizer_for(
-    choice: BinarizerChoice, source: VectorSource, dim: int, found: Survey | None, threads: int
+    choice: BinarizerChoice, source: VectorSource, dim: int, found: Sample | None, threads: int
 ) -> Binarizer | None:
     """Return the binarizer of the index, or None for bits of unknown origin."""
     if not source.packed:

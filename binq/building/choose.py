@@ -13,7 +13,7 @@ from binq.binarizers import Binarizer
 from binq.building import auto
 from binq.errors import InputError, UsageError
 from binq.types import DEFAULT_SAMPLE, METRICS, Method, Metric, Scoring
-from binq.vectors.sample import Survey
+from binq.vectors.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class BinarizerChoice:
 
 
 def choose_binarizer(
-    choice: BinarizerChoice, dim: int, found: Survey | None, threads: int
+    choice: BinarizerChoice, dim: int, found: Sample | None, threads: int
 ) -> Binarizer:
     """Return the binarizer to use for vectors of ``dim`` dimensions: loaded, or fitted.
 
@@ -98,7 +98,7 @@ def choose_binarizer(
         binarizer = auto.choose(
             dim,
             choice.metric,
-            found.sample if found else np.empty((0, dim), np.float32),
+            found.vectors if found else np.empty((0, dim), np.float32),
             scoring=choice.scoring,
             bits=choice.width,
             truncate_dim=choice.truncate_dim,
@@ -111,7 +111,7 @@ def choose_binarizer(
             choice.method or "sign",
             dim,
             choice.metric,
-            found.sample if found else None,
+            found.vectors if found else None,
             bits=choice.width,
             truncate_dim=choice.truncate_dim,
             seed=choice.seed,

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from binq.encoders.base import FloatEncoder, Role, check_role
 from binq.encoders.transport import RefusedError, Transport, check_url, find_key
 from binq.errors import BinqError, EnvironmentFailure, UsageError
+from binq.types import MAX_DIM
 
 _BATCH: Final = 64
-_MAX_DIM: Final = 1 << 16
 _INPUT_TYPES: Final[dict[Role, str]] = {"query": "search_query", "document": "search_document"}
 
 
@@ -238,7 +238,7 @@ class CohereEncoder(FloatEncoder):
             raise _bad_answer(url, f"{len(texts)} rows under embeddings.{self._kind}")
         if self._kind == "float":
             return [_floats(row, url) for row in rows]
-        return [_octets(row, url) for row in rows]
+        return [_code(row, url) for row in rows]
 
 
 def _only_model(transport: Transport, base: str) -> str:
@@ -265,8 +265,8 @@ def _floats(value: Any, url: str) -> NDArray[np.float32]:
     """Decode a list of numbers, or base64 of little-endian float32."""
     if isinstance(value, str):
         try:
-            octets = base64.b64decode(value, validate=True)
-            row = np.frombuffer(octets, dtype="<f4").astype(np.float32)
+            data = base64.b64decode(value, validate=True)
+            row = np.frombuffer(data, dtype="<f4").astype(np.float32)
         except (binascii.Error, ValueError):
             raise _bad_answer(url, "base64 of float32") from None
     elif isinstance(value, list) and all(type(number) in (float, int) for number in value):
@@ -276,14 +276,14 @@ def _floats(value: Any, url: str) -> NDArray[np.float32]:
             raise _bad_answer(url, "numbers within float32") from None
     else:
         raise _bad_answer(url, "embeddings as lists of numbers or base64")
-    if not 0 < len(row) <= _MAX_DIM:
-        raise _bad_answer(url, f"1 to {_MAX_DIM} dims", len(row))
+    if not 0 < len(row) <= MAX_DIM:
+        raise _bad_answer(url, f"1 to {MAX_DIM} dims", len(row))
     return row
 
 
-def _octets(value: Any, url: str) -> NDArray[np.uint8]:
+def _code(value: Any, url: str) -> NDArray[np.uint8]:
     fine = isinstance(value, list) and all(type(n) is int and 0 <= n < 256 for n in value)
-    if not fine or not 0 < len(value) <= _MAX_DIM // 8:
+    if not fine or not 0 < len(value) <= MAX_DIM // 8:
         raise _bad_answer(url, "codes as lists of bytes")
     return np.array(value, dtype=np.uint8)
 

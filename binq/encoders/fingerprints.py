@@ -29,11 +29,11 @@ from binq.encoders.base import Role
 from binq.errors import UsageError
 from binq.kernels import shingles
 from binq.threads import resolve
+from binq.types import MAX_DIM
 
 Method = Literal["simhash", "minhash"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 SHINGLE: Final = 5
-MAX_BITS: Final = 1 << 16
 
 # Changes whenever the same text would get another code; recorded as the revision.
 _VERSION: Final = "1"
@@ -71,11 +71,11 @@ class FingerprintEncoder:
         batch_size: int | None = None,
         threads: int | None = None,
     ) -> None:
-        if bits % 8 or not 8 <= bits <= MAX_BITS:
+        if bits % 8 or not 8 <= bits <= MAX_DIM:
             raise UsageError(
                 "unusable width of fingerprints",
                 f"`model={method}:{bits}`",
-                f"a multiple of 8 from 8 to {MAX_BITS}",
+                f"a multiple of 8 from 8 to {MAX_DIM}",
                 str(bits),
             )
         self.method = method
@@ -120,8 +120,8 @@ def normalized(text: str) -> str:
 def _code_points(texts: list[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum([len(text) for text in texts], out=offsets[1:])
-    octets = "".join(texts).encode("utf-32-le", "surrogatepass")
-    return np.frombuffer(octets, dtype="<u4").astype(np.uint32, copy=False), offsets
+    data = "".join(texts).encode("utf-32-le", "surrogatepass")
+    return np.frombuffer(data, dtype="<u4").astype(np.uint32, copy=False), offsets
 
 
 def _hash_functions(bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

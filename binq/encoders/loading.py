@@ -10,6 +10,7 @@ from typing import Final
 from binq.encoders.base import Encoder
 from binq.encoders.static import BUILT_IN, FINGERPRINT_LENGTH, StaticEncoder, is_static_model
 from binq.errors import InputError, UsageError
+from binq.types import MAX_DIM
 
 _MODEL: Final = "binq.model"
 # What has to agree for two embeddings to be comparable, and what a message calls it.
@@ -260,6 +261,6 @@ def _whole(recorded: Mapping[str, str], key: str) -> int | None:
     value = recorded.get(key)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and 0 < int(value[:10]) < 2**31):
-        raise InputError(f"metadata {key} is damaged", expected="an integer >= 1", got=value)
+    if not (value.isascii() and value.isdigit() and 0 < int(value[:10]) <= MAX_DIM):
+        raise InputError(f"metadata {key} is damaged", expected=f"1 to {MAX_DIM}", got=value)
     return int(value)

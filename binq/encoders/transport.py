@@ -147,16 +147,16 @@ class Transport:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         request = urllib.request.Request(url, data=body, headers=headers)
         with self._opener.open(request, timeout=self._timeout) as answer:
-            octets: bytes = answer.read(_MAX_ANSWER + 1)
+            data: bytes = answer.read(_MAX_ANSWER + 1)
             missing = answer.length
-        if len(octets) > _MAX_ANSWER:
+        if len(data) > _MAX_ANSWER:
             raise EnvironmentFailure(
                 "the endpoint's answer is too large", url, f"at most {_MAX_ANSWER} bytes"
             )
         if missing:
             # A bounded read does not complain about an answer that breaks off.
-            raise http.client.IncompleteRead(octets, missing)
-        return octets
+            raise http.client.IncompleteRead(data, missing)
+        return data
 
 
 def find_key(url: str, key_file: str | os.PathLike[str] | None = None) -> str | None:
@@ -214,14 +214,14 @@ def check_url(url: str) -> None:
         raise UsageError("not an address", "`model`", "http://HOST[:PORT]/PATH", url)
 
 
-def _decoded(url: str, octets: bytes) -> Any:
+def _decoded(url: str, data: bytes) -> Any:
     try:
-        return json.loads(octets)
+        return json.loads(data)
     except (ValueError, RecursionError):
         raise EnvironmentFailure(
             "the endpoint's answer is not JSON",
             url,
-            got=ascii(octets[:40].decode("utf-8", "replace")),
+            got=ascii(data[:40].decode("utf-8", "replace")),
             next_step="check the address",
         ) from None
 
@@ -229,12 +229,12 @@ def _decoded(url: str, octets: bytes) -> Any:
 def _reason(error: urllib.error.HTTPError) -> str:
     """Return what the endpoint says about an error, shortened to one line."""
     try:
-        octets = error.read(1 << 16)
+        data = error.read(1 << 16)
     except (OSError, http.client.HTTPException):
-        octets = b""
-    text = octets.decode("utf-8", "replace")
+        data = b""
+    text = data.decode("utf-8", "replace")
     try:
-        document = json.loads(octets)
+        document = json.loads(data)
     except (ValueError, RecursionError):
         document = None
     while isinstance(document, dict):

@@ -41,8 +41,8 @@ def fingerprint_array(array: NDArray[Any]) -> str:
     for start, end in _pieces(array.nbytes):
         first = start // row_bytes
         rows = np.ascontiguousarray(array[first : -(-end // row_bytes)])
-        octets = rows.reshape(-1).view(np.uint8)
-        state.update(octets[start - first * row_bytes : end - first * row_bytes].data)
+        data = rows.reshape(-1).view(np.uint8)
+        state.update(data[start - first * row_bytes : end - first * row_bytes].data)
     return str(state.hexdigest())
 
 

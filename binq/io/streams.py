@@ -77,24 +77,24 @@ class ByteStream:
     def read(self) -> bytes:
         """Return what comes next, waiting for it; ``b""`` at the end."""
         if self._pushed:
-            octets, self._pushed = self._pushed, b""
-            return octets
-        octets = self._read()
-        self._hash.update(octets)
-        return octets
+            data, self._pushed = self._pushed, b""
+            return data
+        data = self._read()
+        self._hash.update(data)
+        return data
 
     def read_exactly(self, size: int) -> bytes:
         """Return ``size`` bytes, waiting for them; fewer only at the end."""
         parts: list[bytes] = []
         missing = size
         while missing > 0:
-            octets = self.read()
-            if not octets:
+            data = self.read()
+            if not data:
                 break
-            if len(octets) > missing:
-                octets, self._pushed = octets[:missing], octets[missing:]
-            parts.append(octets)
-            missing -= len(octets)
+            if len(data) > missing:
+                data, self._pushed = data[:missing], data[missing:]
+            parts.append(data)
+            missing -= len(data)
         return b"".join(parts)
 
     def peek(self) -> bytes:
@@ -151,10 +151,10 @@ def lines(stream: ByteStream) -> Iterator[bytes | None]:
     while True:
         if not stream.ready():
             yield None
-        octets = stream.read()
-        if not octets:
+        data = stream.read()
+        if not data:
             break
-        head, newline, rest = octets.partition(b"\n")
+        head, newline, rest = data.partition(b"\n")
         unfinished.append(head)
         held += len(head)
         if held > _MAX_LINE:

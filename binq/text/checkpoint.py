@@ -43,7 +43,7 @@ class Shape:
     bits: int | None
 
 
-class Journal:
+class Checkpoint:
     """The rows of a run and the vectors of its distinct texts.
 
     Parameters
@@ -51,12 +51,12 @@ class Journal:
     path : path
         The SQLite file.
     facts : mapping of str to str
-        What decides the vectors; a journal of other facts is refused.
+        What decides the vectors; a checkpoint of other facts is refused.
 
     Raises
     ------
     InputError
-        If the file is no journal, is damaged, or belongs to another model or prompt.
+        If the file is no checkpoint, is damaged, or belongs to another model or prompt.
     EnvironmentFailure
         If another run is using it, or the disk fails.
     """
@@ -112,7 +112,7 @@ class Journal:
         ----------
         digests : sequence of bytes
         vectors : (n, width) array
-            Of the one dtype and width that all vectors of the journal have.
+            Of the one dtype and width that all vectors of the checkpoint have.
         bits : int, optional
             How many bits of a row count, if it is a code.
         """
@@ -159,10 +159,10 @@ class Journal:
             cursor = self._database.execute(query)
             while block := cursor.fetchmany(count):
                 positions, ids, blobs = zip(*block, strict=True)
-                octets = b"".join(blobs)
-                if len(octets) != len(block) * width * dtype.itemsize:
+                data = b"".join(blobs)
+                if len(data) != len(block) * width * dtype.itemsize:
                     raise self._damaged("vectors of another size")
-                vectors = np.frombuffer(octets, dtype).reshape(len(block), width)
+                vectors = np.frombuffer(data, dtype).reshape(len(block), width)
                 yield list(positions), list(ids), vectors
 
     def close(self, *, remove: bool) -> None:
@@ -191,11 +191,11 @@ class Journal:
         for key in sorted(written.keys() | before.keys()):
             if written.get(key) != before.get(key):
                 raise InputError(
-                    f"the journal of the interrupted run has another {key.removeprefix('binq.')}",
+                    f"the interrupted run's checkpoint has another {key.removeprefix('binq.')}",
                     self.path,
                     str(written.get(key, "none")),
                     str(before.get(key, "none")),
-                    "use the same options, or delete the journal to start afresh",
+                    "use the same options, or delete the checkpoint to start afresh",
                 )
 
     def _fact(self, key: str) -> str | None:
@@ -204,7 +204,7 @@ class Journal:
 
     def _damaged(self, reason: str) -> InputError:
         return InputError(
-            "not a usable journal",
+            "not a usable checkpoint",
             self.path,
             got=reason,
             next_step="delete it to start afresh",
@@ -228,7 +228,9 @@ class Journal:
         except sqlite3.OperationalError as error:
             busy = "locked" in str(error)
             raise EnvironmentFailure(
-                "the journal is in use by another run" if busy else "cannot write the journal",
+                "the checkpoint is in use by another run"
+                if busy
+                else "cannot write the checkpoint",
                 self.path,
                 got="" if busy else str(error),
             ) from error
@@ -239,41 +241,41 @@ class Journal:
 
 
 @contextmanager
-def passing_journal(output: Path, facts: Mapping[str, str]) -> Iterator[Journal]:
-    """Yield a journal that leaves nothing behind, whatever ends the process.
+def temporary_checkpoint(output: Path, facts: Mapping[str, str]) -> Iterator[Checkpoint]:
+    """Yield a checkpoint that leaves nothing behind, whatever ends the process.
 
     Its file loses its name as soon as it is open.
     """
-    path = output.parent / f".{output.name[:200]}.{os.urandom(8).hex()}.journal"
-    journal = Journal(path, facts)
+    path = output.parent / f".{output.name[:200]}.{os.urandom(8).hex()}.checkpoint"
+    checkpoint = Checkpoint(path, facts)
     try:
-        with journal._failures():
+        with checkpoint._failures():
             # A rollback journal would need the name; there is nothing to roll back to.
-            journal._database.execute("PRAGMA journal_mode=MEMORY")
-            journal._database.execute("PRAGMA synchronous=OFF")
+            checkpoint._database.execute("PRAGMA journal_mode=MEMORY")
+            checkpoint._database.execute("PRAGMA synchronous=OFF")
         with suppress(OSError):
             os.unlink(path)
-        yield journal
+        yield checkpoint
     finally:
-        journal.close(remove=True)
+        checkpoint.close(remove=True)
 
 
 @contextmanager
-def lasting_journal(output: Path, facts: Mapping[str, str]) -> Iterator[Journal]:
-    """Yield the journal beside ``output``, which outlives an interruption and goes at the end."""
-    journal = Journal(journal_path(output), facts)
+def kept_checkpoint(output: Path, facts: Mapping[str, str]) -> Iterator[Checkpoint]:
+    """Yield the checkpoint beside ``output``: it outlives an interruption, and goes at the end."""
+    checkpoint = Checkpoint(checkpoint_path(output), facts)
     try:
-        yield journal
+        yield checkpoint
     except BaseException:
-        # A journal that holds nothing is of no use to anybody.
-        journal.close(remove=not journal.last)
+        # A checkpoint that holds nothing is of no use to anybody.
+        checkpoint.close(remove=not checkpoint.last)
         raise
-    journal.close(remove=True)
+    checkpoint.close(remove=True)
 
 
-def journal_path(output: Path) -> Path:
-    """Return where the journal of an output lies."""
-    return output.with_name(f"{output.name}.journal")
+def checkpoint_path(output: Path) -> Path:
+    """Return where the checkpoint of an output lies."""
+    return output.with_name(f"{output.name}.checkpoint")
 
 
 def digest_of(text: str) -> bytes:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from binq.errors import InputError
+from binq.types import ID_NAMES
 
 _TEXT_NAMES: Final = (
     *("text", "contents", "content", "passage", "body", "sentence", "question", "query"),
 )
-_ID_NAMES: Final = ("_id", "id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def choose_columns(
     for name in (*(text or ()), *((identity,) if identity is not None else ())):
         if name not in names:
             raise InputError("no such column", where, name, ", ".join(names) or "no columns")
-    found_id = next((name for name in _ID_NAMES if name in names), None)
+    found_id = next((name for name in ID_NAMES if name in names), None)
     id_name = identity if identity is not None else found_id
     if text is not None:
         return Columns(text, id_name, None)

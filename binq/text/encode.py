@@ -1,4 +1,4 @@
-"""Text to embeddings: read, encode what is new, publish one Parquet file."""
+"""Text to embeddings: read, encode what is new, write one Parquet file whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from binq.encoders.base import Encoder, Role, check_role
 from binq.errors import BinqWarning, EnvironmentFailure, InputError, UsageError
 from binq.io.atomic import published
 from binq.text import Kind, Text, TextSource, batched
-from binq.text.checkpoint import Journal, digest_of, lasting_journal, passing_journal
+from binq.text.checkpoint import Checkpoint, digest_of, kept_checkpoint, temporary_checkpoint
 from binq.text.parquet import PRECISIONS, Precision, write_embeddings
 from binq.threads import limited, limited_tokenizers
 
@@ -232,8 +232,8 @@ def encode_texts(
     batch_size : int, optional
         Texts given to the encoder at a time; as it likes by default.
     resume : bool
-        Keep a journal beside the output and go on from the one that is there. It is removed at the
-        end. The same text is never encoded twice.
+        Keep a checkpoint beside the output and go on from the one that is there. It is removed
+        at the end. The same text is never encoded twice.
     on_truncate : {"warn", "error"}
         Whether texts that the encoder cuts are reported or end the run.
     on_blank : {"skip", "error"}
@@ -250,7 +250,7 @@ def encode_texts(
     UsageError
         If options do not go together.
     InputError
-        If a text cannot be used, or the journal belongs to another run.
+        If a text cannot be used, or the checkpoint belongs to another run.
     EnvironmentFailure
         If the output cannot be written, or the encoder's environment fails.
     """
@@ -269,20 +269,20 @@ def encode_texts(
     # What an endpoint tells only in its answers is no part of what was asked for.
     facts.pop("binq.bits", None)
     with ExitStack() as stack:
-        journal_for = lasting_journal if resume else passing_journal
-        journal = stack.enter_context(journal_for(target, facts))
-        # The place is tried before hours are spent on what goes there; and the output is published
-        # before the journal goes.
+        checkpoint_for = kept_checkpoint if resume else temporary_checkpoint
+        checkpoint = stack.enter_context(checkpoint_for(target, facts))
+        # The place is tried before hours are spent on what goes there; and the output is there
+        # before the checkpoint goes.
         file = stack.enter_context(published(output))
-        run.read(source, journal)
-        width = write_embeddings(file, journal, encoder, role, chosen, with_ids=run.with_ids)
+        run.read(source, checkpoint)
+        width = write_embeddings(file, checkpoint, encoder, role, chosen, with_ids=run.with_ids)
         run.report.dim, run.report.bits = width.dim, width.bits
     run.report.seconds = time.monotonic() - run.began
     return run.report
 
 
 class _Run:
-    """One pass over the texts: what is new is encoded, every row noted in the journal."""
+    """One pass over the texts: what is new is encoded, every row noted in the checkpoint."""
 
     def __init__(
         self,
@@ -306,24 +306,24 @@ class _Run:
         self._notify = progress
         self._progress = Progress()
 
-    def read(self, source: TextSource, journal: Journal) -> None:
+    def read(self, source: TextSource, checkpoint: Checkpoint) -> None:
         """Read the texts window by window."""
-        left_over = journal.last
+        left_over = checkpoint.last
         position = 0
         window_rows = max(1024, _BATCHES_IN_WINDOW * self.batch_size)
         for window in batched(source, window_rows, _CHARACTERS_IN_WINDOW):
             self.with_ids = window[0].id is not None
             rows = [(position + i, text) for i, text in enumerate(window)]
             position += len(window)
-            self._window([(at, text) for at, text in rows if self._usable(text)], journal)
+            self._window([(at, text) for at, text in rows if self._usable(text)], checkpoint)
             self._tell(position, source.fraction)
-        distinct, self.report.resumed = journal.distinct(left_over)
+        distinct, self.report.resumed = checkpoint.distinct(left_over)
         self.report.duplicates = self.report.rows - distinct
 
-    def _window(self, rows: list[tuple[int, Text]], journal: Journal) -> None:
+    def _window(self, rows: list[tuple[int, Text]], checkpoint: Checkpoint) -> None:
         digests = [digest_of(text.text) for _, text in rows]
         unique = {digest: text for digest, (_, text) in zip(digests, rows, strict=True)}
-        numbers = journal.find(list(unique))
+        numbers = checkpoint.find(list(unique))
         self._check_lengths([text for _, text in rows])
         new = [(digest, text) for digest, text in unique.items() if digest not in numbers]
         new.sort(key=lambda item: len(item[1].text), reverse=True)
@@ -337,7 +337,7 @@ class _Run:
                 void.update(digest for digest, kept in zip(added, some, strict=True) if not kept)
                 added = [digest for digest in added if digest not in void]
                 vectors = vectors[some]
-            numbers.update(zip(added, journal.add_vectors(added, vectors, bits), strict=True))
+            numbers.update(zip(added, checkpoint.add_vectors(added, vectors, bits), strict=True))
             self.report.encoded += len(batch)
             self._tell(self._progress.rows + len(batch), self._progress.fraction)
         known = [
@@ -345,7 +345,7 @@ class _Run:
             for digest, (position, text) in zip(digests, rows, strict=True)
             if digest not in void or self._leave_out(text, "text has no token that the model knows")
         ]
-        journal.add_rows(known)
+        checkpoint.add_rows(known)
         self.report.rows += len(known)
 
     def _encode(self, texts: list[Text]) -> tuple[NDArray[Any], int | None]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from binq.encoders.base import Encoder, Role
 from binq.errors import InputError
-from binq.text.checkpoint import Journal, Shape
+from binq.text.checkpoint import Checkpoint, Shape
 
 Precision = Literal["float32", "float16", "ubinary"]
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
@@ -31,19 +31,19 @@ class Width:
 
 def write_embeddings(
     file: BinaryIO,
-    journal: Journal,
+    checkpoint: Checkpoint,
     encoder: Encoder,
     role: Role,
     precision: Precision,
     *,
     with_ids: bool,
 ) -> Width:
-    """Write the rows of a journal as the columns ``id`` and ``embedding``.
+    """Write the rows of a checkpoint as the columns ``id`` and ``embedding``.
 
     Parameters
     ----------
     file : binary file
-    journal : Journal
+    checkpoint : Checkpoint
     encoder : Encoder
         Says in the metadata what made the rows.
     role : {"document", "query"}
@@ -63,7 +63,7 @@ def write_embeddings(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    shape = journal.shape() or _shape_of_nothing(encoder, role, precision)
+    shape = checkpoint.shape() or _shape_of_nothing(encoder, role, precision)
     dtype, width, bits = shape.dtype, shape.width, shape.bits
     metadata = encoder.metadata(role)
     if bits is not None:
@@ -89,7 +89,7 @@ def write_embeddings(
         metadata=metadata,
     )
     with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
-        for positions, ids, vectors in journal.read():
+        for positions, ids, vectors in checkpoint.read():
             names = pa.array(ids if with_ids else positions, schema.field(0).type)
             flat = pa.array(vectors.ravel(), schema.field(1).type.value_type)
             column = pa.FixedSizeListArray.from_arrays(flat, type=schema.field(1).type)

@@ -83,8 +83,8 @@ class QuestionSource(VectorSource):
             self.dim = rows.shape[1]
             return rows
         self.dim = rows.shape[1] if rows.dtype != np.uint8 else 8 * rows.shape[1]
-        octets = np.packbits(rows > 0, axis=1) if self._signs else rows
-        return from_layout(octets, self.dim, "ubinary")
+        data = np.packbits(rows > 0, axis=1) if self._signs else rows
+        return from_layout(data, self.dim, "ubinary")
 
 
 def open_questions(
@@ -153,18 +153,18 @@ def _arriving(stream: ByteStream) -> Iterator[list[str]]:
     """Yield the questions at hand whenever no further one is waiting."""
     held: list[str] = []
     number = 0
-    for octets in lines(stream):
-        if octets is not None:
+    for data in lines(stream):
+        if data is not None:
             number += 1
             try:
-                text = octets.removeprefix(BOM_UTF8 if number == 1 else b"").decode().strip()
+                text = data.removeprefix(BOM_UTF8 if number == 1 else b"").decode().strip()
             except UnicodeDecodeError:
                 if held:
                     yield held
                 raise InputError("question is not UTF-8", f"{stream.name} line {number}") from None
             if text:
                 held.append(text)
-        if held and (octets is None or len(held) == _BATCH):
+        if held and (data is None or len(held) == _BATCH):
             yield held
             held = []
     if held:

@@ -11,7 +11,7 @@ lines      otherwise: one text a line
 
 Where no column is named, it is the first of ``text``, ``contents``, ``content``, ``passage``,
 ``body``, ``sentence``, ``question``, ``query`` that exists, else the only column of strings beside
-the id; a ``title`` stands before ``text``, as BEIR has it. The id is ``_id`` or ``id``.
+the id; a ``title`` stands before ``text``, as BEIR has it. The id is ``id`` or ``_id``.
 """
 
 from __future__ import annotations
@@ -156,17 +156,17 @@ class TextSource:
 
     def _lines(self, stream: ByteStream) -> Iterator[tuple[int, str]]:
         """Yield numbered lines without their ends."""
-        for number, octets in enumerate(_split(stream), 1):
-            self._read += len(octets) + 1
+        for number, data in enumerate(_split(stream), 1):
+            self._read += len(data) + 1
             if number == 1:
-                octets = octets.removeprefix(codecs.BOM_UTF8)
+                data = data.removeprefix(codecs.BOM_UTF8)
             try:
-                yield number, octets.decode("utf-8").removesuffix("\r")
+                yield number, data.decode("utf-8").removesuffix("\r")
             except UnicodeDecodeError as error:
                 raise InputError(
                     "text is not UTF-8",
                     _line(stream.name, number),
-                    got=f"byte 0x{octets[error.start]:02x}",
+                    got=f"byte 0x{data[error.start]:02x}",
                     next_step="convert it, for example with iconv -t utf-8",
                 ) from None
 

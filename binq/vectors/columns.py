@@ -12,12 +12,12 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.types import LAYOUTS, Layout
+from binq.types import ID_NAMES, LAYOUTS, MAX_DIM, Layout
 from binq.vectors.decoding import Packed, refuse_bits, settle_layout
 from binq.vectors.source import Locator
 
-_ID_COLUMNS: Final = ("id", "_id")
 _PREFIX: Final = b"binq."
+_WIDTHS: Final = range(1, MAX_DIM + 1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def choose_columns(
     """
     metadata = _metadata(schema, where)
     if id_column is None:
-        id_column = next((name for name in _ID_COLUMNS if name in schema.names), None)
+        id_column = next((name for name in ID_NAMES if name in schema.names), None)
         if id_column == column:
             id_column = None
     _check_unique(schema, id_column, where)
@@ -142,9 +142,9 @@ def to_matrix(
         raise InputError("row is null", locate(row), "a vector", "null")
     if pt.is_fixed_size_binary(array.type):
         size = array.type.byte_width
-        octets = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)
-        octets = octets[array.offset * size : (array.offset + len(array)) * size]
-        matrix = octets.reshape(len(array), size)
+        data = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)
+        data = data[array.offset * size : (array.offset + len(array)) * size]
+        matrix = data.reshape(len(array), size)
         return matrix.view(np.int8) if layout == "binary" else matrix
     if not pt.is_fixed_size_list(array.type):
         lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
@@ -202,8 +202,8 @@ def _metadata(schema: pa.Schema, where: str) -> dict[str, str]:
     layout, bits = entries.get("binq.layout"), entries.get("binq.bits")
     if layout is not None and layout not in LAYOUTS:
         raise InputError("metadata binq.layout is damaged", where, ", ".join(LAYOUTS), layout)
-    if bits is not None and not (bits.isascii() and bits.isdigit() and 0 < int(bits[:10]) < 2**31):
-        raise InputError("metadata binq.bits is damaged", where, "an integer >= 1", bits)
+    if bits is not None and not (bits.isascii() and bits.isdigit() and int(bits[:10]) in _WIDTHS):
+        raise InputError("metadata binq.bits is damaged", where, f"1 to {MAX_DIM}", bits)
     return entries
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.bits import bytes_for, from_layout, layout_dtype, words_for
 from binq.errors import InputError, UsageError
-from binq.types import LAYOUTS, Layout
+from binq.types import LAYOUTS, MAX_DIM, Layout
 from binq.vectors.source import Locator
-
-# What a signed 32-bit dim can say, the widest of any format read here.
-_MAX_WIDTH: Final = 2**31 - 1
 
 Packed = Layout | Literal["none"] | None
 
@@ -80,13 +77,11 @@ def decoder_for(width: int, layout: Layout | None, bits: int | None, where: str)
     InputError
         If rows are empty, or ``bits`` does not fit into ``width`` bytes.
     """
-    if not 1 <= width <= _MAX_WIDTH:
-        raise InputError(
-            "vectors have an impossible dimension", where, f"1 to {_MAX_WIDTH}", str(width)
-        )
+    dim = width if layout is None else 8 * width if bits is None else bits
+    if not 1 <= dim <= MAX_DIM or width < 1:
+        raise InputError("vectors have an impossible dimension", where, f"1 to {MAX_DIM}", str(dim))
     if layout is None:
         return Decoder(width, width, None)
-    dim = 8 * width if bits is None else bits
     if bytes_for(dim) != width:
         raise InputError(
             "packed bits have the wrong width",
@@ -110,8 +105,8 @@ def check_options(packed: Packed, bits: int | None) -> None:
         raise UsageError(
             "no such packed layout", "`packed`", f"none or one of {', '.join(LAYOUTS)}", str(packed)
         )
-    if bits is not None and bits < 1:
-        raise UsageError("a code needs at least one bit", "`bits`", ">= 1", str(bits))
+    if bits is not None and not 1 <= bits <= MAX_DIM:
+        raise UsageError("a code has no such width", "`bits`", f"1 to {MAX_DIM}", str(bits))
     if bits is not None and packed == "none":
         raise UsageError("`bits` is the width of packed bits", "`packed=none`", "a packed layout")
 

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.streams import ByteStream, lines
-from binq.types import Layout
+from binq.types import ID_NAMES, Layout
 from binq.vectors.decoding import Decoder, Packed, decoder_for, refuse_bits
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _NUMBERS: Final = {int, float}
-_ID_KEYS: Final = ("id", "_id")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -201,7 +200,7 @@ class JsonlSource(VectorSource):
 
     def _vector(self, entry: dict[str, Any], where: str) -> list[Any]:
         if self._column is None:
-            id_keys = _ID_KEYS if self._id_column is None else (self._id_column,)
+            id_keys = ID_NAMES if self._id_column is None else (self._id_column,)
             self._column = _only_vector(entry, id_keys, where)
         if self._column not in entry:
             keys = ", ".join(entry) or "no keys"
@@ -218,7 +217,7 @@ class JsonlSource(VectorSource):
 
     def _id(self, entry: dict[str, Any], where: str) -> str | None:
         if self._id_column is None:
-            self._id_column = next((key for key in _ID_KEYS if key in entry), None)
+            self._id_column = next((key for key in ID_NAMES if key in entry), None)
         if self._id_column is None or self._id_column not in entry:
             if self._id_given:
                 raise InputError("row has no id", where, f"key {self._id_column}")

@@ -115,14 +115,14 @@ class NpyStream(VectorSource):
         row_bytes = self._decoder.width * self._dtype.itemsize
         for start in range(0, self.rows, step):
             rows = min(step, self.rows - start)
-            octets = self._stream.read_exactly(rows * row_bytes)
-            if len(octets) < rows * row_bytes:
+            data = self._stream.read_exactly(rows * row_bytes)
+            if len(data) < rows * row_bytes:
                 raise InputError(
                     "npy stream is truncated",
-                    self.locate(start + len(octets) // row_bytes),
+                    self.locate(start + len(data) // row_bytes),
                     f"{self.rows} rows",
                 )
-            raw = np.frombuffer(octets, self._dtype).reshape(rows, -1)
+            raw = np.frombuffer(data, self._dtype).reshape(rows, -1)
 
             def locate(row: int, start: int = start) -> str:
                 return self.locate(start + row)

@@ -1,4 +1,4 @@
-"""Looking at a corpus before it is binarized: its dimension, a sample, the range of its values."""
+"""What a fit needs to know of a corpus: its dimension, a sample of rows, the range of values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from binq.vectors import Batch, VectorSource, prefetched, spool
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
-    """What one pass over a source found out.
+class Sample:
+    """Some rows of a source, and the range of all of them.
 
     Attributes
     ----------
-    sample : (m, dim) float32
+    vectors : (m, dim) float32
         Rows drawn without replacement, in order.
     low, high : (dim,) float32
         Range of every dimension over all rows; zeros where there are no rows.
@@ -30,14 +30,14 @@ class Survey:
         Names a row of the sample in messages, given its number within ``sample``.
     """
 
-    sample: NDArray[np.float32]
+    vectors: NDArray[np.float32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     locate: Locate
 
 
-def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metric) -> Survey:
-    """Read a source once, drawing a sample and measuring the range of every dimension.
+def read_sample(source: VectorSource, rows: int, size: int, seed: int, metric: Metric) -> Sample:
+    """Read a source once: draw ``size`` rows, and measure the range of every dimension.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metr
         Rewindable.
     rows : int
         How many it has.
-    sample, seed : int
+    size, seed : int
     metric : {"cosine", "ip", "l2"}
         Under cosine rows are normalised first.
 
@@ -55,9 +55,9 @@ def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metr
         If under cosine a row is zero.
     """
     chosen = np.ones(rows, np.bool_)
-    if sample < rows:
+    if size < rows:
         chosen[:] = False
-        chosen[np.random.default_rng(seed).choice(rows, sample, replace=False)] = True
+        chosen[np.random.default_rng(seed).choice(rows, size, replace=False)] = True
     dim = source.dim or 0
     drawn = np.empty((int(chosen.sum()), dim), np.float32)
     low, high = np.full(dim, np.inf, np.float32), np.full(dim, -np.inf, np.float32)
@@ -74,7 +74,7 @@ def survey(source: VectorSource, rows: int, sample: int, seed: int, metric: Metr
     if not rows:
         low, high = np.zeros_like(low), np.zeros_like(high)
     numbers = np.flatnonzero(chosen)
-    return Survey(drawn, low, high, lambda row: source.locate(int(numbers[row])))
+    return Sample(drawn, low, high, lambda row: source.locate(int(numbers[row])))
 
 
 def rewindable(source: VectorSource, directory: Path, stack: ExitStack) -> tuple[VectorSource, int]:

@@ -129,9 +129,9 @@ class SpooledSource(VectorSource):
             return None
         ends = self._offsets[start : end + 1].tolist()
         self._text.seek(ends[0])
-        octets = self._text.read(ends[-1] - ends[0])
+        data = self._text.read(ends[-1] - ends[0])
         first = ends[0]
-        return [octets[low - first : high - first].decode() for low, high in pairwise(ends)]
+        return [data[low - first : high - first].decode() for low, high in pairwise(ends)]
 
     def _temporary(self) -> IO[bytes]:
         try:
@@ -141,9 +141,9 @@ class SpooledSource(VectorSource):
         self._files.append(file)
         return file
 
-    def _write(self, file: IO[bytes], octets: Any) -> None:
+    def _write(self, file: IO[bytes], data: Any) -> None:
         try:
-            file.write(octets)
+            file.write(data)
         except OSError as error:
             raise self._failure(error) from error
 

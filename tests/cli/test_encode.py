@@ -165,13 +165,13 @@ def test_an_interrupted_run_goes_on(cli: Cli, tmp_path: Path, endpoint: FakeEndp
     endpoint.reshape = break_off_after_three
     assert "refuses the key" in cli(*words, code=5).err
     assert not out.exists()
-    assert (tmp_path / "out.parquet.journal").exists()
+    assert (tmp_path / "out.parquet.checkpoint").exists()
     sent = len(endpoint.requests)
     done = cli(*words)
     assert "24 from the interrupted run" in done.err
     assert sum(len(request["input"]) for request in endpoint.requests[sent:]) == 16
     np.testing.assert_array_equal(_table(out)[1], before[1])
-    assert not (tmp_path / "out.parquet.journal").exists()
+    assert not (tmp_path / "out.parquet.checkpoint").exists()
 
 
 @pytest.mark.parametrize(

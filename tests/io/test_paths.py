@@ -124,7 +124,7 @@ def test_content_goes_before_suffix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "octets", "message"),
+    ("name", "data", "message"),
     [
         ("v.npy", b"", "empty"),
         ("v.csv", b"1,2,3\n", "not a format"),
@@ -136,8 +136,8 @@ def test_content_goes_before_suffix(tmp_path: Path) -> None:
         ("v.arrows", b"\xff\xff\xff\xff\x10\0\0\0abc", "damaged"),
     ],
 )
-def test_other_files(tmp_path: Path, name: str, octets: bytes, message: str) -> None:
+def test_other_files(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     path = tmp_path / name
-    path.write_bytes(octets)
+    path.write_bytes(data)
     with pytest.raises(InputError, match=message):
         open_vectors(path)

@@ -178,7 +178,7 @@ def test_an_interrupted_run_goes_on_and_encodes_nothing_twice(tmp_path: Path) ->
     with pytest.raises(EnvironmentFailure, match="wire"):
         encode_texts(TextSource(source), first, out, resume=True)
     assert not out.exists()
-    assert _debris(tmp_path) == {"out.parquet.journal"}
+    assert _debris(tmp_path) == {"out.parquet.checkpoint"}
     second = Recorder()
     report = encode_texts(TextSource(source), second, out, resume=True)
     np.testing.assert_array_equal(_rows(out)[1], vectors_of(texts))
@@ -234,12 +234,12 @@ encode_texts(TextSource({str(source)!r}), Slow(), {str(out)!r}, resume=True,
     assert _debris(tmp_path) == set()
 
 
-def test_a_journal_of_other_options_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_options_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     source = _file(tmp_path, [f"text {i}" for i in range(30)])
     with pytest.raises(EnvironmentFailure):
         encode_texts(TextSource(source), Recorder(fail_after=2), out, resume=True)
-    with pytest.raises(InputError, match=r"another prompt: .*delete the journal"):
+    with pytest.raises(InputError, match=r"another prompt: .*delete the checkpoint"):
         encode_texts(TextSource(source), Recorder(prompt="p "), out, resume=True)
     with pytest.raises(InputError, match="another precision"):
         encode_texts(TextSource(source), Recorder(), out, resume=True, precision="float16")
@@ -248,33 +248,33 @@ def test_a_journal_of_other_options_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 100, b""])
-def test_a_journal_that_is_none(tmp_path: Path, content: bytes) -> None:
-    journal = tmp_path / "out.parquet.journal"
-    journal.write_bytes(content)
+def test_a_checkpoint_that_is_none(tmp_path: Path, content: bytes) -> None:
+    checkpoint = tmp_path / "out.parquet.checkpoint"
+    checkpoint.write_bytes(content)
     source, out = TextSource(_file(tmp_path, ["x"])), tmp_path / "out.parquet"
     if content:
-        with pytest.raises(InputError, match="not a usable journal"):
+        with pytest.raises(InputError, match="not a usable checkpoint"):
             encode_texts(source, Recorder(), out, resume=True)
-        assert journal.read_bytes() == content
+        assert checkpoint.read_bytes() == content
     else:
         encode_texts(source, Recorder(), out, resume=True)
 
 
 def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
-    journal = tmp_path / "out.parquet.journal"
-    database = sqlite3.connect(journal)
+    checkpoint = tmp_path / "out.parquet.checkpoint"
+    database = sqlite3.connect(checkpoint)
     database.execute("CREATE TABLE precious (x)")
     database.commit()
     database.close()
-    before = journal.read_bytes()
+    before = checkpoint.read_bytes()
     with pytest.raises(InputError, match="something else"):
         encode_texts(
             TextSource(_file(tmp_path, ["x"])), Recorder(), tmp_path / "out.parquet", resume=True
         )
-    assert journal.read_bytes() == before
+    assert checkpoint.read_bytes() == before
 
 
-def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
+def test_two_runs_do_not_share_a_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     source = _file(tmp_path, ["a", "b"])
 

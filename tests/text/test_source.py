@@ -36,6 +36,12 @@ def test_beir_jsonl_joins_title_and_text(tmp_path: Path) -> None:
     assert [text.where for text in TextSource(path)][1] == f"{path}: line 3"
 
 
+def test_id_goes_before_underscore_id_as_in_a_build(tmp_path: Path) -> None:
+    lines = '{"_id": "a", "id": "b", "text": "x"}\n'
+    assert _read(_file(tmp_path, "a.jsonl", lines)) == [("b", "x")]
+    assert _read(_file(tmp_path, "a.csv", "_id,id,text\na,b,x\n")) == [("b", "x")]
+
+
 def test_a_title_may_first_come_in_a_later_row(tmp_path: Path) -> None:
     path = _file(tmp_path, "a.jsonl", '{"text": "x"}\n{"title": "T", "text": "y"}\n')
     assert _read(path) == [(None, "x"), (None, "T y")]

@@ -76,9 +76,9 @@ class TestDamage:
             use_dictionary=False,
             write_page_checksum=True,
         )
-        octets = path.read_bytes()
-        at = octets.index(np.array([1.0, 2.0, 1.0, 2.0]).tobytes())
-        path.write_bytes(octets[: at + 1] + b"\x01" + octets[at + 2 :])
+        data = path.read_bytes()
+        at = data.index(np.array([1.0, 2.0, 1.0, 2.0]).tobytes())
+        path.write_bytes(data[: at + 1] + b"\x01" + data[at + 2 :])
         with pytest.raises(InputError, match="damaged"):
             vectors_of(open_vectors(path))
 

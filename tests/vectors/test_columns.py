@@ -174,6 +174,7 @@ class TestPacked:
             {"binq.layout": "msb"},
             {"binq.bits": "many"},
             {"binq.bits": "0"},
+            {"binq.bits": "65537"},
             {"binq.bits": "9" * 99},
         ],
     )

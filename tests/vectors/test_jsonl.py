@@ -21,8 +21,8 @@ from binq.vectors.source import VectorSource
 
 
 def piped(text: str | bytes, **options: Any) -> VectorSource:
-    octets = text.encode() if isinstance(text, str) else text
-    return open_vectors("-", stdin=io.BytesIO(octets), **options)
+    data = text.encode() if isinstance(text, str) else text
+    return open_vectors("-", stdin=io.BytesIO(data), **options)
 
 
 def rows_of(source: VectorSource, max_rows: int | None = None) -> list[list[float]]:

@@ -119,16 +119,16 @@ def test_packedness_and_metadata_have_to_agree(tmp_path: Path) -> None:
 
 def test_fingerprints_follow_their_definition(tmp_path: Path) -> None:
     small = npy(tmp_path / "small.npy", ROWS)
-    octets = small.read_bytes()
-    expected = xxhash.xxh3_128(len(octets).to_bytes(8, "little") + octets).hexdigest()
+    data = small.read_bytes()
+    expected = xxhash.xxh3_128(len(data).to_bytes(8, "little") + data).hexdigest()
     assert open_vectors(small).describe() == [{"rows": 20, "fingerprint": expected}]
     large = npy(tmp_path / "large.npy", np.random.default_rng(0).standard_normal((9000, 50)))
-    octets = large.read_bytes()
-    size = len(octets)
+    data = large.read_bytes()
+    size = len(data)
     state = xxhash.xxh3_128(size.to_bytes(8, "little"))
     for piece in range(16):
         start = piece * (size - 65536) // 15
-        state.update(octets[start : start + 65536])
+        state.update(data[start : start + 65536])
     assert open_vectors(large).describe()[0]["fingerprint"] == state.hexdigest()
 
 
@@ -136,13 +136,13 @@ def test_fingerprints_follow_their_definition(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [0, 10, 9000])
 def test_arrays_have_the_fingerprint_of_their_rows(rows: int, order: str) -> None:
     array = np.random.default_rng(0).standard_normal((rows, 50))
-    octets = array.tobytes()
-    size = len(octets)
+    data = array.tobytes()
+    size = len(data)
     starts = [0] if size <= 1 << 20 else [i * (size - 65536) // 15 for i in range(16)]
     length = size if size <= 1 << 20 else 65536
     state = xxhash.xxh3_128(size.to_bytes(8, "little"))
     for start in starts:
-        state.update(octets[start : start + length])
+        state.update(data[start : start + length])
     source = open_vectors(np.asarray(array, order=order))  # type: ignore[call-overload]
     assert source.describe()[0]["fingerprint"] == state.hexdigest()
 
