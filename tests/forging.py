@@ -8,7 +8,7 @@ from typing import Any
 
 import xxhash
 
-from binq.storage import format as fmt
+from binq.storage.preamble import FOOTER_SIZE
 
 
 def preamble_fields(data: bytes) -> dict[str, int]:
@@ -38,7 +38,7 @@ def with_header(data: bytes, header: Any) -> bytes:
     encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
     body = data[128:start] + encoded
     body += bytes(-len(body) % 64)
-    length = 128 + len(body) + fmt.FOOTER_SIZE
+    length = 128 + len(body) + FOOTER_SIZE
     fields = struct.pack("<QQQQ", length, start, len(encoded), xxhash.xxh3_64_intdigest(encoded))
     footer = data[32:48] + struct.pack("<Q", length) + b"BINQ-END"
     return with_preamble(data[:128], 48, fields) + body + footer

@@ -8,17 +8,24 @@ from pathlib import Path
 
 import naive
 import numpy as np
+import pytest
+from forging import header_of
 
+from binq.index.describe import describe
 from binq.index.index import Index
+from binq.version import __version__
 
 SHA256 = {
     "flat-1.0.binq": "f51656da316a61065e99bc0549780712d5d7c8fb0ee59c5e218d9cc7f3e24f70",
     "asymmetric-1.0.binq": "92838166de748b3e7ee7d962ca97d3060c0932c6bda6176d1fab6c7222c5fd3d",
+    "typed-dead-1.1.binq": "5c39e03ea0392e912d69ea01820ac5f4ad9fff54880c6980fafb4c35a45289ca",
+    "typed-1.1.binq": "fc04b8567996a2c980c54ebb29eebd9fbc72169bdbbc011942ecadd640a9da79",
+    "dead-1.1.binq": "b2f75f9687c70781fb2ea50aa4337ba4ddfb0184590ea26948240fd12e38185a",
 }
 DATA = Path(__file__).parent / "data"
 sys.path.insert(0, str(DATA))
 
-from make_golden import DIM, ROWS, corpus, ids  # noqa: E402
+from make_golden import DIM, GROWN, ROWS, corpus, grow, ids, make  # noqa: E402
 
 
 def opened(name: str) -> Index:
@@ -28,12 +35,13 @@ def opened(name: str) -> Index:
     index = Index(path)
     assert index.file.verify() == []
     assert index.file.header.created == "1970-01-01T00:00:00Z"
-    assert list(index.ids or []) == ids()
+    assert index.file.version == describe(path)["format"] == name.rpartition("-")[2][:3]
     return index
 
 
 def test_flat_1_0() -> None:
     index = opened("flat-1.0.binq")
+    assert list(index.ids or []) == ids()
     header = index.file.header
     assert (header.rows, header.dim, header.bits, header.words) == (ROWS, DIM, DIM, 2)
     assert (header.metric, header.rescore, header.ids) == ("l2", "float16", "strings")
@@ -57,9 +65,47 @@ def test_flat_1_0() -> None:
         assert fine.scores[number].tolist() == scores[best].tolist()  # exact: quarters all
 
 
+def test_what_1_0_holds_is_still_written_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte for byte, as long as the version of binq, which the header tells, is the same."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    old = (DATA / "flat-1.0.binq").read_bytes()
+    make(tmp_path, "flat-1.0.binq")
+    new = (tmp_path / "flat-1.0.binq").read_bytes()
+    if __version__ == header_of(old)["binq"]:
+        assert new == old
+    assert new[8:32] == old[8:32]
+    assert header_of(new) | {"binq": "", "checksums": ""} == header_of(old) | {
+        "binq": "",
+        "checksums": "",
+    }
+
+
+def test_what_came_with_1_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Integers for ids, and rows that are dead, beside the sections of the flat file of 1.0."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    plain = opened("flat-1.0.binq")
+    for name, what in GROWN.items():
+        index = opened(name)
+        numbers = what.get("ids")
+        dead = what.get("dead", [])
+        assert list(index.ids or []) == (ids() if numbers is None else numbers.tolist())
+        alive = index.file.alive()
+        rows = sum(1 << row for row in range(ROWS) if row not in dead)
+        assert (alive is None) if not dead else (alive is not None and alive.tolist() == [rows])
+        assert np.array_equal(index.codes.codes, plain.codes.codes)
+        found = describe(DATA / name)
+        assert found["needs"] == ["typed_ids"] * (numbers is not None) + ["tombstones"] * bool(dead)
+        assert found.get("alive", ROWS) == ROWS - len(dead)
+        grow(DATA / "flat-1.0.binq", tmp_path / name, **what)
+        assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes()
+
+
 def test_asymmetric_1_0() -> None:
     """Learned codes of 100 bits of the first 60 dims, and an int8 payload of all."""
     index = opened("asymmetric-1.0.binq")
+    assert list(index.ids or []) == ids()
     header = index.file.header
     assert (header.rows, header.dim, header.bits, header.words) == (ROWS, DIM, 100, 2)
     assert (header.metric, header.rescore, header.scoring) == ("ip", "int8", "asymmetric")

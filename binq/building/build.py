@@ -17,7 +17,8 @@ from binq.building.choose import BinarizerChoice, choose_binarizer, keep_binariz
 from binq.errors import InputError, UsageError
 from binq.similarity import unit_rows
 from binq.storage.format import Header
-from binq.storage.sections import IdWriter, Int8Range, TermWriter, VectorWriter
+from binq.storage.ids import IdWriter
+from binq.storage.sections import Int8Range, TermWriter, VectorWriter
 from binq.storage.writer import creation_time, writing_index
 from binq.threads import limited
 from binq.types import (
@@ -204,7 +205,7 @@ def build(
             binq=__version__,
             scoring=scan,
             rescore=rescore,
-            ids="strings" if ids.stored else "rows",
+            ids=ids.kind,
             packed=source.layout,
             sources=source.describe(),
             model=source.metadata,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+
 from binq.errors import IndexFileError
 from binq.index.index import Index
-from binq.storage.format import MAJOR, MINOR
+from binq.storage.format import needed
 
 
 def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, Any]:
@@ -23,7 +25,9 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
     -------
     dict
         As ``binq info --json`` prints it. ``damaged`` is a list of section, offset and length in
-        bytes; it is there only if ``verify`` is set.
+        bytes; it is there only if ``verify`` is set. ``format`` is the version of the file,
+        ``needs`` its required features and ``alive`` how many rows are, both only where there is
+        something to say.
 
     Raises
     ------
@@ -32,16 +36,21 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
     """
     index = Index(path)
     file = index.file
-    header = file.header.to_json()
+    alive = file.alive()
     found: dict[str, Any] = {
         "schema": "binq.info/1",
-        "format": f"{MAJOR}.{MINOR}",
+        "format": file.version,
         "bytes": file.length,
         "bytes_per_row": round(file.length / max(len(index), 1), 2),
         "uuid": file.uuid.hex(),
-        **header,
+        **file.header.to_json(),
         "sections": [section.to_json() for section in file.sections.values()],
     }
+    needs = needed(file.header, file.sections.values())
+    if needs:
+        found["needs"] = needs
+    if alive is not None:
+        found["alive"] = int(np.bitwise_count(alive).sum())
     if verify:
         found["damaged"] = [vars(damage) for damage in file.verify()]
     return found

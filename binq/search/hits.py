@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.storage.reader import StoredIds
+from binq.storage.ids import StoredIds
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from binq.search.queries import Queries
 from binq.search.rescore import VectorStore, exact_scores
 from binq.similarity import best_first, normalize, unit_rows
 from binq.storage.format import Header
-from binq.storage.reader import StoredIds
+from binq.storage.ids import StoredIds
 from binq.structures.flat import FlatIndex
 from binq.types import Metric, Scoring
 from binq.vectors import VectorSource

@@ -1,103 +1,42 @@
-r"""The ``.binq`` file as bytes: this docstring is its specification, version 1.0.
-
-All numbers are little-endian. A file is, in this order::
-
-    preamble    128 bytes at offset 0
-    sections    each aligned to 64 bytes, ``codes`` to 4,096; zero bytes between them
-    checksums   aligned to 64 bytes: one uint64 for every chunk of every section
-    header      JSON, UTF-8, at most 1 MiB; aligned to 64 bytes
-    footer      32 bytes, at the very end; aligned to 64 bytes
-
-Preamble
---------
-======  ====  ==================================================================
-offset  size  field
-======  ====  ==================================================================
-0       8     magic ``89 42 49 4E 51 0D 0A 1A`` (``\x89BINQ\r\n\x1a``)
-8       2     format major (1): a reader refuses a newer one
-10      2     format minor (0): a reader accepts a newer one
-12      4     size of the preamble (128)
-16      8     required feature bits: a reader refuses one that it does not know
-24      8     optional feature bits: a reader ignores those that it does not know
-32      16    build UUID
-48      8     length of the whole file
-56      8     offset of the header
-64      8     length of the header
-72      8     xxh3-64 of the header
-80      40    zero
-120     8     xxh3-64 of the bytes 0 to 119
-======  ====  ==================================================================
-
-Version 1.0 knows no feature bit. The UUID is random, unless ``SOURCE_DATE_EPOCH`` is set: then it
-is derived from the content, so that equal inputs give equal bytes.
-
-Footer
-------
-UUID (16), length of the whole file (8), magic ``BINQ-END`` (8).
-
-Header
-------
-One JSON object with the members of :class:`Header`; unknown members are ignored. ``sections`` is
-a list of ``{"name", "dtype", "shape", "offset", "length"}`` in the order in which they stand in
-the file, which do not overlap; ``checksums`` is ``{"offset", "length", "xxh3"}``, the last being
-the xxh3-64 of the checksums section as 16 hexadecimal digits. Dtypes are uint8, int8, uint64,
-int64, float16, float32, float64; arrays are row-major.
-
-Checksums
----------
-Every section is cut into chunks of 1 MiB (the last may be shorter), and the xxh3-64 of each chunk
-is stored: first those of the first section, then those of the second, and so on.
-
-Sections of a flat index
-------------------------
-====================  ========  ===============  =============================================
-name                  dtype     shape            holds
-====================  ========  ===============  =============================================
-codes                 uint64    (n, words)       the codes, bit j in word j // 64 at position
-                                                 j % 64; bits beyond ``bits`` are zero
-ids.offsets           uint64    (n + 1,)         where each id begins in ``ids.bytes``; absent
-                                                 where the id is the row number
-ids.bytes             uint8     (total,)         the ids, UTF-8, end to end
-binarizer.*           by name   by method        the arrays of ``Affine`` in ``binq.binarizers``
-codes.factor          float16,  (n,)             for the asymmetric scan: a row's score is its
-                      float32                    product with the query times this; absent: 1
-codes.addend          float32   (n,)             plus this, under l2; absent: 0
-rescore.vectors       by dtype  (n, dim)         the rescoring payload: int8, float16, float32
-rescore.low, .step    float32   (dim,)           of int8: value = low + step * (stored + 128)
-====================  ========  ===============  =============================================
-"""
+"""The header of an index file: one JSON object; docs/format.md specifies it and all other bytes."""
 
 from __future__ import annotations
 
 import json
-import struct
+import mmap
+import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import xxhash
 
-from binq.errors import IndexFileError
+from binq.storage import features
+from binq.storage.preamble import (
+    HEADER_LIMIT,
+    LENGTH_LIMIT,
+    PREAMBLE_SIZE,
+    Preamble,
+    corrupt,
+    made_by_newer,
+)
+from binq.types import KINDS, LAYOUTS, METRICS, SCORINGS, STORED_VECTORS
 
-MAGIC: Final = b"\x89BINQ\r\n\x1a"
-FOOTER_MAGIC: Final = b"BINQ-END"
-MAJOR: Final = 1
-MINOR: Final = 0
-KNOWN_REQUIRED: Final = 0
-PREAMBLE_SIZE: Final = 128
-FOOTER_SIZE: Final = 32
-HEADER_LIMIT: Final = 1 << 20
 CHUNK: Final = 1 << 20
 ALIGNMENT: Final = 64
 CODES_ALIGNMENT: Final = 4096
-LENGTH_LIMIT: Final = 1 << 62
 
-_PREAMBLE = struct.Struct("<8sHHIQQ16sQQQQ40s")
-_FOOTER = struct.Struct("<16sQ8s")
-_DTYPES: Final = {
+DTYPES: Final = {
     name: np.dtype(name).newbyteorder("<")
     for name in ("uint8", "int8", "uint64", "int64", "float16", "float32", "float64")
 }
+
+TYPED_IDS: Final = ("int64", "uint64")
+
+_FEATURE_NAME = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,63}")
+_MOST_NAMED: Final = 12
 
 T = TypeVar("T")
 
@@ -110,98 +49,6 @@ def align(offset: int, alignment: int = ALIGNMENT) -> int:
 def chunks_in(length: int) -> int:
     """Return the number of checksummed chunks in a section of ``length`` bytes."""
     return -(-length // CHUNK)
-
-
-def corrupt(what: str, expected: object = "", got: object = "") -> IndexFileError:
-    """Return the error of an index that is damaged; the reader adds the path."""
-    return IndexFileError(
-        "the index is corrupt",
-        what,
-        str(expected),
-        str(got),
-        "restore it from a copy or build it again",
-    )
-
-
-@dataclass(frozen=True)
-class Preamble:
-    """The first 128 bytes; sizes in bytes."""
-
-    uuid: bytes
-    file_length: int
-    header_offset: int
-    header_length: int
-    header_checksum: int
-    optional_features: int = 0
-
-    def encode(self) -> bytes:
-        """Return the 128 bytes."""
-        body = _PREAMBLE.pack(
-            MAGIC,
-            MAJOR,
-            MINOR,
-            PREAMBLE_SIZE,
-            0,
-            self.optional_features,
-            self.uuid,
-            self.file_length,
-            self.header_offset,
-            self.header_length,
-            self.header_checksum,
-            b"",
-        )
-        return body + struct.pack("<Q", xxhash.xxh3_64_intdigest(body))
-
-    @classmethod
-    def decode(cls, data: bytes) -> Preamble:
-        """Read the first bytes of a file.
-
-        Raises
-        ------
-        IndexFileError
-            If they are not those of an index, or of one that this version cannot read.
-        """
-        if not data.startswith(MAGIC):
-            raise IndexFileError(
-                "not a binq index",
-                expected="a file that begins with the binq signature",
-                got="an empty file" if not data else "other content",
-                next_step="make one with: binq build VECTORS -o INDEX.binq",
-            )
-        if len(data) < PREAMBLE_SIZE:
-            raise corrupt("preamble", f"{PREAMBLE_SIZE} bytes", f"{len(data)}")
-        body, (checksum,) = data[:120], struct.unpack_from("<Q", data, 120)
-        values = _PREAMBLE.unpack(body)
-        _, major, minor, size, required, optional, uuid, length, at, header_length, xxh3, _ = values
-        # The version is looked at first: only its own version may say what a checksum covers.
-        if major > MAJOR:
-            raise IndexFileError(
-                "the index is of a newer format",
-                expected=f"format {MAJOR}.{MINOR} or older",
-                got=f"{major}.{minor}",
-                next_step="upgrade binq",
-            )
-        if checksum != xxhash.xxh3_64_intdigest(body):
-            raise corrupt("preamble", "a matching checksum", "another")
-        if required & ~KNOWN_REQUIRED:
-            raise IndexFileError(
-                "the index needs a feature that this binq does not know",
-                expected=f"format {MAJOR}.{MINOR} with required features {KNOWN_REQUIRED:#x}",
-                got=f"{major}.{minor} with {required:#x}",
-                next_step="upgrade binq",
-            )
-        if major < 1 or size != PREAMBLE_SIZE:
-            raise corrupt("preamble", f"format 1 and size {PREAMBLE_SIZE}", f"{major}, {size}")
-        if header_length > HEADER_LIMIT:
-            raise corrupt("header length", f"at most {HEADER_LIMIT}", header_length)
-        if max(length, at) > LENGTH_LIMIT or not PREAMBLE_SIZE <= at <= length - header_length:
-            raise corrupt("header offset", "a place inside the file", at)
-        return cls(uuid, length, at, header_length, xxh3, optional)
-
-
-def encode_footer(uuid: bytes, file_length: int) -> bytes:
-    """Return the last 32 bytes of a file."""
-    return _FOOTER.pack(uuid, file_length, FOOTER_MAGIC)
 
 
 @dataclass(frozen=True)
@@ -217,7 +64,7 @@ class Section:
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The little-endian numpy dtype."""
-        return _DTYPES[self.dtype]
+        return DTYPES[self.dtype]
 
     def to_json(self) -> dict[str, Any]:
         """Return the header's entry for this section."""
@@ -235,14 +82,14 @@ class Section:
         name = member(entry, "name", str)
         where = f"section {name}"
         dtype = member(entry, "dtype", str, where)
-        if dtype not in _DTYPES:
-            raise corrupt(f"{where} dtype", " or ".join(_DTYPES), dtype)
+        if dtype not in DTYPES:
+            raise corrupt(f"{where} dtype", " or ".join(DTYPES), dtype)
         shape = tuple(whole(size, f"{where} shape") for size in member(entry, "shape", list, where))
         if not 1 <= len(shape) <= 4:
             raise corrupt(f"{where} shape", "1 to 4 axes", len(shape))
         offset = whole(member(entry, "offset", int, where), f"{where} offset")
         length = whole(member(entry, "length", int, where), f"{where} length")
-        expected = extent = _DTYPES[dtype].itemsize
+        expected = extent = DTYPES[dtype].itemsize
         for size in shape:
             expected *= size
             extent *= max(size, 1)
@@ -274,9 +121,9 @@ class Header:
         Method and settings; its arrays are the sections ``binarizer.*``. None where the index was
         built from bits and nothing was said of how they came about.
     rescore : {"none", "int8", "float16", "float32"}
-        The payload.
-    ids : {"strings", "rows"}
-        Whether ids are stored, or are the row numbers.
+        The stored vectors.
+    ids : {"rows", "strings", "int64", "uint64"}
+        What the stored ids are; ``rows`` where the row numbers serve.
     packed : str or None
         The layout in which the bits came, for an index built from bits.
     sources : list of dict
@@ -326,12 +173,12 @@ class Header:
         values["sources"] = member(document, "sources", list)
         values["model"] = member(document, "model", dict)
         header = cls(**values)
-        _check_choice(header.kind, "kind", ("flat",))
-        _check_choice(header.metric, "metric", ("cosine", "ip", "l2"))
-        _check_choice(header.scoring, "scoring", ("hamming", "asymmetric"))
-        _check_choice(header.rescore, "rescore", ("none", "int8", "float16", "float32"))
-        _check_choice(header.ids, "ids", ("strings", "rows"))
-        _check_choice(header.packed, "packed", (None, "ubinary", "binary", "lsb"))
+        _check_choice(header.kind, "kind", KINDS)
+        _check_choice(header.metric, "metric", METRICS)
+        _check_choice(header.scoring, "scoring", SCORINGS)
+        _check_choice(header.rescore, "rescore", STORED_VECTORS)
+        _check_choice(header.ids, "ids", ("rows", "strings", *TYPED_IDS))
+        _check_choice(header.packed, "packed", (None, *LAYOUTS))
         _check_choice(member(document, "bit_order", str), "bit_order", ("lsb",))
         if header.bits < 1 or header.dim < 1 or header.words != -(-header.bits // 64):
             raise corrupt("bits and words", "words = ceil(bits / 64)", (header.bits, header.words))
@@ -341,6 +188,39 @@ class Header:
         if not all(isinstance(text, str) for text in header.model.values()):
             raise corrupt("model", "strings", "something else")
         return header
+
+
+def needed(header: Header, sections: Iterable[Section]) -> list[str]:
+    """Return the features that a reader of this file must know, in the order of their bits."""
+    found = ["typed_ids"] if header.ids in TYPED_IDS else []
+    return found + [section.name for section in sections if section.name == "tombstones"]
+
+
+def refuse_newer(preamble: Preamble, file: bytes | mmap.mmap) -> None:
+    """Refuse a file that needs a feature which this binq does not know.
+
+    Looked at before anything else is checked, since a newer binq may write all of it otherwise.
+    The names come out of the header; where that cannot be read, the bits must do.
+
+    Raises
+    ------
+    IndexFileError
+    """
+    if not preamble.required:
+        return
+    names: list[str] = []
+    start, length = preamble.header_offset, preamble.header_length
+    encoded = file[start : start + length] if length <= HEADER_LIMIT else b""
+    if xxhash.xxh3_64_intdigest(encoded) == preamble.header_checksum:
+        with suppress(ValueError, RecursionError):
+            document = json.loads(encoded)
+            needs = document.get("needs") if isinstance(document, dict) else None
+            for name in needs if isinstance(needs, list) else ():
+                if isinstance(name, str) and _FEATURE_NAME.fullmatch(name):
+                    names.append(name)
+    unknown = features.unknown(preamble.required, names)
+    if unknown:
+        raise made_by_newer(preamble.version, unknown[:_MOST_NAMED])
 
 
 def encode_header(
@@ -358,7 +238,9 @@ def encode_header(
     checksums_hash : str
         Its xxh3-64, 16 hexadecimal digits.
     """
+    names = needed(header, sections)
     document = header.to_json() | {
+        **({"needs": names} if names else {}),
         "sections": [section.to_json() for section in sections],
         "checksums": {
             "offset": checksums.offset,
@@ -369,15 +251,19 @@ def encode_header(
     return json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1).encode()
 
 
-def decode_header(data: bytes, end: int) -> tuple[Header, list[Section], Section, str]:
+def decode_header(
+    data: bytes, end: int, required: int = 0
+) -> tuple[Header, list[Section], Section, str]:
     """Read the header's JSON and check every number in it against the file.
 
     Parameters
     ----------
     data : bytes
-        The header, its checksum already checked.
+        The header, its checksum already checked, and known to need nothing unknown.
     end : int
         Offset at which sections must have ended (where the header begins).
+    required : int
+        The required feature bits of the preamble.
 
     Returns
     -------
@@ -396,6 +282,10 @@ def decode_header(data: bytes, end: int) -> tuple[Header, list[Section], Section
     sections = [Section.from_json(entry) for entry in member(document, "sections", list)]
     if len({section.name for section in sections}) != len(sections):
         raise corrupt("sections", "unique names", "a name twice")
+    names = needed(header, sections)
+    said = optional(document, "needs", list) or []
+    if sorted(map(str, said)) != sorted(names) or features.bits_of(names) != required:
+        raise corrupt("needs", "the features that are there", "others")
     entry = member(document, "checksums", dict)
     offset = whole(member(entry, "offset", int, "checksums"), "checksums offset")
     length = whole(member(entry, "length", int, "checksums"), "checksums length")

@@ -6,9 +6,10 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xxhash
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from binq.errors import EnvironmentFailure, IndexFileError
 from binq.storage import format as fmt
+from binq.storage import preamble as pre
+from binq.storage.ids import IntegerIds, StoredIds, StringIds
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,13 @@ class IndexFile:
     every section, without reading the sections. Bytes of sections may still be damaged: see
     :meth:`verify`.
 
+    Used in a ``with`` statement it is closed at its end.
+
     Parameters
     ----------
     path : path
+    uuid : bytes, optional
+        Refuse any other file; a pickled index is opened again so.
 
     Attributes
     ----------
@@ -44,6 +51,8 @@ class IndexFile:
     header : Header
     sections : dict of str to Section
     uuid : bytes
+    version : str
+        "major.minor" of the file's format.
     length : int
         Of the file, in bytes.
 
@@ -55,12 +64,18 @@ class IndexFile:
         If it may not be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], uuid: bytes | None = None) -> None:
         self.path = Path(path)
         try:
             self._map = _map_file(self.path)
-            preamble = fmt.Preamble.decode(self._map[: fmt.PREAMBLE_SIZE])
-            self.length, self.uuid = len(self._map), preamble.uuid
+            preamble = pre.Preamble.decode(self._map[: pre.PREAMBLE_SIZE])
+            fmt.refuse_newer(preamble, self._map)
+            preamble.check()
+            self.length, self.uuid, self.version = len(self._map), preamble.uuid, preamble.version
+            if uuid not in (None, self.uuid):
+                raise IndexFileError(
+                    "the index was replaced", expected=f"UUID {uuid.hex()}", got=self.uuid.hex()
+                )
             if self.length != preamble.file_length:
                 raise IndexFileError(
                     "the index is truncated"
@@ -70,16 +85,16 @@ class IndexFile:
                     got=f"{self.length}",
                     next_step="restore it from a copy or build it again",
                 )
-            footer = self._map[self.length - fmt.FOOTER_SIZE :]
-            if footer != fmt.encode_footer(preamble.uuid, self.length):
-                raise fmt.corrupt("footer", "the preamble's UUID and length", "other bytes")
+            footer = self._map[self.length - pre.FOOTER_SIZE :]
+            if footer != pre.encode_footer(preamble.uuid, self.length):
+                raise pre.corrupt("footer", "the preamble's UUID and length", "other bytes")
             start = preamble.header_offset
             encoded = self._map[start : start + preamble.header_length]
             if xxhash.xxh3_64_intdigest(encoded) != preamble.header_checksum:
-                raise fmt.corrupt("header", "a matching checksum", "another")
+                raise pre.corrupt("header", "a matching checksum", "another")
             self._header_span = (start, start + preamble.header_length)
             self.header, sections, self._checksums, self._checksums_hash = fmt.decode_header(
-                encoded, start
+                encoded, start, preamble.required
             )
             self.sections = {section.name: section for section in sections}
         except IndexFileError as error:
@@ -104,6 +119,8 @@ class IndexFile:
         IndexFileError
             If there is no such section, or it is of another dtype or shape.
         """
+        if not self._map:
+            raise ValueError(f"{self.path} is closed")
         section = self.sections.get(name)
         if section is None:
             raise self.corrupt(f"section {name}", "present", "absent")
@@ -122,14 +139,50 @@ class IndexFile:
 
     def ids(self) -> StoredIds | None:
         """Return the ids, or None where the id is the row number."""
-        if self.header.ids == "rows":
+        stored, rows = self.header.ids, self.header.rows
+        if stored == "rows":
             return None
-        offsets = self.array("ids.offsets", "uint64", (self.header.rows + 1,))
-        return StoredIds(self, offsets, self.array("ids.bytes", "uint8", (-1,)))
+        if stored in fmt.TYPED_IDS:
+            return IntegerIds(self, self.array(f"ids.{stored}", stored, (rows,)))
+        offsets = self.array("ids.offsets", "uint64", (rows + 1,))
+        return StringIds(self, offsets, self.array("ids.bytes", "uint8", (-1,)))
+
+    def alive(self) -> NDArray[np.uint64] | None:
+        """Return which rows are alive, or None where all are.
+
+        Returns
+        -------
+        (ceil(n / 64),) uint64, or None
+            Bit r % 64 of word r // 64 is set where row r is alive; bits behind the last row are
+            zero.
+        """
+        if "tombstones" not in self.sections:
+            return None
+        rows = self.header.rows
+        alive: NDArray[np.uint64] = ~self.array("tombstones", "uint64", (-(-rows // 64),))
+        if rows % 64:
+            alive[-1] &= np.uint64((1 << rows % 64) - 1)
+        return alive
+
+    def close(self) -> None:
+        """Close the file; arrays that were handed out stay valid, and keep its bytes."""
+        with suppress(BufferError):  # an array still looks at the map, which goes when it does
+            if isinstance(self._map, mmap.mmap):
+                self._map.close()
+        self._map = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (os.path.abspath(self.path), self.uuid)
 
     def corrupt(self, what: str, expected: object, got: object) -> IndexFileError:
         """Return the error of damage found in this file."""
-        error = fmt.corrupt(what, expected, got)
+        error = pre.corrupt(what, expected, got)
         return IndexFileError(
             error.what, f"{self.path}: {what}", error.expected, error.got, error.next_step
         )
@@ -160,45 +213,15 @@ class IndexFile:
 
     def _damaged_gaps(self) -> Iterator[Damage]:
         """Yield the stretches between sections that are not zero."""
-        position = fmt.PREAMBLE_SIZE
+        position = pre.PREAMBLE_SIZE
         spans = [(s.offset, s.offset + s.length) for s in self.sections.values()]
         spans.append((self._checksums.offset, self._checksums.offset + self._checksums.length))
-        spans += [self._header_span, (self.length - fmt.FOOTER_SIZE, self.length)]
+        spans += [self._header_span, (self.length - pre.FOOTER_SIZE, self.length)]
         for start, end in spans:
             gap = bytes(self._map[position:start])
             if gap.count(0) != len(gap):
                 yield Damage("padding", position, len(gap))
             position = end
-
-
-class StoredIds:
-    """The ids of an index, decoded one at a time.
-
-    Indexing with a row number gives a str. Offsets come from the file, so each is checked where it
-    is used.
-    """
-
-    def __init__(
-        self, file: IndexFile, offsets: NDArray[np.uint64], data: NDArray[np.uint8]
-    ) -> None:
-        self._file = file
-        self._offsets = offsets
-        self._data = data
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def __getitem__(self, row: int) -> str:
-        start, end = int(self._offsets[row]), int(self._offsets[row + 1])
-        if not start <= end <= len(self._data):
-            raise self._file.corrupt(f"id of row {row}", "a place inside ids.bytes", "another")
-        try:
-            return self._data[start:end].tobytes().decode()
-        except UnicodeDecodeError:
-            raise self._file.corrupt(f"id of row {row}", "UTF-8", "other bytes") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[row] for row in range(len(self)))
 
 
 def _map_file(path: Path) -> mmap.mmap | bytes:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer, RowTerms
-from binq.errors import BinqWarning, InputError
+from binq.errors import InputError
 from binq.storage.reader import IndexFile
 from binq.storage.writer import IndexWriter
-from binq.types import Metric, StoredVectors
+from binq.types import Locate, Metric, StoredVectors
 
 
 def restore_binarizer(file: IndexFile) -> Binarizer | None:
@@ -56,6 +53,8 @@ def restore_binarizer(file: IndexFile) -> Binarizer | None:
 
 def row_terms(file: IndexFile, binarizer: Binarizer | None) -> RowTerms:
     """Return the terms of the rows for asymmetric scores.
+
+    It reads and converts them all: call it once for an open index, and keep what it gives.
 
     Parameters
     ----------
@@ -145,17 +144,17 @@ class VectorWriter:
     """
 
     def __init__(
-        self, writer: IndexWriter, payload: StoredVectors, dim: int, int8_range: Int8Range | None
+        self, writer: IndexWriter, stored: StoredVectors, dim: int, int8_range: Int8Range | None
     ) -> None:
         self._writer = writer
-        self._payload = payload
+        self._stored = stored
         self._range = int8_range
         if int8_range is not None:
             writer.add("rescore.low", int8_range.low)
             writer.add("rescore.step", int8_range.step)
-        writer.section("rescore.vectors", payload, (dim,))
+        writer.section("rescore.vectors", stored, (dim,))
 
-    def append(self, vectors: NDArray[np.float32], locate: Callable[[int], str]) -> None:
+    def append(self, vectors: NDArray[np.float32], locate: Locate) -> None:
         """Append vectors (n, dim) float32; ``locate`` names one of their rows in messages.
 
         Raises
@@ -166,13 +165,13 @@ class VectorWriter:
         stored: NDArray[Any]
         if self._range is not None:
             stored = self._range.quantize(vectors)
-        elif self._payload == "float16":
+        elif self._stored == "float16":
             with np.errstate(over="ignore"):
                 stored = vectors.astype(np.float16)
             if not np.isfinite(stored).all():
                 row = int(np.argmin(np.isfinite(stored).all(axis=1)))
                 raise InputError(
-                    "a value is too large for a float16 payload",
+                    "a value is too large to be stored as float16",
                     locate(row),
                     "at most 65504",
                     next_step="use `rescore=float32`",
@@ -183,7 +182,7 @@ class VectorWriter:
 
 
 class StoredVectorReader:
-    """The rescoring payload of an index; a :class:`VectorStore`."""
+    """The stored vectors of an index, for rescoring."""
 
     def __init__(self, file: IndexFile) -> None:
         header = file.header
@@ -223,36 +222,10 @@ class TermWriter:
             self._writer.append(f"codes.{name}", values.astype(dtype))
 
 
-class IdWriter:
-    """Writes ids where there are any, and finds those that stand on more than one row."""
-
-    def __init__(self, writer: IndexWriter) -> None:
-        self.stored = False
-        self._writer = writer
-        self._hashes: list[NDArray[np.uint64]] = []
-
-    def append(self, ids: list[str] | None) -> None:
-        """Append the ids of some rows; None where the source has none."""
-        if ids is None:
-            return
-        if not self.stored:
-            self.stored = True
-            self._writer.begin_ids()
-        self._writer.append_ids(ids)
-        hashes = map(xxhash.xxh3_64_intdigest, map(str.encode, ids))
-        self._hashes.append(np.fromiter(hashes, np.uint64, len(ids)))
-
-    def warn_of_duplicates(self) -> None:
-        """Warn, once all rows are there, if an id stands on more than one of them."""
-        if not self._hashes:
-            return
-        values, counts = np.unique(np.concatenate(self._hashes), return_counts=True)
-        repeated = int(np.count_nonzero(counts > 1))
-        if repeated:
-            rows = np.flatnonzero(np.concatenate(self._hashes) == values[np.argmax(counts > 1)])
-            warnings.warn(
-                f"{repeated} ids stand on more than one row (first: rows {rows[0]} and {rows[1]})"
-                "; the row is the identity",
-                BinqWarning,
-                stacklevel=3,
-            )
+def write_tombstones(writer: IndexWriter, dead: NDArray[np.bool_]) -> None:
+    """Write which rows (n,) are dead; nothing where none is, so that the file needs no feature."""
+    if dead.any():
+        bits = np.packbits(dead, bitorder="little")
+        words = np.zeros(-(-len(dead) // 64), "<u8")
+        words.view(np.uint8)[: len(bits)] = bits
+        writer.add("tombstones", words.astype(np.uint64))

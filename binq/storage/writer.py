@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.io.atomic import published
+from binq.storage import features
 from binq.storage import format as fmt
+from binq.storage import preamble as pre
 
 
 class _SectionWriter:
@@ -83,7 +85,7 @@ class IndexWriter:
         if not self._sections:
             if name != "codes":
                 raise ValueError("codes is the first section")
-            self._file.seek(fmt.align(fmt.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT))
+            self._file.seek(fmt.align(pre.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT))
             target = self._file
         else:
             spool = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
@@ -99,38 +101,17 @@ class IndexWriter:
         self.section(name, array.dtype, array.shape[1:])
         self.append(name, array)
 
-    def begin_ids(self) -> None:
-        """Begin the sections of the ids."""
-        self.section("ids.offsets", np.uint64)
-        self.section("ids.bytes", np.uint8)
-        self.append("ids.offsets", np.zeros(1, np.uint64))
-
-    def append_ids(self, ids: Sequence[str]) -> None:
-        """Append ids.
-
-        Raises
-        ------
-        InputError
-            If one is not valid Unicode.
-        """
-        try:
-            encoded = [text.encode() for text in ids]
-        except UnicodeEncodeError as error:
-            raise InputError(
-                "an id is not valid Unicode", repr(error.object)[:80], "no lone surrogates"
-            ) from error
-        ends = np.cumsum([len(text) for text in encoded], dtype=np.uint64)
-        start = np.uint64(self._sections["ids.bytes"].length)
-        self.append("ids.offsets", ends + start)
-        self.append("ids.bytes", np.frombuffer(b"".join(encoded), np.uint8))
-
     def finish(self, header: fmt.Header) -> None:
-        """Lay the spooled sections, checksums, header, footer and preamble."""
+        """Lay the spooled sections, checksums, header, footer and preamble.
+
+        The file is of the lowest format version that holds it: it needs what the header and the
+        names of its sections say, and no more.
+        """
         sections, checksums = [], []
         for name, part in self._sections.items():
             checksums += part.close()
             if part.file is self._file:
-                offset = fmt.align(fmt.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT)
+                offset = fmt.align(pre.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT)
                 self._file.seek(offset + part.length)
             else:
                 offset = self._pad()
@@ -147,10 +128,10 @@ class IndexWriter:
         encoded = fmt.encode_header(
             header, sections, checksum_section, xxhash.xxh3_64_hexdigest(table)
         )
-        if len(encoded) > fmt.HEADER_LIMIT:
+        if len(encoded) > pre.HEADER_LIMIT:
             raise InputError(
                 "the header would be too large",
-                expected=f"at most {fmt.HEADER_LIMIT} bytes",
+                expected=f"at most {pre.HEADER_LIMIT} bytes",
                 got=f"{len(encoded)}",
                 next_step="build from fewer files, or join them first",
             )
@@ -161,13 +142,21 @@ class IndexWriter:
         )
         header_offset = self._pad()
         self._file.write(encoded)
-        length = self._pad() + fmt.FOOTER_SIZE
-        self._file.write(fmt.encode_footer(identity, length))
+        length = self._pad() + pre.FOOTER_SIZE
+        self._file.write(pre.encode_footer(identity, length))
         checksum = xxhash.xxh3_64_intdigest(encoded)
-        self._file.seek(0)
-        self._file.write(
-            fmt.Preamble(identity, length, header_offset, len(encoded), checksum).encode()
+        needs = fmt.needed(header, sections)
+        preamble = pre.Preamble(
+            identity,
+            length,
+            header_offset,
+            len(encoded),
+            checksum,
+            required=features.bits_of(needs),
+            minor=features.minor_of(needs),
         )
+        self._file.seek(0)
+        self._file.write(preamble.encode())
 
     def _pad(self) -> int:
         """Write zero bytes up to the next aligned offset and return it."""

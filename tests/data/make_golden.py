@@ -7,10 +7,12 @@ The corpus needs no random numbers, so that the expected answers can be computed
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +45,42 @@ BUILDS: dict[str, dict[str, Any]] = {
 }
 
 
-def main() -> None:
-    """Build the files."""
-    os.environ["SOURCE_DATE_EPOCH"] = "0"
+# What 1.0 cannot hold, put into the first of the files above.
+GROWN: dict[str, dict[str, Any]] = {
+    "typed-1.1.binq": {"ids": np.array([-(1 << 63), (1 << 53) + 1, *range(2, ROWS)])},
+    "dead-1.1.binq": {"dead": [0, 7, 31, ROWS - 1]},
+    "typed-dead-1.1.binq": {
+        "ids": np.array([(1 << 64) - 1, *range(1, ROWS)], np.uint64),
+        "dead": list(range(1, ROWS, 2)),
+    },
+}
+
+
+def grow(
+    source: Path, target: Path, ids: np.ndarray | None = None, dead: Sequence[int] = ()
+) -> None:
+    """Write an index again, with integers for ids, and some of its rows dead."""
+    from binq.storage.ids import IdWriter
+    from binq.storage.reader import IndexFile
+    from binq.storage.sections import write_tombstones
+    from binq.storage.writer import writing_index
+
+    file = IndexFile(source)
+    header = file.header
+    with writing_index(target) as writer:
+        for name, section in file.sections.items():
+            if ids is None or not name.startswith("ids."):
+                writer.add(name, file.array(name, section.dtype, section.shape))
+        if ids is not None:
+            stored = IdWriter(writer)
+            stored.append(ids)
+            header = dataclasses.replace(header, ids=stored.kind)
+        write_tombstones(writer, np.isin(np.arange(header.rows), dead))
+        writer.finish(header)
+
+
+def make(target: Path, *names: str) -> None:
+    """Build files of 1.0 in a directory."""
     from binq import build
 
     with tempfile.TemporaryDirectory() as place:
@@ -53,8 +88,17 @@ def main() -> None:
         with source.open("w", encoding="utf-8") as file:
             for name, vector in zip(ids(), corpus().tolist(), strict=True):
                 file.write(json.dumps({"id": name, "embedding": vector}) + "\n")
-        for name, options in BUILDS.items():
-            build(source, Path(sys.argv[1]) / name, threads=1, **options)
+        for name in names:
+            build(source, target / name, threads=1, **BUILDS[name])
+
+
+def main() -> None:
+    """Build the files."""
+    target = Path(sys.argv[1])
+    os.environ["SOURCE_DATE_EPOCH"] = "0"
+    make(target, *BUILDS)
+    for name, options in GROWN.items():
+        grow(target / "flat-1.0.binq", target / name, **options)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from binq.errors import BinqError, IndexFileError
 from binq.index.describe import describe
 from binq.index.index import Index
 from binq.storage import format as fmt
+from binq.storage import preamble as pre
 
 QUERIES = gaussian(3, 24, seed=1)
 
@@ -69,18 +70,20 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 @given(
     st.binary(min_size=16, max_size=16),
-    st.integers(160, fmt.LENGTH_LIMIT),
+    st.integers(160, pre.LENGTH_LIMIT),
     st.data(),
 )
 def test_preamble_round_trip(uuid: bytes, length: int, data: st.DataObject) -> None:
-    header_length = data.draw(st.integers(0, min(fmt.HEADER_LIMIT, length - 128)))
+    header_length = data.draw(st.integers(0, min(pre.HEADER_LIMIT, length - 128)))
     offset = data.draw(st.integers(128, length - header_length))
     checksum = data.draw(st.integers(0, (1 << 64) - 1))
-    features = data.draw(st.integers(0, (1 << 64) - 1))
-    preamble = fmt.Preamble(uuid, length, offset, header_length, checksum, features)
+    features = st.integers(0, (1 << 64) - 1)
+    bits = data.draw(features), data.draw(features), data.draw(st.integers(0, 65535))
+    preamble = pre.Preamble(uuid, length, offset, header_length, checksum, *bits)
+    preamble.check()
     encoded = preamble.encode()
     assert len(encoded) == 128
-    assert fmt.Preamble.decode(encoded) == preamble
+    assert pre.Preamble.decode(encoded) == preamble
 
 
 @given(st.data())
@@ -137,34 +140,85 @@ def test_layout_is_as_specified(whole: bytes) -> None:
     assert all(section["offset"] % 64 == 0 for section in header["sections"])
 
 
-@pytest.mark.parametrize("major", [2, 3, 65535])
-def test_newer_major_is_refused_naming_both_versions(
-    whole: bytes, tmp_path: Path, major: int
-) -> None:
-    newer = with_preamble(whole, 8, struct.pack("<HH", major, 7))
-    with pytest.raises(IndexFileError, match=rf"format 1\.0 or older, got {major}\.7"):
-        opened(newer, tmp_path)
-    # A newer major may check itself in another way: it is refused for its version all the same.
-    with pytest.raises(IndexFileError, match="newer format"):
-        opened(whole[:8] + struct.pack("<H", major) + whole[10:], tmp_path)
+def test_newer_major_is_refused_naming_both_versions(whole: bytes, tmp_path: Path) -> None:
+    for major in (2, 3, 65535):
+        newer = with_preamble(whole, 8, struct.pack("<HH", major, 7))
+        message = rf"newer binq \(format {major}\.7\): .* at most format 1\.1 .*; upgrade binq"
+        with pytest.raises(IndexFileError, match=message):
+            opened(newer, tmp_path)
+        # A newer major may check itself in another way: it is refused for its version all the same.
+        with pytest.raises(IndexFileError, match="newer binq"):
+            opened(whole[:8] + struct.pack("<H", major) + whole[10:], tmp_path)
 
 
-def test_newer_minor_is_read(whole: bytes, tmp_path: Path) -> None:
-    newer = opened(with_preamble(whole, 10, struct.pack("<H", 9)), tmp_path)
-    assert len(newer) == 20
-
-
-@pytest.mark.parametrize("bit", [0, 1, 63])
-def test_unknown_required_feature_is_refused(whole: bytes, tmp_path: Path, bit: int) -> None:
-    data = with_preamble(whole, 16, struct.pack("<Q", 1 << bit))
-    with pytest.raises(IndexFileError, match=r"feature.* format 1\.0 .* got 1\.0 with 0x"):
-        opened(data, tmp_path)
-
-
-@pytest.mark.parametrize("bit", [0, 1, 63])
-def test_unknown_optional_feature_is_ignored(whole: bytes, tmp_path: Path, bit: int) -> None:
-    index = opened(with_preamble(whole, 24, struct.pack("<Q", 1 << bit)), tmp_path)
+def test_newer_minor_and_optional_features_are_read(whole: bytes, tmp_path: Path) -> None:
+    newer = with_preamble(whole, 10, struct.pack("<H", 9))
+    index = opened(with_preamble(newer, 24, struct.pack("<Q", (1 << 64) - 1)), tmp_path)
     assert len(index.search(QUERIES, 5).rows) == 3
+    assert index.file.version == describe(index.file.path)["format"] == "1.9"
+
+
+def from_the_future(whole: bytes, names: Any, bits: int, **members: Any) -> bytes:
+    """Return the file as a binq of format 1.7 might write it."""
+    header = header_of(whole) | {"needs": names} | members
+    features = struct.pack("<HIQ", 7, 128, bits)
+    return with_preamble(with_header(whole, header), 10, features)
+
+
+def test_what_a_newer_binq_made_is_never_called_corrupt(whole: bytes, tmp_path: Path) -> None:
+    """Whatever else of the header is new: its needs are read before anything is checked."""
+    section = header_of(whole)["sections"][0]
+    strange: list[dict[str, Any]] = [
+        {},
+        {"kind": "hnsw", "scoring": "ternary", "metric": "hyperbolic", "ids": "uuid"},
+        {"binarizer": {"method": "matryoshka"}, "rescore": "pq", "bit_order": "msb"},
+        {"sections": [section | {"dtype": "bfloat16", "shape": [20]}]},
+        {"sections": [section | {"shape": {"rows": 20}, "offset": -1, "length": "long"}]},
+        {"sections": "elsewhere", "checksums": None, "rows": None, "words": 0},
+    ]
+    for members in strange:
+        data = from_the_future(whole, ["typed_ids", "ivf", "dtype:bfloat16"], 265, **members)
+        with pytest.raises(IndexFileError) as caught:
+            opened(data, tmp_path)
+        line = str(caught.value)
+        assert line.startswith("made by a newer binq (format 1.7, needs ivf, dtype:bfloat16): ")
+        assert line.endswith("; upgrade binq")
+        assert str(tmp_path / "mutant.binq") in line
+        assert caught.value.exit_code == 4
+    # The same where preamble and footer are not as they are today, or where the end is missing.
+    data = from_the_future(whole, ["hnsw"], 16)
+    for other in (
+        with_preamble(data, 12, struct.pack("<I", 256)),
+        with_preamble(data, 48, struct.pack("<Q", 1 << 63)),
+        data[:-32] + bytes(32),
+        data[:-32],
+        data + b"more",
+    ):
+        with pytest.raises(IndexFileError, match=r"newer binq \(format 1\.7, needs hnsw\)"):
+            opened(other, tmp_path)
+
+
+def test_needs_that_cannot_be_read_are_named_by_their_bits(whole: bytes, tmp_path: Path) -> None:
+    start = preamble_fields(whole)["header_offset"]
+    for data, message in (
+        (from_the_future(whole, ["ivf"], 8)[:start], r"needs bit 3 \(ivf\)"),
+        (from_the_future(whole, None, 1 << 40), "needs bit 40"),
+        (from_the_future(whole, ["\u202eno name", 7], 1 << 11), r"needs bit 11 \(kind\)"),
+        (from_the_future(whole, "ivf", 3 << 3), r"needs bit 3 \(ivf\), bit 4 \(hnsw\)"),
+        (from_the_future(whole, ["kind:disk"], 3 << 11), r"needs kind:disk, bit 12"),
+        (from_the_future(whole, ["zstd"], 1 << 63), r"needs zstd\)"),
+        (with_preamble(whole, 64, struct.pack("<Q", 1 << 63)), "corrupt"),
+    ):
+        with pytest.raises(IndexFileError, match=message):
+            opened(data, tmp_path)
+
+
+def test_needs_and_what_is_there_must_agree(whole: bytes, tmp_path: Path) -> None:
+    for names, bits in ((["tombstones"], 2), (["typed_ids"], 1), ([], 2), (["tombstones"], 0)):
+        with pytest.raises(IndexFileError, match="corrupt"):
+            opened(from_the_future(whole, names, bits), tmp_path)
+    with pytest.raises(IndexFileError, match="corrupt"):
+        opened(from_the_future(whole, [], 0, ids="int64"), tmp_path)
 
 
 def test_unknown_member_and_section_are_ignored(whole: bytes, tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""The ids of an index: strings end to end with offsets, or integers; written, and read singly."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from binq.errors import BinqWarning, InputError
+
+if TYPE_CHECKING:
+    from binq.storage.reader import IndexFile
+    from binq.storage.writer import IndexWriter
+
+
+class StoredIds(ABC):
+    """The ids of an index, indexed by row number as a list is; each a str, or an int."""
+
+    def __init__(self, file: IndexFile, rows: int) -> None:
+        self._file = file
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: int) -> Any:
+        number = operator.index(row)
+        if not -self._rows <= number < self._rows:
+            raise IndexError(f"row {number} of {self._rows}")
+        return self._at(number % self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._at, range(self._rows))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By the file's path and UUID: an index that was replaced meanwhile is refused.
+        return _ids_of, (self._file,)
+
+    @abstractmethod
+    def _at(self, row: int) -> str | int:
+        """Return the id of a row that is there."""
+
+
+class IntegerIds(StoredIds):
+    """Ids that are int64 or uint64."""
+
+    def __init__(self, file: IndexFile, values: NDArray[Any]) -> None:
+        super().__init__(file, len(values))
+        self._values = values
+
+    def _at(self, row: int) -> int:
+        return int(self._values[row])
+
+
+class StringIds(StoredIds):
+    """Ids that are strings, decoded one at a time.
+
+    Offsets come from the file, so each is checked where it is used.
+    """
+
+    def __init__(
+        self, file: IndexFile, offsets: NDArray[np.uint64], data: NDArray[np.uint8]
+    ) -> None:
+        super().__init__(file, len(offsets) - 1)
+        self._offsets = offsets
+        self._data = data
+
+    def _at(self, row: int) -> str:
+        start, end = int(self._offsets[row]), int(self._offsets[row + 1])
+        if not start <= end <= len(self._data):
+            raise self._file.corrupt(f"id of row {row}", "a place inside ids.bytes", "another")
+        try:
+            return self._data[start:end].tobytes().decode()
+        except UnicodeDecodeError:
+            raise self._file.corrupt(f"id of row {row}", "UTF-8", "other bytes") from None
+
+
+def _ids_of(file: IndexFile) -> StoredIds | None:
+    return file.ids()
+
+
+class IdWriter:
+    """Writes ids where there are any, and finds those that stand on more than one row.
+
+    Attributes
+    ----------
+    kind : {"rows", "strings", "int64", "uint64"}
+        What was written, as the header says it; ``rows`` if there were no ids.
+    """
+
+    def __init__(self, writer: IndexWriter) -> None:
+        self.kind = "rows"
+        self._writer = writer
+        self._end = 0
+        self._hashes: list[NDArray[np.uint64]] = []
+
+    def append(self, ids: Sequence[str] | NDArray[np.int64] | NDArray[np.uint64] | None) -> None:
+        """Append the ids of some rows; None where the source has none.
+
+        Raises
+        ------
+        InputError
+            If one is not valid Unicode.
+        """
+        if ids is None:
+            return
+        kind = ids.dtype.name if isinstance(ids, np.ndarray) else "strings"
+        if self.kind == "rows":
+            self.kind = kind
+            if kind != "strings":
+                self._writer.section(f"ids.{kind}", kind)
+            else:
+                self._writer.section("ids.offsets", np.uint64)
+                self._writer.section("ids.bytes", np.uint8)
+                self._writer.append("ids.offsets", np.zeros(1, np.uint64))
+        if isinstance(ids, np.ndarray):
+            self._writer.append(f"ids.{self.kind}", ids)
+            self._hashes.append(ids.astype(np.uint64))
+        else:
+            self._append_strings(ids)
+
+    def _append_strings(self, ids: Sequence[str]) -> None:
+        try:
+            encoded = [text.encode() for text in ids]
+        except UnicodeEncodeError as error:
+            raise InputError(
+                "an id is not valid Unicode", repr(error.object)[:80], "no lone surrogates"
+            ) from error
+        ends = self._end + np.cumsum([len(text) for text in encoded], dtype=np.uint64)
+        self._end = int(ends[-1]) if len(ends) else self._end
+        self._writer.append("ids.offsets", ends)
+        self._writer.append("ids.bytes", np.frombuffer(b"".join(encoded), np.uint8))
+        hashes = map(xxhash.xxh3_64_intdigest, encoded)
+        self._hashes.append(np.fromiter(hashes, np.uint64, len(ids)))
+
+    def warn_of_duplicates(self) -> None:
+        """Warn, once all rows are there, if an id stands on more than one of them."""
+        if not self._hashes:
+            return
+        values, counts = np.unique(np.concatenate(self._hashes), return_counts=True)
+        repeated = int(np.count_nonzero(counts > 1))
+        if repeated:
+            rows = np.flatnonzero(np.concatenate(self._hashes) == values[np.argmax(counts > 1)])
+            warnings.warn(
+                f"{repeated} ids stand on more than one row (first: rows {rows[0]} and {rows[1]})"
+                "; the row is the identity",
+                BinqWarning,
+                stacklevel=3,
+            )
