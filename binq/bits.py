@@ -70,8 +70,8 @@ def unpack(codes: NDArray[np.uint64], bits: int) -> NDArray[np.bool_]:
     -------
     (n, bits) bool
     """
-    octets = np.ascontiguousarray(codes, dtype="<u8").view(np.uint8)
-    return np.unpackbits(octets, axis=1, count=bits, bitorder="little").view(np.bool_)
+    raw = np.ascontiguousarray(codes, dtype="<u8").view(np.uint8)
+    return np.unpackbits(raw, axis=1, count=bits, bitorder="little").view(np.bool_)
 
 
 def to_layout(codes: NDArray[np.uint64], bits: int, layout: Layout) -> NDArray[Any]:
@@ -87,11 +87,11 @@ def to_layout(codes: NDArray[np.uint64], bits: int, layout: Layout) -> NDArray[A
     -------
     (n, ceil(bits / 8)) uint8, or int8 for ``binary``
     """
-    octets = np.ascontiguousarray(codes, dtype="<u8").view(np.uint8)[:, : bytes_for(bits)]
+    raw = np.ascontiguousarray(codes, dtype="<u8").view(np.uint8)[:, : bytes_for(bits)]
     if layout == "lsb":
-        return np.ascontiguousarray(octets)
-    octets = _REVERSED[octets]
-    return octets if layout == "ubinary" else (octets ^ np.uint8(0x80)).view(np.int8)
+        return np.ascontiguousarray(raw)
+    raw = _REVERSED[raw]
+    return raw if layout == "ubinary" else (raw ^ np.uint8(0x80)).view(np.int8)
 
 
 def from_layout(
@@ -136,28 +136,28 @@ def from_layout(
             f"{bytes_for(bits)} bytes for {bits} bits",
             f"{packed.shape[-1] if packed.ndim else 0} bytes",
         )
-    octets = packed.view(np.uint8)
+    raw = packed.view(np.uint8)
     if layout == "binary":
-        octets = octets ^ np.uint8(0x80)
+        raw = raw ^ np.uint8(0x80)
     if layout != "lsb":
-        octets = _REVERSED[octets]
+        raw = _REVERSED[raw]
     if bits % 8:
-        beyond = np.flatnonzero(octets[:, -1] >> np.uint8(bits % 8))
+        beyond = np.flatnonzero(raw[:, -1] >> np.uint8(bits % 8))
         if beyond.size:
             raise InputError(
                 f"a bit beyond bit {bits} is set",
                 f"{where} row {first_row + int(beyond[0])}",
                 next_step="give the true width with `bits`, and the layout with `packed`",
             )
-    return _widen(octets, bits)
+    return _widen(raw, bits)
 
 
-def _widen(octets: NDArray[np.uint8], bits: int) -> NDArray[np.uint64]:
+def _widen(raw: NDArray[np.uint8], bits: int) -> NDArray[np.uint64]:
     """Pad rows of bytes with zero bytes to whole words."""
     width = words_for(bits) * 8
-    if octets.shape[1] != width:
-        padded = np.zeros((len(octets), width), dtype=np.uint8)
-        padded[:, : octets.shape[1]] = octets
-        octets = padded
-    words = np.ascontiguousarray(octets).view("<u8")
+    if raw.shape[1] != width:
+        padded = np.zeros((len(raw), width), dtype=np.uint8)
+        padded[:, : raw.shape[1]] = raw
+        raw = padded
+    words = np.ascontiguousarray(raw).view("<u8")
     return words.astype(np.uint64, copy=False)

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import gaussian
+from corpora import gaussian, quick_ste
 from endpoints import FakeEndpoint
 from hypothesis import HealthCheck, settings
+
+from binq.binarizers import TABLE
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -229,3 +231,9 @@ def endpoint() -> Iterator[FakeEndpoint]:
 def waits() -> list[float]:
     """Receives the seconds that a transport would have slept."""
     return []
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train ``ste`` in few steps, for tests of what is done with its codes."""
+    monkeypatch.setitem(TABLE, "ste", quick_ste())

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from binq import bits as packing
 from binq.binarizers.batches import map_batches, serial_blas
 from binq.binarizers.rotation import rotate
 
@@ -89,7 +90,7 @@ class Affine:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
 
-    def turn(self, x: Floats) -> Floats:
+    def project(self, x: Floats) -> Floats:
         """Return ``x @ projection``, (n, bits)."""
         if self.signs is not None:
             return rotate(x, self.signs, self.bits)
@@ -97,8 +98,8 @@ class Affine:
 
     def transform(self, x: Floats) -> Floats:
         """Return the affine part of the map, (n, bits): a bit is set where it is positive."""
-        turned = self.turn(x if self.center is None else x - self.center)
-        return turned if self.threshold is None else turned - self.threshold
+        projected = self.project(x if self.center is None else x - self.center)
+        return projected if self.threshold is None else projected - self.threshold
 
     def encode(self, x: Floats, threads: int = 1) -> Bools:
         """Return the codes of rows (n, dim) as (n, bits) bool; the same at any thread count."""
@@ -112,14 +113,25 @@ class Affine:
                 pass
         return codes
 
+    @property
+    def keeps_axes(self) -> bool:
+        """Whether bit j is the sign of dimension j, about the centre where there is one."""
+        return self.projection is None and self.signs is None and self.threshold is None
+
+    @cached_property
+    def dense_projection(self) -> Floats:
+        """The projection as a matrix, (dim, bits)."""
+        if self.projection is not None:
+            return self.projection
+        return self.project(np.eye(self.dim, dtype=np.float32))
+
     @cached_property
     def dense_decoder(self) -> Floats:
         """The decoder as a matrix, (bits, dim)."""
         if self.decoder is not None:
             return self.decoder
         assert self.scale is not None
-        turned = self.turn(np.eye(self.dim, dtype=np.float32))
-        return np.ascontiguousarray(turned.T * self.scale[:, None])
+        return np.ascontiguousarray(self.dense_projection.T * self.scale[:, None])
 
     def reconstruct(self, codes: Bools) -> Floats:
         """Return the vectors that codes (n, bits) stand for, (n, dim)."""
@@ -136,13 +148,13 @@ class Affine:
             weights = queries @ self.decoder.T
         else:
             assert self.scale is not None
-            weights = self.turn(queries) * self.scale
+            weights = self.project(queries) * self.scale
         if self.center is None:
             return weights, np.zeros(len(queries), np.float32)
         return weights, queries @ self.center
 
 
-def norm_factor(x: Floats, codes: Bools, fitted: Affine, threads: int = 1) -> Floats:
+def norm_factor(x: Floats, codes: NDArray[np.uint64], fitted: Affine, threads: int = 1) -> Floats:
     """Return the factor that gives every reconstruction its vector's own norm, (n,) float32.
 
     ``||x|| / ||center + b @ decoder||``, 1 where either is zero. Without it a row whose
@@ -155,7 +167,7 @@ def norm_factor(x: Floats, codes: Bools, fitted: Affine, threads: int = 1) -> Fl
     def work(start: int, stop: int) -> None:
         rows = x[start:stop]
         norm = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-        vectors = fitted.reconstruct(codes[start:stop])
+        vectors = fitted.reconstruct(packing.unpack(codes[start:stop], fitted.bits))
         length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
         some = (length > 0) & (norm > 0)
         ratio = np.ones(len(rows))

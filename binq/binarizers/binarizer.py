@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
-from binq.binarizers import learned, projections, thresholds
-from binq.binarizers.affine import Affine, norm_factor
+from binq.binarizers.affine import Affine
+from binq.binarizers.methods import TABLE, MethodSpec
 from binq.errors import InputError
 from binq.kernels.pack import pack
 from binq.similarity import unit_rows
-from binq.types import METRICS, Locate, Metric
+from binq.types import METRICS, Locate, Method, Metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Binarizer:
         What ``--method auto`` picked and why, for people.
     """
 
-    method: str
+    method: Method
     dim: int
     metric: Metric
     affine: Affine
@@ -79,6 +79,11 @@ class Binarizer:
     seed: int | None = None
     sample: int | None = None
     chosen_by: str | None = None
+
+    @property
+    def spec(self) -> MethodSpec:
+        """What the table of methods says of its method."""
+        return TABLE[self.method]
 
     @property
     def input_dim(self) -> int:
@@ -93,7 +98,7 @@ class Binarizer:
     @property
     def needs_terms(self) -> bool:
         """Whether asymmetric scores need the terms of the rows."""
-        return self.metric != "cosine" or self.method == "rabitq"
+        return self.metric != "cosine" or self.spec.centred
 
     def cut(self, vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.float32]:
         """Truncate vectors (n, dim) or (n, input_dim) to (n, input_dim).
@@ -113,7 +118,12 @@ class Binarizer:
             )
         return vectors[:, : self.input_dim]
 
-    def prepare(self, vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.float32]:
+    def prepare(
+        self,
+        vectors: NDArray[np.float32],
+        locate: Locate = str,
+        unit: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Truncate, and normalise under cosine.
 
         Parameters
@@ -121,6 +131,8 @@ class Binarizer:
         vectors : (n, dim) or (n, input_dim) float32
         locate : callable
             Names a row in messages, given its number within ``vectors``.
+        unit : (n, dim) float32, optional
+            The same vectors at unit length, where they are at hand.
 
         Returns
         -------
@@ -132,10 +144,16 @@ class Binarizer:
             If the dimension does not fit, or under cosine a row is zero.
         """
         cut = self.cut(vectors, locate)
-        return unit_rows(cut, locate) if self.metric == "cosine" else cut
+        if self.metric != "cosine":
+            return cut
+        return unit_rows(cut, locate) if unit is None or unit.shape != cut.shape else unit
 
     def encode(
-        self, vectors: NDArray[np.float32], locate: Locate = str, threads: int = 1
+        self,
+        vectors: NDArray[np.float32],
+        locate: Locate = str,
+        threads: int = 1,
+        unit: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint64]:
         """Turn vectors into codes.
 
@@ -143,8 +161,8 @@ class Binarizer:
         ----------
         vectors : (n, dim) or (n, input_dim) float32
             Finite.
-        locate : callable
-            Names a row in messages, given its number within ``vectors``.
+        locate, unit
+            As for :meth:`prepare`.
         threads : int
             Affects speed only.
 
@@ -157,7 +175,7 @@ class Binarizer:
         InputError
             As :meth:`prepare`.
         """
-        if self.method == "sign" and len(vectors):
+        if self.affine.keeps_axes and self.affine.center is None and len(vectors):
             # Signs do not change with the length: the floats are touched once.
             cut = self.cut(vectors, locate)
             packed = pack(cut, None, threads)
@@ -166,10 +184,14 @@ class Binarizer:
                 if doubtful.size:
                     unit_rows(cut[doubtful], lambda row: locate(int(doubtful[row])))
             return packed.codes
-        return self._codes(self.prepare(vectors, locate), threads)
+        return self._codes(self.prepare(vectors, locate, unit), threads)
 
     def encode_with_terms(
-        self, vectors: NDArray[np.float32], locate: Locate = str, threads: int = 1
+        self,
+        vectors: NDArray[np.float32],
+        locate: Locate = str,
+        threads: int = 1,
+        unit: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.uint64], RowTerms]:
         """Turn vectors into codes, and compute what their asymmetric scores need besides.
 
@@ -181,13 +203,11 @@ class Binarizer:
         codes : (n, words) uint64
         terms : RowTerms
         """
-        x = self.prepare(vectors, locate)
+        x = self.prepare(vectors, locate, unit)
         codes = self._codes(x, threads)
         factor = None
-        if self.method == "rabitq":
-            factor = projections.rabitq_factor(self.affine.transform(x))
-        elif self.method != "sign" or self.metric != "cosine":
-            factor = norm_factor(x, packing.unpack(codes, self.bits), self.affine, threads)
+        if self.spec.needs_sample or self.metric != "cosine":
+            factor = self.spec.factor(x, codes, self.affine, threads)
         addend = None
         if self.metric == "l2":
             addend = -np.einsum("ij,ij->i", x, x, dtype=np.float64).astype(np.float32)
@@ -196,13 +216,14 @@ class Binarizer:
     def weights(self, vectors: NDArray[np.float32]) -> Weights:
         """Return what queries (q, dim) or (q, input_dim) multiply codes with.
 
-        From ``x ~ (center + b @ decoder) * factor``, for RaBitQ ``x ~ center + b @ decoder *
-        factor``; and ``-|q - x|^2 = 2 <q, x> - |x|^2 - |q|^2``, where ``-|x|^2`` is the addend.
+        From ``x ~ (center + b @ decoder) * factor``, or ``x ~ center + b @ decoder * factor`` where
+        the factor is centred; and ``-|q - x|^2 = 2 <q, x> - |x|^2 - |q|^2``, where ``-|x|^2`` is
+        the addend.
         """
         queries = self.prepare(vectors)
         values, base = self.affine.weights(queries)
         offset = np.zeros(len(queries), np.float32)
-        if self.method == "rabitq":
+        if self.spec.centred:
             base, offset = offset, base
         if self.metric == "l2":
             squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
@@ -215,11 +236,9 @@ class Binarizer:
         affine = self.affine
         if not len(x):
             return np.empty((0, packing.words_for(self.bits)), np.uint64)
-        if affine.projection is None and affine.signs is None and affine.threshold is None:
+        if affine.keeps_axes:
             return pack(x, affine.center, threads).codes
-        if self.method == "learned":
-            return packing.pack(learned.encode(x, affine, threads))
-        return packing.pack(affine.encode(x, threads))
+        return packing.pack(self.spec.encode(x, affine, threads))
 
     def settings(self) -> dict[str, Any]:
         """Return everything but the arrays, as JSON can hold it."""
@@ -236,7 +255,7 @@ class Binarizer:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the fitted arrays by name."""
-        return {} if self.method == "sign" else self.affine.arrays()
+        return self.affine.arrays() if self.spec.needs_sample else {}
 
     @classmethod
     def restore(cls, settings: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Binarizer:
@@ -257,7 +276,7 @@ class Binarizer:
         chosen_by = settings.get("chosen_by")
         if chosen_by is not None and not isinstance(chosen_by, str):
             raise ValueError("chosen_by is not a text")
-        if not isinstance(method, str) or metric not in METRICS:
+        if not isinstance(method, str) or method not in TABLE or metric not in METRICS:
             raise ValueError("method or metric is missing or unknown")
         dim: int = whole["dim"]  # type: ignore[assignment]
         truncate_dim = whole["truncate_dim"]
@@ -268,14 +287,20 @@ class Binarizer:
         unknown = set(arrays) - set(Affine.__dataclass_fields__)
         if bits < 1 or unknown or {"bits", "dim"} & set(arrays):
             raise ValueError("bits or arrays are unknown")
-        if method == "sign":
-            if bits != input_dim or arrays:
-                raise ValueError("sign has one bit per dimension and no arrays")
-            affine = thresholds.sign(input_dim)
+        spec = TABLE[method]
+        if not spec.allows(bits, input_dim):
+            raise ValueError(f"method {method} does not give {bits} bits of {input_dim} dimensions")
+        if not spec.needs_sample:
+            if arrays:
+                raise ValueError(f"method {method} has no arrays")
+            affine = unfitted(method, input_dim)
         else:
             affine = Affine(bits, input_dim, **arrays)
-        if method == "learned" and affine.projection is None:
-            raise ValueError("learned has no projection")
         return cls(
             method, dim, metric, affine, truncate_dim, whole["seed"], whole["sample"], chosen_by
         )
+
+
+def unfitted(method: Method, dim: int) -> Affine:
+    """Return the map of a method that needs no sample."""
+    return TABLE[method].fit(np.empty((0, dim), np.float32), dim, 0, 1)

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers import itq, learned, projections, ste, thresholds
-from binq.binarizers.affine import Affine
-from binq.binarizers.binarizer import Binarizer
+from binq.binarizers import thresholds
+from binq.binarizers.binarizer import Binarizer, unfitted
+from binq.binarizers.methods import TABLE
 from binq.errors import InputError, UsageError
 from binq.types import METHODS, Locate, Method, Metric, Scoring
 
 MAX_BITS: Final = 16_384
-_ONE_BIT_PER_DIM: Final = ("sign", "mean", "median", "rabitq")
-
-
-def needs_sample(method: Method) -> bool:
-    """Return whether ``method`` is fitted on vectors."""
-    return method != "sign"
 
 
 def default_scoring(method: str | None) -> Scoring:
-    """Return the scan that the codes of a method are made for."""
-    return "asymmetric" if method in ("learned", "rabitq") else "hamming"
+    """Return the scan that the codes of a method are made for; Hamming where it is not known."""
+    return TABLE[method].scoring if method in TABLE else "hamming"
 
 
 def fit(
@@ -76,8 +71,9 @@ def fit(
         )
     input_dim = truncate_dim or dim
     width = _width(method, input_dim, bits)
-    if not needs_sample(method):
-        return Binarizer(method, dim, metric, thresholds.sign(input_dim), truncate_dim)
+    spec = TABLE[method]
+    if not spec.needs_sample:
+        return Binarizer(method, dim, metric, unfitted(method, input_dim), truncate_dim)
     if sample is None or not len(sample):
         raise InputError(
             f"method {method} has no rows to fit on",
@@ -85,52 +81,24 @@ def fit(
             got="none",
             next_step="use `method=sign`, or a fitted `binarizer`",
         )
-    x = Binarizer(method, dim, metric, thresholds.sign(input_dim), truncate_dim).prepare(
-        sample, locate
-    )
-    affine = _fit(method, x, width, seed, threads)
-    return Binarizer(method, dim, metric, affine, truncate_dim, seed, len(x))
+    draft = Binarizer(method, dim, metric, thresholds.sign(input_dim), truncate_dim)
+    x = draft.prepare(sample, locate)
+    return replace(draft, affine=spec.fit(x, width, seed, threads), seed=seed, sample=len(x))
 
 
 def _width(method: Method, input_dim: int, bits: int | None) -> int:
     """Return the width of a code, after refusing what the method cannot give."""
-    if bits is None:
-        return input_dim
-    if method in _ONE_BIT_PER_DIM and bits != input_dim:
+    width = input_dim if bits is None else bits
+    if not TABLE[method].allows(width, input_dim):
+        free = ", ".join(name for name, spec in TABLE.items() if spec.widths == "any")
+        most = TABLE[method].widths == "at most dim"
         raise UsageError(
-            f"method {method} gives one bit per dimension",
+            f"method {method} gives {'at most ' if most else ''}one bit per dimension",
             "`bits`",
-            str(input_dim),
-            str(bits),
-            "use `truncate_dim` for fewer bits, or lsh, rotate, learned or ste",
+            f"1 to {input_dim}" if most else str(input_dim),
+            str(width),
+            f"use `truncate_dim` for fewer bits, or a method for any width: {free}",
         )
-    if method == "itq" and bits > input_dim:
-        raise UsageError(
-            "method itq gives at most one bit per dimension",
-            "`bits`",
-            f"1 to {input_dim}",
-            str(bits),
-            "use lsh, rotate, learned or ste for more bits",
-        )
-    if not 1 <= bits <= MAX_BITS:
+    if bits is not None and not 1 <= bits <= MAX_BITS:
         raise UsageError("the width is out of range", "`bits`", f"1 to {MAX_BITS}", str(bits))
-    return bits
-
-
-def _fit(method: Method, x: NDArray[np.float32], bits: int, seed: int, threads: int) -> Affine:
-    """Fit on prepared rows."""
-    if method == "mean":
-        return thresholds.mean(x)
-    if method == "median":
-        return thresholds.median(x)
-    if method == "lsh":
-        return projections.lsh(x, bits, seed=seed, threads=threads)
-    if method == "rotate":
-        return projections.rotate(x, bits, seed=seed)
-    if method == "rabitq":
-        return projections.rabitq(x, seed=seed)
-    if method == "itq":
-        return itq.fit(x, bits, seed=seed, threads=threads)
-    if method == "learned":
-        return learned.fit(x, bits, seed=seed, threads=threads)
-    return ste.fit(x, bits, seed=seed, threads=threads)
+    return width

@@ -14,7 +14,7 @@ from binq.binarizers.affine import Affine, Floats, mean_of, ridge_decoder
 from binq.binarizers.batches import map_batches, serial_blas
 
 
-def fit(x: Floats, bits: int, *, seed: int = 0, rounds: int = 50, threads: int = 1) -> Affine:
+def fit(x: Floats, bits: int, seed: int = 0, threads: int = 1, *, rounds: int = 50) -> Affine:
     """Fit centre, projection and a least-squares decoder.
 
     Parameters
@@ -23,17 +23,17 @@ def fit(x: Floats, bits: int, *, seed: int = 0, rounds: int = 50, threads: int =
         Rows to fit on, taken as they are; the rotation is found on 32 rows per bit of them.
     bits : int
         1 to dim.
-    seed, rounds, threads : int
-        Starting rotation and choice of rows; alternations; speed only.
+    seed, threads, rounds : int
+        Starting rotation and choice of rows; speed only; alternations.
     """
     rng = np.random.default_rng(seed)
     center = mean_of(x)
     few = x[np.sort(rng.permutation(len(x))[: max(4096, 32 * bits)])] - center
     with serial_blas():
         directions = principal_directions(few, bits)
-        turn = np.linalg.qr(rng.standard_normal((bits, bits)))[0].astype(np.float32)
+        start = np.linalg.qr(rng.standard_normal((bits, bits)))[0].astype(np.float32)
         v = (few @ directions).astype(np.float32, copy=False)
-        rotation = procrustes(v, turn, rounds, threads)
+        rotation = procrustes(v, start, rounds, threads)
         projection = np.ascontiguousarray(directions @ rotation)
         codes = (x - center) @ projection > 0
     decoder = ridge_decoder(x, codes, center, threads=threads)

@@ -30,7 +30,7 @@ _ROUNDS: Final = 12
 _FINAL_ROUNDS: Final = 8
 
 
-def fit(x: Floats, bits: int, *, seed: int = 0, threads: int = 1) -> Affine:
+def fit(x: Floats, bits: int, seed: int = 0, threads: int = 1) -> Affine:
     """Fit decoder and starting projection.
 
     Parameters
@@ -75,15 +75,12 @@ def block_spans(bits: int) -> list[slice]:
 def encode(x: Floats, fitted: Affine, threads: int = 1) -> Bools:
     """Return the codes of rows (n, dim), (n, bits) bool; the same at any thread count."""
     centred = x if fitted.center is None else x - fitted.center
-    projection = fitted.projection
-    assert projection is not None
+    decoder, projection = fitted.dense_decoder, fitted.dense_projection
     codes = np.empty((len(x), fitted.bits), np.bool_)
     with serial_blas():
         for span in block_spans(fitted.bits):
             steps = _default_steps(span.stop - span.start)
-            codes[:, span] = _search(
-                centred, fitted.dense_decoder[span], projection[:, span], steps, threads
-            )
+            codes[:, span] = _search(centred, decoder[span], projection[:, span], steps, threads)
     return codes
 
 
@@ -121,8 +118,8 @@ def _starting_decoder(y: Floats, bits: int, rng: np.random.Generator, threads: i
     dim = y.shape[1]
     blocks = []
     for start in range(0, bits, dim):
-        turn, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
-        blocks.append(turn[:, : min(dim, bits - start)])
+        block, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
+        blocks.append(block[:, : min(dim, bits - start)])
     rotation = np.hstack(blocks).astype(np.float32)
     return ridge_decoder(y, y @ rotation > 0, None, threads=threads)
 

@@ -1,13 +1,13 @@
 """Random orthogonal rotation in D log D: random signs and fast Hadamard transforms.
 
-A block of length 2^k is turned by ``H diag(signs) / sqrt(2^k)``. For a dimension that is no power
-of two, each pass turns the first and then the last 2^k coordinates (2^k the largest power of two up
-to dim), which together are all, and the coordinates are riffled between passes, so that every
-coordinate reaches every other however small the overlap. Each pass is orthogonal, hence the whole
-is. Three passes of signs and Hadamard are the usual stand-in
-for a dense rotation (Andoni et al., "Practical and Optimal LSH for Angular Distance", NIPS 2015,
-section 5). The parameters are three bits per dimension. More bits than dimensions are given by
-independent rotations one after another, fewer by the first bits of one.
+A block of length 2^k is rotated by ``H diag(signs) / sqrt(2^k)``. For a dimension that is no
+power of two, each pass rotates the first and then the last 2^k coordinates (2^k the largest power
+of two up to dim), which together are all, and the coordinates are riffled between passes, so that
+every coordinate reaches every other however small the overlap. Each pass is orthogonal, hence the
+whole is. Three passes of signs and Hadamard are the usual stand-in for a dense rotation (Andoni et
+al., "Practical and Optimal LSH for Angular Distance", NIPS 2015, section 5). The parameters are
+three bits per dimension. More bits than dimensions are given by independent rotations one after
+another, fewer by the first bits of one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def draw_signs(dim: int, bits: int, seed: int) -> NDArray[np.uint8]:
 
 
 def rotate(x: Floats, signs: NDArray[np.uint8], bits: int) -> Floats:
-    """Turn the rows of ``x``.
+    """Rotate the rows of ``x``.
 
     Parameters
     ----------

@@ -15,8 +15,6 @@ The float similarity is ``1 - 2 angle / pi``, what random hyperplanes give in ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,11 +36,10 @@ DEPTH = 200
 def fit(
     x: Floats,
     bits: int,
-    *,
     seed: int = 0,
-    steps: int = 500,
-    nested: Sequence[int] = (),
     threads: int = 1,
+    *,
+    steps: int = 500,
 ) -> Affine:
     """Train centre, projection and threshold, and fit a least-squares decoder.
 
@@ -54,22 +51,11 @@ def fit(
         More bits than dimensions gain most.
     seed : int
         Start, rows drawn and noise.
-    steps : int
-        Gradient steps.
-    nested : sequence of int
-        Prefixes of the code that should be good codes by themselves, each below ``bits``; they
-        share the loss equally with the whole code.
     threads : int
         Affects speed only.
-
-    Raises
-    ------
-    ValueError
-        A prefix is out of range.
+    steps : int
+        Gradient steps.
     """
-    for prefix in nested:
-        if not 0 < prefix < bits:
-            raise ValueError(f"nested prefix {prefix} is not between 1 and {bits - 1}")
     rng = np.random.default_rng(seed)
     center = mean_of(x)
     with serial_blas():
@@ -77,7 +63,7 @@ def fit(
         threshold = np.zeros(bits, np.float32)
         if len(x) > NEIGHBOURS and np.ptp(x, axis=0).any():
             trainer = _Trainer(x, center, rng, threads)
-            trainer.run(weights, threshold, steps, sorted({*nested, bits}))
+            trainer.run(weights, threshold, steps)
         codes = (x - center) @ weights > threshold
     decoder = ridge_decoder(x, codes, center, threads=threads)
     return Affine(bits, x.shape[1], center, weights, threshold=threshold, decoder=decoder)
@@ -89,11 +75,11 @@ def _start(y: Floats, bits: int, rng: np.random.Generator, threads: int) -> Floa
     first = min(bits, dim)
     few = y[np.sort(rng.permutation(len(y))[: max(4096, 16 * first)])]
     directions = principal_directions(few, first)
-    turn = np.linalg.qr(rng.standard_normal((first, first)))[0].astype(np.float32)
-    blocks: list[Floats] = [directions @ procrustes(few @ directions, turn, 20, threads)]
+    drawn = np.linalg.qr(rng.standard_normal((first, first)))[0].astype(np.float32)
+    blocks: list[Floats] = [directions @ procrustes(few @ directions, drawn, 20, threads)]
     for start in range(dim, bits, dim):
-        turn = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
-        blocks.append(turn[:, : min(dim, bits - start)])
+        drawn = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
+        blocks.append(drawn[:, : min(dim, bits - start)])
     return np.ascontiguousarray(np.hstack(blocks))
 
 
@@ -119,10 +105,10 @@ class _Trainer:
 
         def work(start: int, stop: int) -> None:
             mine = self.anchors[start:stop]
-            likeness = self.unit[mine] @ self.unit.T
-            likeness[np.arange(len(mine)), mine] = -np.inf
-            near = np.argpartition(-likeness, self.depth - 1, axis=1)[:, : self.depth]
-            order = np.argsort(-np.take_along_axis(likeness, near, 1), axis=1, kind="stable")
+            similarity = self.unit[mine] @ self.unit.T
+            similarity[np.arange(len(mine)), mine] = -np.inf
+            near = np.argpartition(-similarity, self.depth - 1, axis=1)[:, : self.depth]
+            order = np.argsort(-np.take_along_axis(similarity, near, 1), axis=1, kind="stable")
             out[start:stop] = np.take_along_axis(near, order, 1)
 
         for _ in map_batches(work, len(self.anchors), self.threads, batch=128):
@@ -130,7 +116,7 @@ class _Trainer:
         return out
 
     def _draw(self) -> tuple[Floats, Floats, Floats]:
-        """Return queries (q, dim) and rows (c, dim) as they enter the map, and likeness (q, c)."""
+        """Return queries (q, dim), rows (c, dim), both centred, and their similarity (q, c)."""
         rng = self.rng
         picked = rng.integers(len(self.anchors), size=min(QUERIES, len(self.anchors)))
         rank = np.concatenate(
@@ -147,17 +133,17 @@ class _Trainer:
         queries = self.rows[self.anchors[picked]] + np.float32(NOISE) * noise
         length = np.sqrt(np.einsum("ij,ij->i", queries, queries))[:, None]
         cosine = (queries / np.where(length > 0, length, np.float32(1.0))) @ self.unit[members].T
-        likeness = 1.0 - 2.0 / np.pi * np.arccos(np.clip(cosine, -1.0, 1.0))
-        return queries - self.center, self.rows[members] - self.center, likeness
+        similarity = 1.0 - 2.0 / np.pi * np.arccos(np.clip(cosine, -1.0, 1.0))
+        return queries - self.center, self.rows[members] - self.center, similarity
 
-    def run(self, weights: Floats, threshold: Floats, steps: int, prefixes: list[int]) -> None:
+    def run(self, weights: Floats, threshold: Floats, steps: int) -> None:
         """Train `weights` (dim, bits) and `threshold` (bits,) in place by Adam, rate to zero."""
         both = [weights, threshold]
         mean = [np.zeros_like(part) for part in both]
         square = [np.zeros_like(part) for part in both]
         for step in range(steps):
-            queries, members, likeness = self._draw()
-            gradients = self._gradient(queries, members, likeness, weights, threshold, prefixes)
+            queries, members, similarity = self._draw()
+            gradients = self._gradient(queries, members, similarity, weights, threshold)
             rate = RATE * (1.0 - step / steps)
             for k, (part, gradient) in enumerate(zip(both, gradients, strict=True)):
                 mean[k] += 0.1 * (gradient - mean[k])
@@ -170,10 +156,9 @@ class _Trainer:
         self,
         queries: Floats,
         members: Floats,
-        likeness: Floats,
+        similarity: Floats,
         weights: Floats,
         threshold: Floats,
-        prefixes: list[int],
     ) -> tuple[Floats, Floats]:
         """Gradient of the loss by weights and threshold."""
         y = np.concatenate([queries, members])
@@ -185,15 +170,11 @@ class _Trainer:
         for _ in map_batches(forward, len(y), self.threads, batch=320):
             pass
         h = np.where(z > 0, np.float32(1.0), np.float32(-1.0))
-        split = len(queries)
-        slope = np.zeros_like(z)
-        for prefix in prefixes:
-            part = h[:, :prefix]
-            alike: Floats = np.asarray(part[:split] @ part[split:].T, dtype=np.float32)
-            pull = _pull(alike / np.float32(prefix), likeness)
-            pull /= np.float32(prefix * len(prefixes))
-            slope[:split, :prefix] += pull @ part[split:]
-            slope[split:, :prefix] += pull.T @ part[:split]
+        asked, found = h[: len(queries)], h[len(queries) :]
+        bits = np.float32(h.shape[1])
+        alike: Floats = np.asarray(asked @ found.T, dtype=np.float32) / bits
+        by_codes: Floats = loss_gradient(alike, similarity) / bits
+        slope: Floats = np.concatenate([by_codes @ found, by_codes.T @ asked])
         scale = np.abs(z).mean(axis=0) + np.float32(1e-12)
         soft = np.tanh(z / scale)
         slope *= (1.0 - soft * soft) / scale
@@ -207,15 +188,15 @@ class _Trainer:
         return by_weights, -slope.sum(axis=0)
 
 
-def _pull(codes: Floats, likeness: Floats) -> Floats:
-    """Gradient of the loss by the code similarities, (q, c)."""
-    wanted = _softmax(likeness / TEMPERATURE)
+def loss_gradient(codes: Floats, floats: Floats) -> Floats:
+    """Return the gradient of the loss by the code similarities, (q, c), given both similarities."""
+    wanted = _softmax(floats / TEMPERATURE)
     given = _softmax(codes / TEMPERATURE)
-    pull = (given - wanted) / np.float32(TEMPERATURE * len(codes))
-    error = codes - likeness
+    gradient = (given - wanted) / np.float32(TEMPERATURE * len(codes))
+    error = codes - floats
     error -= error.mean(axis=1, keepdims=True)
-    pull += np.float32(2.0 * SQUARED / error.size) * error
-    return np.asarray(pull, dtype=np.float32)
+    gradient += np.float32(2.0 * SQUARED / error.size) * error
+    return np.asarray(gradient, dtype=np.float32)
 
 
 def _softmax(scores: Floats) -> Floats:

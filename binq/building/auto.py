@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers.binarizer import Binarizer
-from binq.binarizers.fitting import fit
+from binq import binarizers
+from binq.binarizers import Binarizer, fit
 from binq.errors import InputError
 from binq.evaluation.statistics import clustered, equal_rows, recall
 from binq.kernels import asymmetric, hamming
@@ -33,22 +33,12 @@ _RESCORED: Final = 4
 
 
 def candidates(scoring: Scoring, bits: int, dim: int) -> list[Method]:
-    """Return the methods to choose from, the simplest first.
-
-    Where bits are more than dimensions, ``ste`` is among those for the Hamming scan: that is where
-    it gains, and it takes a minute to fit.
-    """
-    found: list[Method] = ["sign", "median"] if bits == dim else []
-    found += ["rotate", "lsh"] if bits > dim else ["rotate"]
-    if bits <= dim:
-        found.append("itq")
-    if scoring == "asymmetric":
-        if bits == dim:
-            found.append("rabitq")
-        found.append("learned")
-    elif bits > dim:
-        found.append("ste")
-    return found
+    """Return the methods to choose from, the simplest first."""
+    return [
+        name
+        for name, spec in binarizers.TABLE.items()
+        if spec.allows(bits, dim) and spec.auto(scoring, bits, dim)
+    ]
 
 
 def choose(

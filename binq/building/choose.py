@@ -12,7 +12,7 @@ from binq import binarizers
 from binq.binarizers import Binarizer
 from binq.building import auto
 from binq.errors import InputError, UsageError
-from binq.types import DEFAULT_SAMPLE, METRICS, Method, Metric, Scoring
+from binq.types import DEFAULT_SAMPLE, METHODS, METRICS, Method, Metric, Scoring
 from binq.vectors.sample import Sample
 
 
@@ -52,6 +52,8 @@ class BinarizerChoice:
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise UsageError("unknown metric", "`metric`", ", ".join(METRICS), self.metric)
+        if self.method not in (None, "auto", *METHODS):
+            raise UsageError("unknown method", "`method`", ", ".join(METHODS), str(self.method))
         if self.sample < 1:
             raise UsageError("the sample is empty", "`sample`", "at least 1", str(self.sample))
         if self.seed < 0:
@@ -138,4 +140,4 @@ def needs_fit(choice: BinarizerChoice) -> bool:
     """Return whether the vectors must be read once before they can be binarized."""
     if choice.load_from is not None:
         return False
-    return choice.method == "auto" or binarizers.needs_sample(choice.method or "sign")
+    return choice.method == "auto" or binarizers.TABLE[choice.method or "sign"].needs_sample

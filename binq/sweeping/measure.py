@@ -123,7 +123,7 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
         trial.method,
         data.raw.shape[1],
         setting.metric,
-        rows if binarizers.needs_sample(trial.method) else None,
+        rows,
         bits=trial.bits,
         truncate_dim=trial.truncate_dim,
         seed=setting.seed,

@@ -6,20 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from binq.binarizers import TABLE
 from binq.errors import UsageError
 from binq.types import METHODS, Method
 
-# Mean and rotate stay close to median and lsh; they are tried when they are named.
-DEFAULT_METHODS: Final[tuple[Method, ...]] = (
-    "sign",
-    "median",
-    "lsh",
-    "itq",
-    "rabitq",
-    "learned",
-    "ste",
-)
-_ONE_BIT_PER_DIM: Final = ("sign", "mean", "median", "rabitq")
+DEFAULT_METHODS: Final = tuple(name for name in METHODS if TABLE[name].swept != "named")
 _WIDEST_DEFAULT: Final = 1536
 
 
@@ -77,15 +68,14 @@ def plan(
     for method in METHODS:
         if method not in (methods or DEFAULT_METHODS):
             continue
+        spec = TABLE[method]
         for width in widths:
-            if method in _ONE_BIT_PER_DIM and width <= dim:
-                trials.append(Trial(method, width, width if width < dim else None))
-            elif (method in _ONE_BIT_PER_DIM or method == "itq") and width > dim:
+            if spec.widths == "dim" and width < dim:
+                trials.append(Trial(method, width, width))
+            elif not spec.allows(width, dim):
                 if methods:
                     left_out.append(f"{method} at {width} bits")
-            elif method == "ste" and not methods and width <= dim and widths[-1] > dim:
-                continue
-            else:
+            elif methods or spec.swept != "wide" or width > dim or widths[-1] <= dim:
                 trials.append(Trial(method, width))
     if not trials:
         raise UsageError(

@@ -7,6 +7,7 @@ import pytest
 from corpora import anisotropic, gaussian
 
 from binq.binarizers.affine import Affine, mean_of, norm_factor, ridge_decoder
+from binq.bits import pack
 
 X = anisotropic(700, 12)
 
@@ -82,15 +83,17 @@ def test_ridge_decoder_without_ridge_is_least_squares() -> None:
 def test_factor_gives_every_reconstruction_its_norm() -> None:
     fitted = dense()
     codes = fitted.encode(X)
-    factor = norm_factor(X, codes, fitted, threads=2)
+    factor = norm_factor(X, pack(codes), fitted, threads=2)
     length = np.linalg.norm(fitted.reconstruct(codes) * factor[:, None], axis=1)
     assert np.allclose(length, np.linalg.norm(X, axis=1), rtol=1e-5)
 
 
 def test_factor_of_nothing_is_one() -> None:
     fitted = dense(center=None, decoder=np.zeros((20, 12), np.float32))
-    assert (norm_factor(X, fitted.encode(X), fitted) == 1).all()
-    assert (norm_factor(np.zeros((3, 12), np.float32), np.ones((3, 20), bool), dense()) == 1).all()
+    assert (norm_factor(X, pack(fitted.encode(X)), fitted) == 1).all()
+    assert (
+        norm_factor(np.zeros((3, 12), np.float32), pack(np.ones((3, 20), bool)), dense()) == 1
+    ).all()
 
 
 def test_mean_in_double_precision() -> None:

@@ -23,27 +23,27 @@ def test_rotation_is_its_definition(dim: int) -> None:
 
 @pytest.mark.parametrize("dim", [*range(1, 70), 100, 127, 128, 129, 384, 511, 768, 1000])
 def test_rotation_is_orthogonal(dim: int) -> None:
-    turn = matrix(dim)
-    assert np.allclose(turn @ turn.T, np.eye(dim), atol=2e-5)
+    rotation = matrix(dim)
+    assert np.allclose(rotation @ rotation.T, np.eye(dim), atol=2e-5)
 
 
 @pytest.mark.parametrize("dim", [48, 129, 384, 511])
 def test_rotation_spreads_every_coordinate(dim: int) -> None:
-    turn = matrix(dim)
-    assert np.abs(turn).max() < 0.75
-    assert (np.abs(turn) > 1e-6).mean() > 0.9
+    rotation = matrix(dim)
+    assert np.abs(rotation).max() < 0.75
+    assert (np.abs(rotation) > 1e-6).mean() > 0.9
 
 
 def test_more_and_fewer_bits_than_dimensions() -> None:
     x = gaussian(5, 24)
     signs = draw_signs(24, 60, 3)
     assert signs.shape == (3, PASSES, 24)
-    turned = rotate(x, signs, 60)
+    rotated = rotate(x, signs, 60)
     for number in range(3):
         wanted = x @ naive.rotation(signs[number])
-        part = turned[:, 24 * number : 24 * number + 24]
+        part = rotated[:, 24 * number : 24 * number + 24]
         assert np.allclose(part, wanted[:, : part.shape[1]], atol=1e-5)
-    assert np.array_equal(rotate(x, signs[:1], 7), turned[:, :7])
+    assert np.array_equal(rotate(x, signs[:1], 7), rotated[:, :7])
 
 
 def test_hadamard_of_lengths_that_are_folded() -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from corpora import anisotropic
 
-from binq import binarizers
 from binq.storage.reader import IndexFile
 from binq.types import METHODS
 
 Cli = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("few_steps")
 METRICS = ["cosine", "ip", "l2"]
 
 
@@ -25,12 +25,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(place / "c.npy", anisotropic(220, 16))
     np.save(place / "q.npy", anisotropic(8, 16, seed=1))
     return place
-
-
-@pytest.fixture(autouse=True)
-def _fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = binarizers.fitting.ste.fit
-    monkeypatch.setattr(binarizers.fitting.ste, "fit", lambda *a, **k: whole(*a, **k, steps=20))
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -9,7 +9,7 @@ import naive
 import numpy as np
 import pytest
 from conftest import Real
-from corpora import anisotropic, gaussian
+from corpora import anisotropic, gaussian, quick_ste
 
 import binq
 from binq import binarizers
@@ -33,10 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
         path = place / f"{method}-{metric}-{scoring}.binq"
         if not path.exists():
             with pytest.MonkeyPatch.context() as patch:
-                whole = binarizers.fitting.ste.fit
-                patch.setattr(
-                    binarizers.fitting.ste, "fit", lambda *a, **k: whole(*a, **k, steps=30)
-                )
+                patch.setitem(binarizers.TABLE, "ste", quick_ste())
                 binq.build(X, path, method=method, metric=metric, scoring=scoring)  # type: ignore[arg-type]
         return Index(path)
 
