@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from binq.cli import render
 from binq.cli.spelling import Spelling, option
-from binq.errors import BinqError, ExitCode, Spell
+from binq.errors import BinqError, ExitCode, Spell, UsageError
 from binq.version import __version__
 
 
@@ -28,7 +28,7 @@ class _Terminated(BaseException):
 
 
 class _Commands(Mapping[str, Any]):
-    """The subcommands, each made when it is asked for: six others cost as much as a search."""
+    """The subcommands, each made when it is asked for: seven others cost as much as a search."""
 
     functions: Final = {
         "encode": "encode",
@@ -36,6 +36,7 @@ class _Commands(Mapping[str, Any]):
         "build": "build",
         "query": "query",
         "eval": "evaluate",
+        "sweep": "sweep",
         "bench": "bench",
         "info": "info",
     }
@@ -60,6 +61,12 @@ class _Boundary(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = _Commands()  # type: ignore[assignment]  # nothing adds to it
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command; said here, before its other options are looked at: what has moved."""
+        if args[:1] == ["eval"] and "--sweep" in args:
+            raise UsageError("eval has no --sweep", next_step="use binq sweep")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -150,8 +150,7 @@ TargetRecall = Annotated[
     float | None,
     typer.Option(
         "--target-recall",
-        help="With --oversample auto: the share of the scan's best to keep. [default: 0.99] With "
-        "eval --sweep: the recall to recommend for. [default: 0.95]",
+        help="With --oversample auto: the share of the scan's best to keep. [default: 0.99]",
         show_default=False,
     ),
 ]

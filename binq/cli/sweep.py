@@ -1,75 +1,111 @@
-"""``binq eval --sweep``."""
+"""``binq sweep``."""
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from binq.cli import options as opt
 from binq.cli import render
-from binq.errors import UsageError
+from binq.cli.spelling import option
+from binq.errors import spelled
+from binq.types import DEFAULT_K, DEFAULT_SAMPLE
 
-# Parameters of ``binq eval`` that only one of the two takes.
-_SWEEP_ONLY: Final = (
-    "metric",
-    "train_queries",
-    "methods",
-    "bits",
-    "no_peers",
-    "seed",
-    "sample",
-    "report",
-    "plot",
-)
-_INDEX_ONLY: Final = (
-    "truth",
-    "truth_column",
-    "scoring",
-    "rescore",
-    "rescore_from",
-    "oversample",
-    "packed",
-    "qrels",
-    "exclude_self",
-    "fail_under",
-    "cache_truth",
-    "per_query",
-)
+if TYPE_CHECKING:
+    from binq.sweeping.results import Recommendation, Sweep
 
 
-def check(context: typer.Context, sweep: bool) -> None:
-    """Refuse options that say nothing with, or without, ``--sweep``.
-
-    Raises
-    ------
-    UsageError
-        If one was given.
-    """
-    for name in _INDEX_ONLY if sweep else _SWEEP_ONLY:
-        source: Any = context.get_parameter_source(name) if name in context.params else None
-        if source is not None and source.name == "COMMANDLINE":
-            option = "--" + name.replace("_", "-")
-            raise UsageError(
-                f"{option} does not go with --sweep" if sweep else f"{option} goes with --sweep",
-                next_step="see binq eval --help",
-            )
-
-
-def run(
-    vectors: str,
-    queries: list[str],
-    *,
-    report: Path | None,
-    plot: Path | None,
-    json: bool,
-    **settings: Any,
+def sweep(
+    vectors: Annotated[
+        str,
+        typer.Argument(
+            metavar="VECTORS",
+            help="Vectors to sweep over: a file, glob or directory as for build, or - for stdin.",
+            show_default=False,
+        ),
+    ],
+    queries: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[QUERIES]...",
+            help="Query vectors; without them rows held out of VECTORS stand in.",
+            show_default=False,
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Recall is that of the best k.")] = DEFAULT_K,
+    metric: opt.Metric = "cosine",
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            help="Methods to try, with commas. [default: all but mean and rotate, ste only where "
+            "bits are more than dimensions]",
+            show_default=False,
+        ),
+    ] = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            "--bits",
+            help="Widths to try, with commas. [default: a third of the dimensions, all, twice]",
+            show_default=False,
+        ),
+    ] = None,
+    target_recall: Annotated[
+        float, typer.Option("--target-recall", help="The recall to recommend for.")
+    ] = 0.95,
+    train_queries: Annotated[
+        str | None,
+        typer.Option(
+            "--train-queries",
+            metavar="QUERIES",
+            help="Queries to choose by, where QUERIES are to report on; without QUERIES they are "
+            "split by a hash of their ids.",
+            show_default=False,
+        ),
+    ] = None,
+    no_peers: Annotated[
+        bool, typer.Option("--no-peers", help="Do not compare with faiss.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Draws samples and binarizers.")] = 0,
+    sample: Annotated[
+        int, typer.Option("--sample", help="Rows to sweep over, at most.")
+    ] = DEFAULT_SAMPLE,
+    column: opt.Column = None,
+    id_column: opt.IdColumn = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Write a page of HTML, with figures.",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Draw recall over bytes, as .png, .svg or .pdf (extra plot).",
+            show_default=False,
+        ),
+    ] = None,
+    json: opt.Json = False,
+    threads: opt.Threads = None,
+    quiet: opt.Quiet = False,
+    no_color: opt.NoColor = False,
 ) -> None:
-    """Sweep, and show what was found."""
+    """Find out which binarizer, size, scoring and oversample reach which recall."""
+    render.configure(quiet=quiet, no_color=no_color)
     from binq.io.atomic import published
     from binq.sweeping import report as drawing
-    from binq.sweeping.sweep import sweep
+    from binq.sweeping.sweep import sweep as measure
 
     if plot is not None:
         drawing.check_plot(plot)
@@ -78,14 +114,72 @@ def run(
         page = None if report is None else files.enter_context(published(report))
         image = None if plot is None else files.enter_context(published(plot))
         with render.progress("sweeping") as progress:
-            found = sweep(vectors, queries or None, progress=progress, **settings)
+            found = measure(
+                vectors,
+                queries or None,
+                metric=metric,
+                k=k,
+                methods=None if methods is None else methods.split(","),
+                bits=None if bits is None else opt.whole_numbers(bits, "--bits"),
+                train_queries=train_queries,
+                target_recall=target_recall,
+                with_peers=not no_peers,
+                seed=seed,
+                sample=sample,
+                column=column,
+                id_column=id_column,
+                threads=threads,
+                progress=progress,
+            )
+        found = _in_options(found)
+        commands = _commands(found.recommendation, vectors, queries, column, id_column)
         if page is not None:
-            page.write(drawing.html(found).encode())
+            page.write(drawing.html(found, commands).encode())
         if image is not None and plot is not None:
             drawing.draw(found, image, plot.suffix)
     if json:
-        render.document(found.to_json())
-        return
+        document = found.to_json()
+        document["recommendation"].update(zip(("build", "query"), commands, strict=True))
+        render.document(document)
+    else:
+        _show(found, commands)
+
+
+def _in_options(found: Sweep) -> Sweep:
+    """Return the sweep with the parameters in its texts written as options."""
+    chosen = found.recommendation
+    return replace(
+        found,
+        notes=[spelled(note, option) for note in found.notes],
+        recommendation=replace(chosen, sentence=spelled(chosen.sentence, option)),
+    )
+
+
+def _commands(
+    chosen: Recommendation,
+    vectors: str,
+    queries: list[str] | None,
+    column: str | None,
+    id_column: str | None,
+) -> tuple[str, str]:
+    """Return the commands that build and query what is recommended."""
+    columns = {"column": column, "id_column": id_column}
+    return (
+        _command("build", vectors, "-o", "INDEX.binq", **chosen.build, **columns),
+        _command("query", "INDEX.binq", *(queries or ["QUERIES"]), **chosen.query, **columns),
+    )
+
+
+def _command(*words: str, **settings: Any) -> str:
+    line = ["binq", *words]
+    for name, value in settings.items():
+        if value is not None:
+            line += [option(name, None), f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join(line)
+
+
+def _show(found: Sweep, commands: tuple[str, str]) -> None:
+    """Print the table, what is recommended, and what a reader of the figures has to know."""
     facts = found.facts
     stand_in = " held out" if facts["held_out"] else ""
     render.line(
@@ -101,7 +195,7 @@ def run(
     )
     render.line("")
     render.line(found.recommendation.sentence)
-    render.line(f"  {found.recommendation.build}")
-    render.line(f"  {found.recommendation.query}")
+    for command in commands:
+        render.line(f"  {command}")
     for note in found.notes:
         render.note(note)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -63,14 +62,12 @@ def with_pareto(rows: list[Row]) -> list[Row]:
     return found
 
 
-def recommend(
-    rows: Sequence[Row], setting: Setting, target: float, vectors: str, metric: str
-) -> Recommendation:
+def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommendation:
     """Choose by the queries that choose, and report by those that are reported on.
 
     Of all rows of binarizers, alone or with int8 or float16 vectors stored to rescore by, the one
     of the fewest bytes in all that reaches the target; among equals the one that rescores less,
-    then the one that scans faster. Where none reaches it, the one of the highest recall.
+    then the one of the higher recall. Where none reaches it, the one of the highest recall.
     """
     data = setting.data
     dim = data.raw.shape[1]
@@ -84,7 +81,7 @@ def recommend(
             options += [
                 _Option(row, payload, x, size, bound) for x, bound in row.rescored_per_query.items()
             ]
-    options.sort(key=lambda o: (o.bytes, o.oversample or 0, o.row.scan_ms or 0, o.row.method))
+    options.sort(key=lambda o: (o.bytes, o.oversample or 0, -o.bound[data.choosing].mean()))
     stores: dict[StoredVectors, NDArray[np.float32]] = {}
 
     def measured(option: _Option) -> NDArray[np.float64]:
@@ -115,8 +112,8 @@ def recommend(
         estimate,
         reached,
         _sentence(chosen, estimate, reached, target, setting),
-        _build_line(chosen, vectors, metric, setting),
-        _query_line(chosen, setting),
+        _build(chosen, setting),
+        _query(chosen, setting),
     )
 
 
@@ -124,7 +121,7 @@ def _sentence(option: _Option, estimate: Any, reached: bool, target: float, s: S
     row = option.row
     how = "no floats stored"
     if option.oversample is not None:
-        how = f"{option.payload} vectors to rescore by and --oversample {option.oversample:g}"
+        how = f"{option.payload} vectors to rescore by and `oversample={option.oversample:g}`"
     aim = f"recall@{s.k} of {target:g}"
     start = f"For {aim}: build" if reached else f"Nothing tried reaches {aim}; closest comes"
     return (
@@ -135,29 +132,30 @@ def _sentence(option: _Option, estimate: Any, reached: bool, target: float, s: S
     )
 
 
-def _build_line(option: _Option, vectors: str, metric: str, setting: Setting) -> str:
+def _build(option: _Option, setting: Setting) -> dict[str, Any]:
+    """Return what ``binq.build`` has to be told beyond its defaults."""
     row = option.row
-    words = ["binq", "build", vectors, "-o", "INDEX.binq", "--method", row.method]
+    keywords: dict[str, Any] = {"method": row.method}
     if row.truncate_dim is not None:
-        words += ["--truncate-dim", str(row.truncate_dim)]
+        keywords["truncate_dim"] = row.truncate_dim
     elif row.bits != setting.data.raw.shape[1]:
-        words += ["--bits", str(row.bits)]
-    if metric != "cosine":
-        words += ["--metric", metric]
+        keywords["bits"] = row.bits
+    if setting.metric != "cosine":
+        keywords["metric"] = setting.metric
     if row.scoring != default_scoring(row.method):
-        words += ["--scoring", row.scoring]
+        keywords["scoring"] = row.scoring
     if option.payload != "none":
-        words += ["--rescore", option.payload]
+        keywords["rescore"] = option.payload
     if setting.seed:
-        words += ["--seed", str(setting.seed)]
-    return shlex.join(words)
+        keywords["seed"] = setting.seed
+    return keywords
 
 
-def _query_line(option: _Option, setting: Setting) -> str:
-    words = ["binq", "query", "INDEX.binq", "QUERIES", "-k", str(setting.k)]
-    if option.oversample is not None:
-        words += ["--oversample", f"{option.oversample:g}"]
-    return shlex.join(words)
+def _query(option: _Option, setting: Setting) -> dict[str, Any]:
+    """Return what a search has to be told beyond its defaults, and k."""
+    if option.oversample is None:
+        return {"k": setting.k}
+    return {"k": setting.k, "oversample": option.oversample}
 
 
 def compare(

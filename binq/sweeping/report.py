@@ -33,8 +33,15 @@ _SUFFIXES: Final = (".png", ".svg", ".pdf")
 Points = list[tuple[float, float, str]]
 
 
-def html(found: Sweep) -> str:
-    """Return the page: recommendation, table, figures, bits and the worst queries."""
+def html(found: Sweep, commands: Sequence[str] = ()) -> str:
+    """Return the page: recommendation, table, figures, bits and the worst queries.
+
+    Parameters
+    ----------
+    found : Sweep
+    commands : sequence of str
+        The lines to type, as the command line writes them.
+    """
     facts = found.facts
     what = "held-out rows as queries" if facts["held_out"] else "queries"
     chosen = found.recommendation
@@ -43,7 +50,7 @@ def html(found: Sweep) -> str:
         f"<p>{facts['swept']:,} rows of {facts['dim']} dimensions, {facts['queries']:,} {what}, "
         f"metric {escape(facts['metric'])}, recall@{facts['k']} against exact float32.</p>",
         f'<div class="best"><p>{escape(chosen.sentence)}</p>'
-        f"<pre>{escape(chosen.build)}\n{escape(chosen.query)}</pre></div>",
+        f"<pre>{escape(chr(10).join(commands))}</pre></div>",
         "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in found.notes) + "</ul>",
         "<h2>Everything that was tried</h2>",
         "<p>recall: nothing stored but those bytes. ×N: the scan's best N·k rescored by exact "

@@ -116,8 +116,10 @@ class Recommendation:
     reached : bool
         Whether the target was.
     sentence : str
-    build, query : str
-        The command lines that do it.
+        Marks parameters as messages do, see :func:`binq.errors.spelled`.
+    build, query : dict
+        Keywords that do it: ``binq.build(vectors, path, **build)``, then
+        ``binq.open(path).search(queries, **query)``.
     """
 
     row: Row
@@ -127,8 +129,8 @@ class Recommendation:
     recall: Estimate
     reached: bool
     sentence: str
-    build: str
-    query: str
+    build: dict[str, Any]
+    query: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything; the row by what names it."""
@@ -161,7 +163,7 @@ class Sweep:
         The recommended row against the best row of another method in as few bytes: the paired
         ``difference`` with its interval, and whether they can be told ``apart``.
     notes : list of str
-        What a reader of the figures has to know.
+        What a reader of the figures has to know; parameters are marked as in messages.
     worst : list of dict
         The queries that the recommended row serves worst.
     """
@@ -174,7 +176,7 @@ class Sweep:
     worst: list[dict[str, Any]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document that ``binq eval --sweep --json`` prints."""
+        """Return the document that ``binq sweep --json`` prints, commands as their keywords."""
         return {
             "schema": "binq.sweep/1",
             "binq": __version__,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -127,8 +126,7 @@ def sweep(
             found += peers.measure(kind, size, setting)
             steps.done()
         found = with_pareto(found)
-        name = "VECTORS" if isinstance(vectors, np.ndarray) else _named(vectors)
-        chosen = recommend(found, setting, target_recall, name, metric)
+        chosen = recommend(found, setting, target_recall)
         comparison, doubt = compare(found, chosen, setting)
         if doubt is not None:
             notes.append(doubt)
@@ -191,12 +189,6 @@ def _check(
         raise UsageError("the seed is negative", "`seed`", "at least 0", str(seed))
     if sample < 1:
         raise UsageError("the sample is empty", "`sample`", "at least 1", str(sample))
-
-
-def _named(vectors: Any) -> str:
-    if isinstance(vectors, list):
-        return " ".join(map(str, vectors))
-    return str(os.fspath(vectors))
 
 
 def _worst(row: Row, setting: Setting) -> list[dict[str, Any]]:

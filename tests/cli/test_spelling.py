@@ -42,7 +42,7 @@ def test_the_library_is_told_of_parameters(index: Path) -> None:
 
 def test_only_the_command_line_spells_options() -> None:
     spelled = re.compile(r"[\"' ]--[a-z]")
-    allowed = {"sweeping/recommend.py", "benchmark/processes.py"}
+    allowed = {"benchmark/processes.py"}
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()
         if not name.startswith("cli/") and name not in allowed:

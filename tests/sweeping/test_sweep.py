@@ -70,18 +70,11 @@ def test_the_recommendation_is_what_a_build_gives(tmp_path: Path) -> None:
     assert chosen.recall.value >= 0.9
     assert chosen.payload == "int8"
     path = tmp_path / "i.binq"
-    binq.build(
-        CORPUS,
-        path,
-        method=chosen.row.method,  # type: ignore[arg-type]
-        scoring=chosen.row.scoring,  # type: ignore[arg-type]
-        rescore=chosen.payload,
-    )
-    real = binq.evaluate(path, QUERIES, truth=CORPUS, k=[10], oversample=chosen.oversample or 4)
-    assert real.metrics["recall@10"]["value"] == pytest.approx(chosen.recall.value)
-    assert f"--method {chosen.row.method}" in chosen.build
-    assert "--rescore int8" in chosen.build
-    assert chosen.query.endswith(f"--oversample {chosen.oversample:g}")
+    binq.build(CORPUS, path, **chosen.build)
+    assert binq.open(path).search(QUERIES, **chosen.query).rows.shape == (40, 10)
+    query = chosen.query | {"k": [10]}
+    real = binq.evaluate(path, QUERIES, truth=CORPUS, **query).metrics["recall@10"]
+    assert real["value"] == pytest.approx(chosen.recall.value)
 
 
 def test_a_target_out_of_reach_is_said_to_be() -> None:
