@@ -11,7 +11,7 @@ import numpy as np
 
 from binq.binarizers.binarizer import Binarizer
 from binq.errors import EnvironmentFailure, InputError
-from binq.io.atomic import published
+from binq.io.atomic import atomic_write
 
 _SETTINGS = "settings"
 
@@ -25,7 +25,7 @@ def save(binarizer: Binarizer, path: str | os.PathLike[str]) -> None:
         If the file cannot be written.
     """
     settings = np.array(json.dumps(binarizer.settings(), sort_keys=True))
-    with published(path) as file:
+    with atomic_write(path) as file:
         np.savez(file, **{_SETTINGS: settings, **binarizer.arrays()})  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from binq import bits as packing
 from binq.building.choose import BinarizerChoice, choose_binarizer, keep_binarizer, needs_fit
 from binq.errors import InputError, UsageError
-from binq.io.atomic import published
+from binq.io.atomic import atomic_write
 from binq.threads import limited
 from binq.types import (
     DEFAULT_SAMPLE,
@@ -114,7 +114,7 @@ def binarize(
         fitted = choose_binarizer(choice, dim, found, count)
         if notice is not None and fitted.chosen_by is not None and choice.method == "auto":
             notice(fitted.chosen_by)
-        file = stack.enter_context(published(output))
+        file = stack.enter_context(atomic_write(output))
         writer = _WRITERS[kind](file, fitted.bits, layout, source)
         done = 0
         for batch in batches:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
 from binq.errors import InputError, UsageError
-from binq.io.atomic import published
+from binq.io.atomic import atomic_write
 from binq.search.hits import Hits
 
 Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
@@ -130,7 +130,7 @@ def record_writer(
 
     def write_all(records: Iterable[dict[str, Any]]) -> None:
         rows = list(records)
-        with published(output) as file:
+        with atomic_write(output) as file:
             if suffix == ".parquet":
                 import pyarrow as pa
                 import pyarrow.parquet as pq

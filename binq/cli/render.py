@@ -78,9 +78,9 @@ def sink(output: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
-        from binq.io.atomic import published
+        from binq.io.atomic import atomic_write
 
-        with published(output) as file:
+        with atomic_write(output) as file:
             yield file
 
 

@@ -103,7 +103,7 @@ def sweep(
 ) -> None:
     """Find out which binarizer, size, scoring and oversample reach which recall."""
     render.configure(quiet=quiet, no_color=no_color)
-    from binq.io.atomic import published
+    from binq.io.atomic import atomic_write
     from binq.sweeping import report as drawing
     from binq.sweeping.sweep import sweep as measure
 
@@ -111,8 +111,8 @@ def sweep(
         drawing.check_plot(plot)
     with ExitStack() as files:
         # Opened first: a place that cannot be written to is found before the work, not after.
-        page = None if report is None else files.enter_context(published(report))
-        image = None if plot is None else files.enter_context(published(plot))
+        page = None if report is None else files.enter_context(atomic_write(report))
+        image = None if plot is None else files.enter_context(atomic_write(plot))
         with render.progress("sweeping") as progress:
             found = measure(
                 vectors,

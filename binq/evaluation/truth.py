@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from binq.encoders import check_same_model
 from binq.errors import InputError
 from binq.index.index import Index
-from binq.io.atomic import published
+from binq.io.atomic import atomic_write
 from binq.search.queries import Queries
 from binq.similarity import exact_neighbours, unit_rows
 from binq.types import Vectors
@@ -87,7 +87,7 @@ def true_neighbours(
         rows, _ = exact_neighbours(queries.vectors, _aligned(index, source), k, index.metric)
         if cache is not None:
             key = key or _key(index, queries.vectors, source)
-            with published(cache) as file:
+            with atomic_write(cache) as file:
                 np.savez(file, key=np.array(key), rows=rows)
     return rows
 

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final, cast
 
 from binq.errors import EnvironmentFailure, UsageError
 
 # Linux gives files without a name: a process that is killed leaves nothing behind.
-_O_TMPFILE: int = getattr(os, "O_TMPFILE", 0)
-_UNSUPPORTED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.EPERM}
+_O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
+_UNSUPPORTED: Final = {
+    errno.EOPNOTSUPP,
+    errno.EISDIR,
+    errno.EINVAL,
+    errno.ENOENT,
+    errno.EPERM,
+}
+_BUFFER: Final = 1 << 17
 
 
 @contextmanager
-def published(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of ``path`` when the block ends without an error.
 
     The bytes go to a temporary file in the same directory, which is synced and then renamed over
-    ``path``. A symlink stays and what it points to is replaced; the mode of a replaced file is
-    kept. After any failure the old file is still there, and nothing else is.
+    ``path``. A symlink stays and what it points to is replaced. The owner and the permissions of
+    a replaced file are kept (set-uid and set-gid bits are not); where the owner cannot be kept,
+    the permissions are those of a new file. After any failure the old file is still there, and
+    nothing else is.
 
     Parameters
     ----------
     path : path
         Where the file shall appear.
+    unnamed : bool
+        Hold the bytes in a file without a name where the system has such.
 
     Yields
     ------
     BinaryIO
-        Opened for writing, reading and seeking.
+        Opened for writing, reading and seeking. Its own failures are raised as
+        :class:`EnvironmentFailure`; what else fails inside the block is passed on as it is.
 
     Raises
     ------
@@ -45,52 +58,89 @@ def published(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if os.fspath(path) == "-":
         raise UsageError("this output cannot go to stdout", "-", "the name of a file")
     target = Path(os.path.realpath(path))
-    mode = _mode_for(target)
-    with _failures_named(path):
-        file, name = _open_temporary(target)
+    old = _replaceable(target)
+    file, name = _open_temporary(target, path, unnamed)
     try:
         with _failures_named(path):
-            try:
-                yield file
-                file.flush()
-                if hasattr(os, "fchmod"):
-                    os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-                if name is None:
-                    name = _give_name(file, target)
-            finally:
-                file.close()
+            fresh = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if old is not None:
+                os.fchmod(file.fileno(), 0o600)  # until it is whole, nobody else's
+        yield cast(BinaryIO, file)
+        with _failures_named(path):
+            file.flush()
+            if old is not None:
+                _take_over(file.fileno(), old, fresh)
+            os.fsync(file.fileno())
+            if name is None:
+                name = _give_name(file.fileno(), target)
+            file.close()
             os.replace(name, target)
-            name = None
+        name = None
+        with _failures_named(path, "the new file is there, but a power cut may undo it"):
             _sync_directory(target.parent)
     finally:
+        with suppress(OSError):
+            file.close()
         if name is not None:
             with suppress(OSError):
                 os.unlink(name)
 
 
+def scratch_beside(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file without a name in the directory of an output; it vanishes when it is closed.
+
+    Its failures are raised as :class:`EnvironmentFailure` of the output.
+    """
+    file, name = _open_temporary(Path(os.path.realpath(path)), path, unnamed=True)
+    if name is not None:
+        os.unlink(name)
+    return cast(BinaryIO, file)
+
+
+class _OutputFile(io.FileIO):
+    """A file whose own failures name the output that it is to become."""
+
+    def __init__(self, descriptor: int, output: str | os.PathLike[str]) -> None:
+        super().__init__(descriptor, "r+")
+        self._output = output
+
+    def write(self, data: Any) -> int:
+        with _failures_named(self._output):
+            return super().write(data)
+
+    def readinto(self, buffer: Any) -> int:
+        with _failures_named(self._output):
+            return cast(int, super().readinto(buffer))
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        with _failures_named(self._output):
+            return super().seek(position, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        with _failures_named(self._output):
+            return super().truncate(size)
+
+
 @contextmanager
-def _failures_named(path: str | os.PathLike[str]) -> Iterator[None]:
+def _failures_named(
+    path: str | os.PathLike[str], outcome: str = "the output was left as it was"
+) -> Iterator[None]:
     """Turn an ``OSError`` of this file system into binq's own, naming the output."""
     try:
         yield
     except EnvironmentFailure:
         raise
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        if error.errno is None:
-            raise
         raise EnvironmentFailure(
             "cannot write",
             os.fspath(path),
             got=(error.strerror or str(error)).lower(),
-            next_step="the output was left as it was",
+            next_step=outcome,
         ) from error
 
 
-def _mode_for(target: Path) -> int:
-    """Return the permission bits of the new file, after refusing what cannot be replaced."""
+def _replaceable(target: Path) -> os.stat_result | None:
+    """Return what stands there, if anything does, after refusing what cannot be replaced."""
 
     def refuse(what: str, step: str) -> EnvironmentFailure:
         return EnvironmentFailure("cannot write", str(target), "a regular file", what, step)
@@ -100,9 +150,7 @@ def _mode_for(target: Path) -> int:
     except FileNotFoundError:
         if not target.parent.is_dir():
             raise refuse("no such directory", f"create {target.parent} first") from None
-        umask = os.umask(0)
-        os.umask(umask)
-        return 0o666 & ~umask
+        return None
     except OSError as error:
         raise refuse((error.strerror or str(error)).lower(), "choose another place") from error
     if stat.S_ISDIR(found.st_mode):
@@ -111,30 +159,54 @@ def _mode_for(target: Path) -> int:
         raise refuse("something that is not a file", "name a regular file")
     if not os.access(target, os.W_OK):
         raise refuse("a read-only file", "make it writable or choose another name")
-    return stat.S_IMODE(found.st_mode)
+    return found
 
 
-def _open_temporary(target: Path) -> tuple[BinaryIO, str | None]:
-    """Open an unnamed file beside ``target``, or a uniquely named one where there are none."""
-    if _O_TMPFILE and os.path.isdir("/proc/self/fd"):
+def _take_over(descriptor: int, old: os.stat_result, fresh: int) -> None:
+    """Give a file owner and permissions of the one that it replaces.
+
+    Permissions mean something for their owner only: where the owner cannot be kept, they are
+    ``fresh``, those that a new file has.
+    """
+    mode = old.st_mode & 0o777
+    new = os.fstat(descriptor)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
         try:
-            descriptor = os.open(target.parent, _O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            return os.fdopen(descriptor, "w+b"), None
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
-    name = _unique_name(target)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(name, flags, 0o600), "w+b"), name
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        except OSError:
+            mode = fresh
+    os.fchmod(descriptor, mode)
 
 
-def _give_name(file: BinaryIO, target: Path) -> str:
+def _open_temporary(
+    target: Path, output: str | os.PathLike[str], unnamed: bool
+) -> tuple[io.BufferedRandom, str | None]:
+    """Open an unnamed file beside ``target``, or a uniquely named one where there are none.
+
+    The kernel applies the umask to its mode: to look at the umask a process has to set it, for
+    all of its threads.
+    """
+    with _failures_named(output):
+        if unnamed and _O_TMPFILE and os.path.isdir("/proc/self/fd"):
+            try:
+                flags = _O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+                descriptor = os.open(target.parent, flags, 0o666)
+                return io.BufferedRandom(_OutputFile(descriptor, output), _BUFFER), None
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+        name = _unique_name(target)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        return io.BufferedRandom(_OutputFile(descriptor, output), _BUFFER), name
+
+
+def _give_name(descriptor: int, target: Path) -> str:
     """Link an unnamed file to a unique temporary name and return it."""
     name = _unique_name(target)
     directory = os.open("/proc/self/fd", os.O_RDONLY)
     try:
         # With a directory descriptor Python calls linkat(), which follows the link in /proc.
-        os.link(str(file.fileno()), name, src_dir_fd=directory, follow_symlinks=True)
+        os.link(str(descriptor), name, src_dir_fd=directory, follow_symlinks=True)
     finally:
         os.close(directory)
     return name

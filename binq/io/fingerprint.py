@@ -18,14 +18,24 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from binq.io.paths import opening
+
 WHOLE: Final = 1 << 20
 PIECE: Final = 1 << 16
 PIECES: Final = 16
 
 
 def fingerprint_file(path: str) -> str:
-    """Return the fingerprint of a file."""
-    with open(path, "rb") as file:
+    """Return the fingerprint of a file.
+
+    Raises
+    ------
+    InputError
+        If it is not there any more.
+    EnvironmentFailure
+        If it cannot be read.
+    """
+    with opening(path), open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         state = _begin(size)
         for start, end in _pieces(size):

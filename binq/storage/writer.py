@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.io.atomic import published
+from binq.io.atomic import atomic_write, scratch_beside
 from binq.storage import features
 from binq.storage import format as fmt
 from binq.storage import preamble as pre
@@ -72,9 +70,9 @@ class IndexWriter:
     length is written in one pass and in bounded memory.
     """
 
-    def __init__(self, file: BinaryIO, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, file: BinaryIO, path: str | os.PathLike[str], stack: ExitStack) -> None:
         self._file = file
-        self._directory = directory
+        self._path = path
         self._stack = stack
         self._sections: dict[str, _SectionWriter] = {}
 
@@ -88,8 +86,7 @@ class IndexWriter:
             self._file.seek(fmt.align(pre.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT))
             target = self._file
         else:
-            spool = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
-            target = self._stack.enter_context(spool)
+            target = self._stack.enter_context(scratch_beside(self._path))
         self._sections[name] = _SectionWriter(target, np.dtype(dtype), tuple(row_shape))
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
@@ -177,9 +174,8 @@ def writing_index(path: str | os.PathLike[str]) -> Iterator[IndexWriter]:
     EnvironmentFailure
         If the file cannot be written; the old one is left as it was.
     """
-    directory = Path(os.path.realpath(path)).parent
-    with published(path) as file, ExitStack() as stack:
-        yield IndexWriter(file, directory, stack)
+    with atomic_write(path) as file, ExitStack() as stack:
+        yield IndexWriter(file, path, stack)
 
 
 def creation_time() -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from binq.encoders import load_encoder
 from binq.encoders.base import Encoder, Role, check_role
 from binq.errors import BinqWarning, EnvironmentFailure, InputError, UsageError
-from binq.io.atomic import published
+from binq.io.atomic import atomic_write
 from binq.text import Kind, Text, TextSource, batched
 from binq.text.checkpoint import Checkpoint, digest_of, kept_checkpoint, temporary_checkpoint
 from binq.text.parquet import PRECISIONS, Precision, write_embeddings
@@ -273,7 +273,7 @@ def encode_texts(
         checkpoint = stack.enter_context(checkpoint_for(target, facts))
         # The place is tried before hours are spent on what goes there; and the output is there
         # before the checkpoint goes.
-        file = stack.enter_context(published(output))
+        file = stack.enter_context(atomic_write(output))
         run.read(source, checkpoint)
         width = write_embeddings(file, checkpoint, encoder, role, chosen, with_ids=run.with_ids)
         run.report.dim, run.report.bits = width.dim, width.bits

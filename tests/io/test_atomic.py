@@ -5,60 +5,90 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from corpora import debris
 
 from binq.errors import EnvironmentFailure, UsageError
-from binq.io import atomic as publish
-from binq.io.atomic import published
-
-
-def write(path: Path | str, data: bytes = b"new") -> None:
-    with published(path) as file:
-        file.write(data)
+from binq.io.atomic import atomic_write, scratch_beside
 
 
 @pytest.fixture(params=["unnamed", "named"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def unnamed(request: pytest.FixtureRequest) -> bool:
     """Both ways to hold a temporary file: without a name, and with a unique one."""
-    if request.param == "named":
-        monkeypatch.setattr(publish, "_O_TMPFILE", 0)
-    return str(request.param)
+    return bool(request.param == "unnamed")
 
 
-def test_a_new_file_gets_the_umask(tmp_path: Path, way: str) -> None:
+def write(path: Path | str, unnamed: bool = True) -> None:
+    with atomic_write(path, unnamed=unnamed) as file:
+        file.write(b"new")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_file_gets_the_umask(tmp_path: Path, unnamed: bool) -> None:
     before = os.umask(0o027)
     try:
-        write(tmp_path / "f")
-        assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
-        assert os.umask(0o027) == 0o027
+        write(tmp_path / "f", unnamed)
+        assert mode_of(tmp_path / "f") == 0o640
     finally:
-        os.umask(before)
+        assert os.umask(before) == 0o027
     assert (tmp_path / "f").read_bytes() == b"new"
-    assert not debris(tmp_path), way
+    assert not debris(tmp_path)
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o644, 0o755, 0o222])
-def test_a_replaced_file_keeps_its_mode(tmp_path: Path, way: str, mode: int) -> None:
+def test_the_umask_is_never_touched(
+    tmp_path: Path, unnamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the whole process's: a file that another thread makes meanwhile would get mode 666."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail(f"set to {mask:o}"))
+    for _ in range(2):
+        write(tmp_path / "f", unnamed)
+
+
+def test_a_replaced_file_keeps_its_permissions_and_no_more(tmp_path: Path, unnamed: bool) -> None:
+    path = tmp_path / "f"
+    for mode in (0o600, 0o644, 0o755, 0o222, 0o4755, 0o2775, 0o7777):
+        path.write_bytes(b"old")
+        path.chmod(mode)
+        with atomic_write(path, unnamed=unnamed) as file:
+            assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600  # nobody else's yet
+            file.write(b"new")
+        assert mode_of(path) == mode & 0o777
+        path.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_replaced_file_keeps_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"old")
-    path.chmod(mode)
+    os.chown(path, 1234, 4321)
+    path.chmod(0o4750)
     write(path)
-    assert stat.S_IMODE(path.stat().st_mode) == mode, way
-    assert path.stat().st_size == 3
+    assert (path.stat().st_uid, path.stat().st_gid, mode_of(path)) == (1234, 4321, 0o750)
+    # Where it cannot be kept, permissions that were meant for another owner mean nothing.
+    monkeypatch.setattr(os, "fchown", Failing(os.fchown, errno.EPERM))
+    write(path)
+    write(tmp_path / "new")
+    assert path.stat().st_uid == 0
+    assert mode_of(path) == mode_of(tmp_path / "new")
 
 
-def test_a_symlink_stays_and_its_target_is_replaced(tmp_path: Path, way: str) -> None:
+def test_a_symlink_stays_and_its_target_is_replaced(tmp_path: Path, unnamed: bool) -> None:
     (tmp_path / "far").mkdir()
     target, link = tmp_path / "far" / "target", tmp_path / "link"
     target.write_bytes(b"old")
     link.symlink_to(Path("far") / "target")
-    write(link)
-    assert link.is_symlink(), way
+    write(link, unnamed)
+    assert link.is_symlink()
     assert target.read_bytes() == b"new"
     assert sorted(os.listdir(tmp_path / "far")) == ["target"]
 
@@ -123,17 +153,18 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_an_error_inside_leaves_the_old_file(
-    tmp_path: Path, way: str, error: type[BaseException]
-) -> None:
+def test_an_error_inside_leaves_the_old_file(tmp_path: Path, unnamed: bool) -> None:
+    """It is passed on as it is: what the system says of another file is no failure of this one."""
     path = tmp_path / "f"
     path.write_bytes(b"old")
-    with pytest.raises(error), published(path) as file:
-        file.write(b"half of the new")
-        raise error
-    assert path.read_bytes() == b"old", way
-    assert os.listdir(tmp_path) == ["f"]
+    errors = [ValueError, KeyboardInterrupt, SystemExit, BrokenPipeError, FileNotFoundError]
+    for error in errors:
+        with pytest.raises(error) as caught, atomic_write(path, unnamed=unnamed) as file:
+            file.write(b"half of the new")
+            raise error(errno.ENOENT, "no such file", "the input")
+        assert type(caught.value) is error
+        assert path.read_bytes() == b"old"
+        assert os.listdir(tmp_path) == ["f"]
 
 
 class Failing:
@@ -149,49 +180,60 @@ class Failing:
         return self.real(*args, **options)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-@pytest.mark.parametrize("step", ["fsync", "replace", "fchmod"])
-def test_a_failing_step(
-    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch, step: str, number: int
-) -> None:
+def test_a_failing_step(tmp_path: Path, unnamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"old")
-    failing = Failing(getattr(os, step), number)
-    monkeypatch.setattr(os, step, failing)
-    with pytest.raises(EnvironmentFailure, match=os.strerror(number).lower()) as caught:
-        write(path)
-    assert caught.value.exit_code == 5
-    assert path.read_bytes() == b"old", way
-    assert os.listdir(tmp_path) == ["f"]
-    assert failing.calls == 1  # a failed sync is never tried again
+    for step in ("fsync", "replace", "fchmod"):
+        for number in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            with monkeypatch.context() as patch:
+                failing = Failing(getattr(os, step), number)
+                patch.setattr(os, step, failing)
+                with pytest.raises(EnvironmentFailure, match=os.strerror(number).lower()) as caught:
+                    write(path, unnamed)
+            assert caught.value.exit_code == 5
+            assert str(caught.value).endswith("left as it was")
+            assert path.read_bytes() == b"old"
+            assert os.listdir(tmp_path) == ["f"]
+            assert failing.calls == 1  # a failed sync is never tried again
 
 
-@pytest.mark.parametrize("target", ["old", "none"])
-def test_no_space_for_the_data(
-    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch, target: str
-) -> None:
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """Let the system refuse to make any file longer than ``size``."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_no_space_for_the_data(tmp_path: Path, unnamed: bool) -> None:
+    """Whether the write itself fails, or what is left in the buffer when the block ends."""
     path = tmp_path / "f"
-    if target == "old":
-        path.write_bytes(b"old")
-    real = os.fdopen
+    for old in (None, b"old"):
+        if old is not None:
+            path.write_bytes(old)
+        for size in (100_000, 10_000_000):
+            with (
+                files_at_most(50_000),
+                pytest.raises(EnvironmentFailure, match="too large") as caught,
+                atomic_write(path, unnamed=unnamed) as file,
+            ):
+                file.write(bytes(size))
+            assert caught.value.where == str(path)
+            assert os.listdir(tmp_path) == ([] if old is None else ["f"])
+            assert old is None or path.read_bytes() == old
 
-    def full(descriptor: int, mode: str) -> Any:
-        file = real(descriptor, mode)
 
-        class Full:
-            def __getattr__(self, name: str) -> Any:
-                return getattr(file, name)
-
-            def write(self, _data: bytes) -> NoReturn:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        return Full()
-
-    monkeypatch.setattr(publish.os, "fdopen", full)
-    with pytest.raises(EnvironmentFailure, match="no space"):
-        write(path)
-    assert os.listdir(tmp_path) == (["f"] if target == "old" else []), way
-    assert target == "none" or path.read_bytes() == b"old"
+def test_no_space_beside_an_output_is_its_failure_too(tmp_path: Path) -> None:
+    scratch = scratch_beside(tmp_path / "f")
+    with files_at_most(50_000), pytest.raises(EnvironmentFailure, match="too large") as caught:
+        scratch.write(bytes(1_000_000))
+    assert caught.value.where == str(tmp_path / "f")
+    with suppress(OSError):
+        scratch.close()
+    assert not os.listdir(tmp_path)
 
 
 def test_a_directory_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,32 +242,32 @@ def test_a_directory_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", Failing(os.fsync, number, at=2))
             if fails:
-                with pytest.raises(EnvironmentFailure):
+                with pytest.raises(EnvironmentFailure, match="the new file is there"):
                     write(tmp_path / "f")
             else:
                 write(tmp_path / "f")
         assert os.listdir(tmp_path) == ["f"]
 
 
-def test_a_name_of_greatest_length(tmp_path: Path, way: str) -> None:
-    write(tmp_path / ("n" * 255))
-    assert os.listdir(tmp_path) == ["n" * 255], way
+def test_a_name_of_greatest_length(tmp_path: Path, unnamed: bool) -> None:
+    write(tmp_path / ("n" * 255), unnamed)
+    assert os.listdir(tmp_path) == ["n" * 255]
     with pytest.raises(EnvironmentFailure):
         write(tmp_path / ("n" * 256))
 
 
-def test_odd_names(tmp_path: Path, way: str) -> None:
+def test_odd_names(tmp_path: Path, unnamed: bool) -> None:
     for name in ("a b", "é", "new\nline", "\udcff", "-x", "'"):
-        write(tmp_path / name)
-        assert (tmp_path / name).read_bytes() == b"new", way
+        write(tmp_path / name, unnamed)
+        assert (tmp_path / name).read_bytes() == b"new"
     assert len(os.listdir(tmp_path)) == 6
 
 
-def test_no_descriptor_is_left(tmp_path: Path, way: str) -> None:
+def test_no_descriptor_is_left(tmp_path: Path, unnamed: bool) -> None:
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(5):
-        write(tmp_path / "f")
-        with pytest.raises(ValueError, match="x"), published(tmp_path / "f"):
+        write(tmp_path / "f", unnamed)
+        with pytest.raises(ValueError, match="x"), atomic_write(tmp_path / "f", unnamed=unnamed):
             raise ValueError("x")
     after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    assert after == before, way
+    assert after == before

@@ -134,3 +134,10 @@ def test_no_path_and_no_time_of_the_sources(tmp_path: Path) -> None:
     data = (tmp_path / "i.binq").read_bytes()
     assert b"a_name_to_look_for" not in data
     assert str(tmp_path).encode() not in data
+
+
+def test_an_input_that_vanished_is_not_blamed_on_the_output(tmp_path: Path) -> None:
+    corpus = write_jsonl(tmp_path / "c.jsonl", gaussian(9, 4))
+    with pytest.raises(InputError, match=r"no such file: .*c\.jsonl"):
+        build(corpus, tmp_path / "i.binq", progress=lambda *_: corpus.unlink())
+    assert not list(tmp_path.iterdir())
