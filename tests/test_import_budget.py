@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import typer.main
+
+from binq.cli.app import app
 
 HEAVY = ("numpy", "numba", "pyarrow", "xxhash", "threadpoolctl", "ir_measures")
 PROBE = f"""
@@ -20,16 +24,12 @@ except SystemExit as left:
 """
 
 
+COMMANDS: Any = typer.main.get_command(app)
+
+
 @pytest.mark.parametrize(
     "words",
-    [
-        ["--help"],
-        ["--version"],
-        *(
-            [command, "--help"]
-            for command in ("encode", "binarize", "build", "query", "eval", "info")
-        ),
-    ],
+    [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS.commands)],
     ids=" ".join,
 )
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
