@@ -186,6 +186,8 @@ def evaluate(
         raise UsageError("there is nothing to judge by", next_step="give `truth` or `qrels`")
     if cache_truth is not None and truth is None:
         raise UsageError("`cache_truth` goes with `truth`", next_step="give `truth`")
+    if cache_truth is not None and os.fspath(cache_truth) == "-":
+        raise UsageError("the truth cannot be kept on stdout", "`cache_truth=-`", "a file")
     judgements = None if qrels is None else read_qrels(qrels)
     ix = index if isinstance(index, Index) else Index(index)
     with limited(threads) as count:
@@ -216,9 +218,9 @@ def evaluate(
             judge = Judge(ladder, prepared, own, neighbours, progress)
             for size in ks:
                 judge.at(size)
+                if judgements is not None:
+                    judge.by_qrels(judgements, query_ids, size)
             latency = _latency(ladder, prepared, 10 if 10 in ks else ks[-1])
-        if judgements is not None:
-            judge.by_qrels(judgements, query_ids, ks)
         facts = {
             "n": len(ix),
             "queries": len(prepared),

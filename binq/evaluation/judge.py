@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.evaluation.qrels import Qrels, measure
-from binq.evaluation.statistics import Estimate, expected_recall, found_of, recall
+from binq.evaluation.statistics import Estimate, equal_rows, expected_recall, found_of, recall
 from binq.index.index import Index
 from binq.search.pipeline import Ladder
 from binq.search.queries import Queries
@@ -61,6 +61,7 @@ class Judge:
         self._own = own
         self._neighbours = neighbours
         self._progress = progress
+        self._clusters = equal_rows(queries.codes if queries.vectors is None else queries.vectors)
         if ladder.scoring == "hamming":
             _ = queries.codes  # made once, for every k
         self._rankings: list[list[str]] = [[] for _ in range(len(queries))]
@@ -91,22 +92,18 @@ class Judge:
                 deviation = float(np.sqrt(variance.sum())) / total
                 entry = {"value": float(values.mean()), "std": deviation}
             else:
-                entry = vars(Estimate.of(values))
+                entry = vars(Estimate.of(values, self._clusters))
             self.metrics[f"{name}@{k}"] = entry
 
-    def by_qrels(
-        self,
-        judgements: Qrels,
-        query_ids: list[str] | list[int],
-        ks: Sequence[int],
-    ) -> None:
-        """Judge the hits of the k that was searched last, the largest, by judgements."""
+    def by_qrels(self, judgements: Qrels, query_ids: list[str] | list[int], k: int) -> None:
+        """Judge the hits of the last search, which was for k, by judgements."""
         names = [str(query) for query in query_ids]
-        found = measure(judgements, dict(zip(names, self._rankings, strict=True)), ks)
+        found = measure(judgements, dict(zip(names, self._rankings, strict=True)), k)
         for name, values in found.items():
             column = np.array([values.get(query, np.nan) for query in names])
             self.per_query[name] = column
-            self.metrics[name] = vars(Estimate.of(column[~np.isnan(column)]))
+            judged = ~np.isnan(column)
+            self.metrics[name] = vars(Estimate.of(column[judged], self._clusters[judged]))
 
     def _groups(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield queries that leave out equally many rows, (g,), with those rows (g, m)."""
@@ -202,7 +199,7 @@ class OwnRows:
             )
         else:
             wanted: dict[str, list[int]] = {str(name): [] for name in query_ids}
-            for row, name in enumerate(index.ids):
+            for row, name in enumerate(map(str, index.ids)):
                 if name in wanted:
                     wanted[name].append(row)
             rows = [wanted[str(name)] for name in query_ids]

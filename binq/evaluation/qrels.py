@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from binq.errors import InputError, missing_extra
@@ -67,10 +66,8 @@ def _is_grade(text: str) -> bool:
     return True
 
 
-def measure(
-    qrels: Qrels, rankings: dict[str, list[str]], ks: Sequence[int]
-) -> dict[str, dict[str, float]]:
-    """Compute nDCG, recall, reciprocal rank and average precision at every k.
+def measure(qrels: Qrels, rankings: dict[str, list[str]], k: int) -> dict[str, dict[str, float]]:
+    """Compute nDCG, recall, reciprocal rank and average precision at k.
 
     Parameters
     ----------
@@ -78,7 +75,7 @@ def measure(
         Only the queries that are in ``rankings`` count.
     rankings : dict
         Document ids of every query, best first; a repeated id counts at its best rank.
-    ks : sequence of int
+    k : int
 
     Returns
     -------
@@ -105,7 +102,7 @@ def measure(
         unique = list(dict.fromkeys(rankings[query]))
         # The tools sort by score; minus the rank keeps our order where scores tie.
         run[query] = {document: -float(rank) for rank, document in enumerate(unique)}
-    wanted = [kind @ k for kind in (nDCG, R, RR, AP) for k in ks]
+    wanted = [kind @ k for kind in (nDCG, R, RR, AP)]
     values: dict[str, dict[str, float]] = {str(name): {} for name in wanted}
     for entry in ir_measures.iter_calc(wanted, judged, run):
         values[str(entry.measure)][entry.query_id] = float(entry.value)

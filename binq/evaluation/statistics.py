@@ -18,26 +18,17 @@ _QUANTILE: Final = 1.96
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over queries with its 95 % interval: mean ± 1.96 · standard error, clipped to [0, 1].
-
-    The standard error is that of the sample (n - 1 in the denominator); of a single query it is
-    unknown, and the interval is [0, 1].
-    """
+    """A mean over queries with its 95 % interval: mean ± 1.96 · standard error."""
 
     value: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, values: NDArray[Any]) -> Estimate:
-        """Estimate the mean of one value per query, (q,) floats."""
-        if not len(values):
-            return cls(float("nan"), 0.0, 1.0)
-        mean = float(np.mean(values))
-        if len(values) == 1:
-            return cls(mean, 0.0, 1.0)
-        half = 1.96 * float(np.std(values, ddof=1)) / float(np.sqrt(len(values)))
-        return cls(mean, max(0.0, mean - half), min(1.0, mean + half))
+    def of(cls, values: NDArray[np.float64], groups: NDArray[np.int64]) -> Estimate:
+        """Estimate a mean of shares as :func:`clustered` does, the interval clipped to [0, 1]."""
+        found = clustered(values, groups)
+        return cls(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def found_of(rows: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -152,9 +143,3 @@ def clustered(values: NDArray[np.float64], groups: NDArray[np.int64]) -> Estimat
         return Estimate(mean, -math.inf, math.inf)
     error = math.sqrt(float(sums @ sums) * len(sums) / (len(sums) - 1)) / len(values)
     return Estimate(mean, mean - _QUANTILE * error, mean + _QUANTILE * error)
-
-
-def share(values: NDArray[np.float64], groups: NDArray[np.int64]) -> Estimate:
-    """Estimate a mean of shares as :func:`clustered` does, clipped to [0, 1]."""
-    found = clustered(values, groups)
-    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))

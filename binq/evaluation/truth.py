@@ -78,15 +78,14 @@ def true_neighbours(
                 f"vectors of dimension {index.dim}",
                 "packed bits" if source.packed else f"dimension {source.dim}",
             )
-        key = None
-        if cache is not None and source.rows is not None:
-            key = _key(index, queries.vectors, source)
+        if cache is not None and source.rewindable:
+            key = _key(index, queries.vectors, source, column)
             kept = _kept(cache, key, len(queries), len(index))
             if kept is not None and kept.shape[1] >= min(k, len(index)):
                 return kept[:, :k]
         rows, _ = exact_neighbours(queries.vectors, _aligned(index, source), k, index.metric)
         if cache is not None:
-            key = key or _key(index, queries.vectors, source)
+            key = _key(index, queries.vectors, source, column)
             with atomic_write(cache) as file:
                 np.savez(file, key=np.array(key), rows=rows)
     return rows
@@ -102,7 +101,7 @@ def _aligned(index: Index, source: VectorSource) -> Iterator[tuple[int, NDArray[
             break
         if batch.ids is not None and index.ids is not None:
             for number, name in enumerate(batch.ids, start):
-                if index.ids[number] != name:
+                if str(index.ids[number]) != name:
                     raise InputError(
                         "the truth is not aligned with the index",
                         source.locate(number),
@@ -124,14 +123,18 @@ def _aligned(index: Index, source: VectorSource) -> Iterator[tuple[int, NDArray[
         )
 
 
-def _key(index: Index, vectors: NDArray[np.float32], source: VectorSource) -> str:
-    """Return what the neighbours depend on, as text."""
+def _key(
+    index: Index, vectors: NDArray[np.float32], source: VectorSource, column: str | None
+) -> str:
+    """Return what the neighbours depend on, as text; of a stream, once it is read."""
     facts = {
-        "schema": "binq.truth/1",
+        "schema": "binq.truth/2",
         "metric": index.metric,
         "index": [index.file.header.rows, index.dim, index.file.header.sources],
         "queries": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(vectors).data),
-        "truth": source.describe(),
+        # Without the counts of rows, which a file of lines says only once it is read.
+        "truth": [entry["fingerprint"] for entry in source.describe()],
+        "column": column,
     }
     return json.dumps(facts, sort_keys=True)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from binq.evaluation.statistics import recall, share
+from binq.evaluation.statistics import Estimate, recall
 from binq.sweeping.measure import Setting
 from binq.sweeping.results import Row
 
@@ -77,7 +77,7 @@ def measure(kind: str, size: int, setting: Setting) -> Iterator[Row]:
         truncate_dim=None,
         scoring="asymmetric",
         bytes=size or int(index.sa_code_size()),
-        recall=share(np.zeros(1), np.zeros(1, np.int64)),
+        recall=Estimate.of(np.zeros(1), np.zeros(1, np.int64)),
         rescored={},
         scan_ms=1000 * scan / len(few) / (len(corpus) / 1e6),
         fit_seconds=trained - begun,

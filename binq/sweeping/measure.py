@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from binq import binarizers
 from binq import bits as packing
 from binq.binarizers import Binarizer, RowTerms
-from binq.evaluation.statistics import recall, share
+from binq.evaluation.statistics import Estimate, recall
 from binq.search.queries import Queries
 from binq.similarity import best_first, exact_neighbours
 from binq.storage.sections import Int8Range
@@ -83,8 +83,8 @@ class Setting:
                 deep[oversample] = (places < self.depth(oversample)).mean(axis=1)
         seen, groups = self.data.reported, self.data.groups
         values = vars(row) | {
-            "recall": share(per_query[seen], groups[seen]),
-            "rescored": {x: share(found[seen], groups[seen]) for x, found in deep.items()},
+            "recall": Estimate.of(per_query[seen], groups[seen]),
+            "rescored": {x: Estimate.of(found[seen], groups[seen]) for x, found in deep.items()},
             "per_query": per_query,
             "rescored_per_query": deep,
             "survivors": None if survivors is None else survivors.astype(np.int32),
@@ -156,7 +156,7 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
             truncate_dim=trial.truncate_dim,
             scoring=scoring,
             bytes=codes.shape[1] * 8 + _term_bytes(terms, setting.metric),
-            recall=share(np.zeros(1), np.zeros(1, np.int64)),
+            recall=Estimate.of(np.zeros(1), np.zeros(1, np.int64)),
             rescored={},
             scan_ms=_scan_ms(index, queries, terms, scoring, setting),
             fit_seconds=fit_seconds,
@@ -181,7 +181,7 @@ def exact_rows(setting: Setting) -> Iterator[Row]:
             truncate_dim=None,
             scoring="exact",
             bytes=size * data.raw.shape[1],
-            recall=share(np.zeros(1), np.zeros(1, np.int64)),
+            recall=Estimate.of(np.zeros(1), np.zeros(1, np.int64)),
             rescored={},
             scan_ms=None,
             fit_seconds=None,

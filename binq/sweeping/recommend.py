@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import default_scoring
-from binq.evaluation.statistics import clustered, recall, share
+from binq.evaluation.statistics import Estimate, clustered, recall
 from binq.similarity import best_first, scores
 from binq.sweeping.measure import Setting, restored
 from binq.sweeping.results import Recommendation, Row
@@ -103,7 +103,7 @@ def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommend
     if chosen is None or found is None:
         chosen = max(options, key=lambda o: (o.bound[data.choosing].mean(), -o.bytes))
         found = measured(chosen)
-    estimate = share(found[data.reported], data.groups[data.reported])
+    estimate = Estimate.of(found[data.reported], data.groups[data.reported])
     return Recommendation(
         chosen.row,
         chosen.payload,

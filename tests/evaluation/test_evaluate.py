@@ -43,10 +43,14 @@ def test_recall_on_real_data_equals_numpy(real: Real, place: Path) -> None:
     )
     unit = naive.unit(real.vectors).astype(np.float32)
     probes = naive.unit(real.probes).astype(np.float32)
+    groups = np.unique(probes, axis=0, return_inverse=True)[1].ravel()
+    count = groups.max() + 1
+    assert count < len(probes)  # some headings stand twice
     for k, shares in numpy_recall(unit, probes).items():
         assert np.allclose(found.per_query[f"recall@{k}"], shares, atol=1e-12)
         entry = found.metrics[f"recall@{k}"]
-        half = 1.96 * shares.std(ddof=1) / math.sqrt(len(shares))
+        sums = np.bincount(groups, shares - shares.mean())
+        half = 1.96 * math.sqrt((sums**2).sum() * count / (count - 1)) / len(shares)
         assert entry["value"] == pytest.approx(shares.mean())
         assert entry["low"] == pytest.approx(max(0, shares.mean() - half))
         assert entry["high"] == pytest.approx(min(1, shares.mean() + half))
@@ -83,6 +87,9 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
     qrels.write_text("0 0 1 1\n")
     with pytest.raises(UsageError, match="cache_truth"):
         evaluate(tmp_path / "i.binq", vectors, qrels=qrels, cache_truth=tmp_path / "t.npz")
+    unread = tmp_path / "none.npy"
+    with pytest.raises(UsageError, match="cache_truth=-"):
+        evaluate(tmp_path / "none.binq", unread, truth=unread, cache_truth="-")
 
 
 def test_qrels(tmp_path: Path) -> None:
@@ -100,6 +107,34 @@ def test_qrels(tmp_path: Path) -> None:
     assert found.metrics["R@20"]["value"] == 1.0
     assert [record["query"] for record in found.records()] == ["a", "b", "c"]
     assert list(found.records())[2]["R@1"] is None
+
+
+def test_every_k_is_judged_on_its_own_search(tmp_path: Path) -> None:
+    """More candidates are rescored for a larger k, so that its first hits may be others."""
+    pytest.importorskip("ir_measures")
+    vectors, queries = gaussian(200, 16), gaussian(20, 16, seed=1)
+    binq.build(vectors, tmp_path / "i.binq", rescore="float32")
+    best = np.argmax(queries @ naive.unit(vectors).T, axis=1)
+    lines = [f"{number} 0 {row} 1\n" for number, row in enumerate(best)]
+    (tmp_path / "qrels").write_text("".join(lines))
+
+    def judged(ks: list[int]) -> np.ndarray:
+        found = evaluate(tmp_path / "i.binq", queries, qrels=tmp_path / "qrels", k=ks, oversample=1)
+        return found.per_query["R@1"]
+
+    assert judged([1]).tolist() == judged([1, 100]).tolist()
+    assert judged([1]).sum() < 20
+
+
+def test_repeated_queries_are_no_independent_draws(tmp_path: Path) -> None:
+    vectors, queries = gaussian(300, 16), gaussian(50, 16, seed=1)
+    binq.build(vectors, tmp_path / "i.binq")
+    once, often = (
+        evaluate(tmp_path / "i.binq", np.tile(queries, (times, 1)), truth=vectors, k=[10]).metrics
+        for times in (1, 20)
+    )
+    for name in ("recall@10", "candidate_recall@10"):
+        assert often[name] == pytest.approx(once[name])
 
 
 def test_floors() -> None:

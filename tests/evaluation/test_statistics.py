@@ -27,24 +27,25 @@ def test_recall_of_nothing_is_whole() -> None:
 
 def test_interval_by_hand() -> None:
     # Mean 0.5; the sample's standard deviation of (0, 1, 0, 1) is sqrt(1/3).
-    found = Estimate.of(np.array([0.0, 1.0, 0.0, 1.0]))
+    found = Estimate.of(np.array([0.0, 1.0, 0.0, 1.0]), np.arange(4))
     half = 1.96 * math.sqrt(1 / 3) / 2
     assert found.value == 0.5
     assert found.low == 0.0  # clipped: 0.5 - 0.5658
     assert found.high == 1.0
     assert half > 0.5
-    wide = Estimate.of(np.array([0.4, 0.6] * 50))
+    wide = Estimate.of(np.array([0.4, 0.6] * 50), np.arange(100))
     half = 1.96 * math.sqrt(100 * 0.01 / 99) / 10
     assert wide.low == pytest.approx(0.5 - half)
     assert wide.high == pytest.approx(0.5 + half)
-
-
-def test_interval_of_one_and_of_none() -> None:
-    one = Estimate.of(np.array([0.25]))
+    one = Estimate.of(np.array([0.25, 0.25]), np.zeros(2, np.int64))
     assert (one.value, one.low, one.high) == (0.25, 0.0, 1.0)
-    none = Estimate.of(np.array([]))
-    assert math.isnan(none.value)
-    assert (none.low, none.high) == (0.0, 1.0)
+
+
+def test_what_stands_twice_counts_as_one_draw() -> None:
+    values = np.random.default_rng(0).random(50)
+    once = Estimate.of(values, np.arange(50))
+    many = Estimate.of(np.tile(values, 20), np.tile(np.arange(50), 20))
+    assert vars(many) == pytest.approx(vars(once))
 
 
 @given(st.data())

@@ -6,58 +6,53 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from corpora import gaussian, write_jsonl
 
 import binq
 from binq.errors import InputError
 from binq.evaluation.evaluate import evaluate
-from binq.similarity import exact_neighbours
 
 
-def test_cached_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_truth(tmp_path: Path) -> None:
     vectors, queries = gaussian(80, 10), gaussian(6, 10, seed=1)
     np.save(tmp_path / "c.npy", vectors)
+    np.save(tmp_path / "d.npy", gaussian(80, 10, seed=3))
     path, cache = tmp_path / "i.binq", tmp_path / "truth.npz"
     binq.build(tmp_path / "c.npy", path)
-    calls = []
 
-    def counted(*words: Any) -> Any:
-        calls.append(words)
-        return exact_neighbours(*words)
+    def computed(
+        probes: np.ndarray = queries, k: int = 10, truth: str = "c.npy", **more: Any
+    ) -> bool:
+        """Evaluate; return whether the truth was computed, and so written anew."""
+        before = cache.stat() if cache.exists() else None
+        evaluate(path, probes, truth=tmp_path / truth, k=[k], cache_truth=cache, **more)
+        return before is None or cache.stat().st_ino != before.st_ino
 
-    monkeypatch.setattr("binq.evaluation.truth.exact_neighbours", counted)
-
-    def judge(probes: np.ndarray = queries, k: int = 10, source: str = "c.npy") -> float:
-        truth = tmp_path / source
-        found = evaluate(path, probes, truth=truth, k=[k], cache_truth=cache)
-        return found.metrics[f"recall@{k}"]["value"]
-
-    first = judge()
-    assert cache.exists()
-    assert len(calls) == 1
-    assert judge() == first
-    assert len(calls) == 1  # taken from the cache
-    judge(k=5)
-    assert len(calls) == 1  # fewer than are kept
-    judge(k=20)
-    assert len(calls) == 2  # more than were kept
-    judge(gaussian(6, 10, seed=2))
-    assert len(calls) == 3  # other queries
-    judge()
-    assert len(calls) == 4  # the cache was of the others
+    assert computed()
+    assert not computed()
+    assert not computed(k=5)  # fewer than are kept
+    assert computed(k=20)  # more than were kept
+    assert computed(gaussian(6, 10, seed=2))  # other queries
+    assert computed()  # the cache was of the others
     binq.build(tmp_path / "c.npy", path, metric="l2")
-    judge()
-    assert len(calls) == 5  # another metric
-    np.save(tmp_path / "d.npy", gaussian(80, 10, seed=3))
-    judge(source="d.npy")
-    assert len(calls) == 6  # other truth
+    assert computed()  # another metric
+    assert computed(truth="d.npy")
     data = cache.read_bytes()
     for damaged in (b"", b"junk", data[: len(data) // 2], data[:-40] + bytes(40)):
         cache.write_bytes(damaged)
-        before = len(calls)
-        judge(source="d.npy")
-        assert len(calls) == before + 1
+        assert computed(truth="d.npy")
+    # A file of lines does not say how many rows it has before it is read.
+    write_jsonl(tmp_path / "c.jsonl", vectors)
+    assert computed(truth="c.jsonl")
+    assert not computed(truth="c.jsonl")
+    columns = {name: pa.array(list(rows)) for name, rows in (("a", vectors), ("b", -vectors))}
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    assert computed(truth="c.parquet", truth_column="a")
+    assert computed(truth="c.parquet", truth_column="b")
+    assert not computed(truth="c.parquet", truth_column="b")
 
 
 def test_a_cache_that_lies(tmp_path: Path) -> None:
