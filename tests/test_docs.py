@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+import binq
+from binq.binarizers.methods import TABLE
+from binq.errors import BinqError, ExitCode
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -101,6 +105,23 @@ def test_the_guide_names_every_room() -> None:
             assert f"`binq/{room.name}/`" in guide, room.name
 
 
+def test_tables_say_what_the_code_says() -> None:
+    cli, python, quantizers = (_text(f"docs/{name}.md") for name in ("cli", "python", "quantizers"))
+    for code in ExitCode:
+        assert re.search(rf"^\|[^|]*\b{int(code)}\b[^|]*\|", cli, re.MULTILINE), code
+    for error in BinqError.__subclasses__():
+        assert f"| `{error.__name__}` |" in python
+        row = re.search(rf"^\| `{error.__name__}` \|.*\| {int(error.exit_code)} \|$", python, re.M)
+        assert row, error
+    for name, method in TABLE.items():
+        row = re.search(rf"^\|[^|]*`{name}`[^|]*\|([^|]*)\|([^|]*)\|", quantizers, re.MULTILINE)
+        assert row, name
+        assert row[2].strip().lower() == method.scoring, name
+        assert ("any" in row[1]) == (method.widths == "any"), name
+    for name in set(re.findall(r"`binq\.(\w+)", python)):
+        assert name in binq.__all__, name
+
+
 def test_workflows_and_metadata_are_yaml() -> None:
     yaml = pytest.importorskip("yaml")
     tests = yaml.safe_load(_text(".github/workflows/test.yml"))
@@ -119,9 +140,7 @@ def test_workflows_and_metadata_are_yaml() -> None:
 
 
 def test_the_citation_names_this_version() -> None:
-    from binq import __version__
-
-    assert f'version: "{__version__}"' in _text("CITATION.cff")
+    assert f'version: "{binq.__version__}"' in _text("CITATION.cff")
 
 
 @pytest.mark.slow
