@@ -84,6 +84,16 @@ def signs(codes: np.ndarray) -> np.ndarray:
     return np.unpackbits(octets, axis=1, bitorder="little").astype(np.float64) * 2 - 1
 
 
+def units(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return 4-bit units and steps of weights: 7 steps hold the largest, 16 bits the sum."""
+    bits = -(-weights.shape[1] // 64) * 64
+    sizes = np.abs(weights).astype(np.float64)
+    steps = np.maximum(sizes.max(axis=1) / 7, sizes.sum(axis=1) / (65535 - bits / 2))
+    steps = np.nextafter(steps.astype(np.float32), np.float32(np.inf))
+    steps[steps < np.finfo(np.float32).tiny] = 1
+    return np.rint(weights / steps[:, None]), steps
+
+
 def asymmetric(
     weights: np.ndarray,
     codes: np.ndarray,

@@ -7,46 +7,89 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.int64]
 Bitmap = npt.NDArray[np.uint64]
+Spans = list[tuple[int, int]]
 
 
-def check(n: int, spans: Rows | None, allowed: Bitmap | None) -> None:
-    """Raise where `spans` or `allowed` do not fit `n` rows.
+class Chosen:
+    """The rows of a matrix that a scan may return.
 
     Parameters
     ----------
     n : int
+        Rows of the matrix.
     spans : (s, 2) int64, optional
-        Ranges of rows [first, last), ascending and disjoint.
+        Ranges of rows [first, last), ascending and disjoint; all rows by default.
     allowed : (ceil(n / 64),) uint64, optional
-        Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned.
+        Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
+
+    Attributes
+    ----------
+    count : int
+        How many rows are chosen.
 
     Raises
     ------
     ValueError, TypeError
+        Shapes, dtypes or ranges do not fit.
     """
-    if spans is not None:
-        if spans.ndim != 2 or spans.shape[1] != 2:
-            raise ValueError(f"spans {spans.shape} are not (s, 2)")
-        if spans.dtype != np.int64:
-            raise TypeError(f"spans are {spans.dtype}, not int64")
-        edges = spans.ravel()
-        if len(edges) and (edges[0] < 0 or edges[-1] > n or (edges[1:] < edges[:-1]).any()):
-            raise ValueError(f"spans are not ascending and disjoint ranges of {n} rows")
-    if allowed is not None:
-        if allowed.shape != (-(-n // 64),):
-            raise ValueError(f"allowed {allowed.shape} for {n} rows")
-        if allowed.dtype != np.uint64:
-            raise TypeError(f"allowed is {allowed.dtype}, not uint64")
 
+    def __init__(self, n: int, spans: Rows | None = None, allowed: Bitmap | None = None) -> None:
+        self.n, self.spans, self.allowed, self.count = n, spans, allowed, n
+        if spans is None and allowed is None:
+            return
+        if spans is not None:
+            if spans.ndim != 2 or spans.shape[1] != 2:
+                raise ValueError(f"spans {spans.shape} are not (s, 2)")
+            if spans.dtype != np.int64:
+                raise TypeError(f"spans are {spans.dtype}, not int64")
+            edges = spans.ravel()
+            if len(edges) and (edges[0] < 0 or edges[-1] > n or (edges[1:] < edges[:-1]).any()):
+                raise ValueError(f"spans are not ascending and disjoint ranges of {n} rows")
+        if allowed is not None:
+            if allowed.shape != (-(-n // 64),):
+                raise ValueError(f"allowed {allowed.shape} for {n} rows")
+            if allowed.dtype != np.uint64:
+                raise TypeError(f"allowed is {allowed.dtype}, not uint64")
+            if not allowed.flags.c_contiguous:
+                self.allowed = np.ascontiguousarray(allowed)
+        self.count = self._counted()
 
-def rows_of(n: int, spans: Rows | None, allowed: Bitmap | None) -> Rows:
-    """The rows that a scan may return, ascending, as int64."""
-    if allowed is None:
-        chosen = np.ones(n, np.bool_)
-    else:
-        octets = np.ascontiguousarray(allowed).astype("<u8", copy=False).view(np.uint8)
-        chosen = np.unpackbits(octets, count=n, bitorder="little").view(np.bool_)
-    if spans is None:
-        return np.flatnonzero(chosen)
-    none = np.empty(0, np.int64)
-    return np.concatenate([none, *(a + np.flatnonzero(chosen[a:b]) for a, b in spans.tolist())])
+    def _counted(self) -> int:
+        edges = np.array([[0, self.n]]) if self.spans is None else self.spans
+        if self.allowed is not None and self.n:
+            # How many rows before each edge are allowed.
+            words = np.append(self.allowed, np.uint64(0))
+            before = np.concatenate(([0], np.cumsum(np.bitwise_count(words), dtype=np.int64)))
+            below = (np.uint64(1) << (edges & 63).astype(np.uint64)) - np.uint64(1)
+            edges = before[edges >> 6] + np.bitwise_count(words[edges >> 6] & below)
+        return int((edges[:, 1] - edges[:, 0]).sum())
+
+    def blocks(self, size: int) -> list[Spans]:
+        """Cut the spans into blocks of `size` rows, the last one aside; each a list of spans."""
+        if self.spans is None:
+            return [[(i, min(i + size, self.n))] for i in range(0, self.n, size)]
+        blocks: list[Spans] = []
+        room = 0
+        for first, last in self.spans.tolist():
+            while first < last:
+                if room == 0:
+                    blocks.append([])
+                    room = size
+                end = min(last, first + room)
+                blocks[-1].append((first, end))
+                room -= end - first
+                first = end
+        return blocks
+
+    def rows(self) -> Rows:
+        """The rows, ascending."""
+        if self.allowed is None:
+            chosen = np.ones(self.n, np.bool_)
+        else:
+            parts = self.allowed.astype("<u8", copy=False).view(np.uint8)
+            chosen = np.unpackbits(parts, count=self.n, bitorder="little").view(np.bool_)
+        if self.spans is None:
+            return np.flatnonzero(chosen)
+        none = np.empty(0, np.int64)
+        spans = self.spans.tolist()
+        return np.concatenate([none, *(a + np.flatnonzero(chosen[a:b]) for a, b in spans)])

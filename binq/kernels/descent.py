@@ -11,28 +11,20 @@ turns u_j into u_j + 2 b_i b_j G_ij (j != i) and u_i into -u_i.
 
 from __future__ import annotations
 
-import ctypes
-import functools
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.kernels.aot import compile as aot
+from binq.kernels.scan import address
 
-FAMILY: Final = aot.Family("descent", "descent", ("descent",))
-
-MAX_BITS: Final = 4096
-"""The position of a bit shares a 32-bit key with its gain: 12 bits are kept for it."""
+FAMILY: Final = aot.Family("descent", ("descent",))
 
 
-@functools.cache
-def _kernel(target: aot.Target) -> Any:
-    del target  # what the cache is keyed by
-    pointer, size = ctypes.c_void_p, ctypes.c_int64
-    return aot.load(FAMILY).function(
-        "search", pointer, pointer, pointer, size, size, size, size, pointer, pointer
-    )
+def max_bits() -> int:
+    """The most bits of a code that `improve` takes."""
+    return aot.load(FAMILY).layout["bits.max"]
 
 
 def improve(
@@ -61,10 +53,10 @@ def improve(
     Raises
     ------
     ValueError
-        If shapes do not fit or there are more than ``MAX_BITS`` bits.
+        If shapes do not fit or there are more bits than the kernel numbers, see `max_bits`.
     """
     n, bits = codes.shape
-    if residual.shape != (n, bits) or gram.shape != (bits, bits) or not 1 <= bits <= MAX_BITS:
+    if residual.shape != (n, bits) or gram.shape != (bits, bits) or not 1 <= bits <= max_bits():
         raise ValueError(f"codes {codes.shape}, residual {residual.shape}, gram {gram.shape}")
     for array in (residual, codes, gram):
         if array.dtype != np.float32 or not array.flags.c_contiguous:
@@ -72,14 +64,14 @@ def improve(
     tenure = min(tenure, bits - 1)
     scratch = np.empty(4 * bits, np.float32)
     recent = np.empty(max(tenure, 1), np.int32)
-    _kernel(aot.host_target())(
-        residual.ctypes.data,
-        codes.ctypes.data,
-        gram.ctypes.data,
+    aot.load(FAMILY).functions["search"](
+        address(residual),
+        address(codes),
+        address(gram),
         n,
         bits,
         steps if tenure else 0,
         max(tenure, 1),
-        scratch.ctypes.data,
-        recent.ctypes.data,
+        address(scratch),
+        address(recent),
     )

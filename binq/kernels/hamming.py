@@ -8,24 +8,37 @@ small, numpy is sooner done than the compiler and gives the same answer.
 
 from __future__ import annotations
 
-import ctypes
-import functools
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels.allowed import Bitmap, check, rows_of
+from binq.kernels.allowed import Bitmap, Chosen
 from binq.kernels.aot import compile as aot
-from binq.kernels.blocks import run_blocks
+from binq.kernels.scan import (
+    MAX_ROWS,
+    Engine,
+    Scan,
+    State,
+    Task,
+    address,
+    capacity_of,
+    members_of,
+    passes,
+    run,
+    smallest,
+    tasks_of,
+)
+from binq.kernels.scan import topk as smallest_keys
 from binq.kernels.tables import sections, shared_bits
-from binq.kernels.topk import MAX_ROWS, aligned, merged, passes, smallest
 
 FAMILY = aot.Family(
     "hamming",
-    "hamming",
     (
         "hamming",
+        "hamming_counts",
+        "hamming_tables",
         "rows",
         "columns",
         "select",
@@ -40,46 +53,17 @@ Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.int32]
 
-# Must match `source.rows` and `source.hamming`.
-_STREAM, _GROUP = 1024, 64
-_COUNT_BLOCK = 128
-_MAX_TABLE_WORDS = 255
-# Word comparisons per block: a few tens of milliseconds at most, and more than a thread's start.
-_WORK_PER_BLOCK = 1 << 26
-_WORK_WORTH_A_THREAD = 1 << 21
 # Word comparisons that numpy does while a compiler would run.
 _NUMPY_WORK = 1 << 29
 _NUMPY_ROWS = 1 << 14
-_NOTHING = np.uint64(0xFFFFFFFFFFFFFFFF)
+_U64 = np.dtype(np.uint64)
+_ROW = np.int64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_FAR = np.int32(np.iinfo(np.int32).max)
 
 
-class _Kernels(NamedTuple):
-    scan_rows: Any
-    scan_tables: Any
-    scan_counts: Any
-    measure: Any
-    lanes: int
-
-
-@functools.cache
-def _kernels(target: aot.Target) -> _Kernels:
-    library = aot.load(FAMILY)
-    pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
-    span = (pointer, size, size, size)
-    state = (pointer, pointer, pointer, size, size)
-    tables = (pointer, pointer, pointer, size, pointer, size)
-    counted = tabled = None
-    if library.layout["counts"]:
-        counted = library.function("scan_counts", *span, pointer, size, *state, pointer)
-    if library.layout["tables"]:
-        tabled = library.function("scan_tables", *span, *tables, *state, pointer)
-    return _Kernels(
-        library.function("scan_rows", *span, pointer, size, *state, pointer),
-        tabled,
-        counted,
-        library.function("measure", pointer, size, pointer, size, pointer, size, pointer),
-        library.layout["lanes"],
-    )
+def _engine(work: int) -> Engine:
+    return Engine(aot.worth_compiling(FAMILY, work, _NUMPY_WORK))
 
 
 def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
@@ -87,7 +71,7 @@ def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
         raise ValueError(f"codes {codes.shape} and queries {queries.shape} differ in words")
     if codes.shape[1] == 0:
         raise ValueError("codes have no words")
-    if codes.dtype != np.uint64 or queries.dtype != np.uint64:
+    if codes.dtype != _U64 or queries.dtype != _U64:
         raise TypeError("codes and queries are uint64")
     if not codes.flags.c_contiguous:
         raise ValueError("codes are not C-contiguous")
@@ -96,91 +80,35 @@ def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
     return codes, np.ascontiguousarray(queries)
 
 
-class _Scan:
-    """One pass over the codes for a set of queries: appends keys below the queries' limits."""
+def prepared(
+    library: aot.Library, codes: Codes, queries: Codes, limits: Distances | np.int32
+) -> Scan:
+    """The scan that answers these queries soonest.
 
-    def __init__(self, codes: Codes, queries: Codes) -> None:
-        kernels = _kernels(aot.host_target())
-        words = codes.shape[1]
-        self.codes = codes
-        self.count = len(queries)
-        # A few queries, and more the wider the rows, are faster answered row by row than by
-        # transposing the codes for all of them; where bits are counted in registers, one is.
-        few = 1 if kernels.scan_counts is not None else max(1, min(words // 4, 4))
-        if self.count <= few:
-            kind, multiple = "rows", 1
-        elif kernels.scan_counts is not None:
-            kind, multiple = "counts", 4
-        elif kernels.scan_tables is not None and words <= _MAX_TABLE_WORDS:
-            kind, multiple = "tables", 2
-        else:
-            kind, multiple = "rows", 1
-        self.padded = -(-self.count // multiple) * multiple
-        self.queries = np.zeros((self.padded, words), np.uint64)
-        self.queries[: self.count] = queries
-        self.block = 1
-        scratch = 8 * 2 * (_STREAM + _STREAM // _GROUP + 8)
-        if kind == "counts":
-            self.block = _COUNT_BLOCK
-            scratch = 64 + 2 * self.block * words * 8
-        elif kind == "tables":
-            self.block = 4 * kernels.lanes
-            ends, mask = sections(queries)
-            self.queries ^= mask
-            self._tables = shared_bits(self.queries)
-            self._weights = np.bitwise_count(self.queries).sum(axis=1, dtype=np.int32)
-            self._ends, self._mask = ends, mask
-            scratch = 128 + 6 * self.block + 16 * words * self.block + self.block * words * 8
-        self._scratch_words = scratch // 8
-        self._kind, self._kernels = kind, kernels
-
-    def scratch(self) -> Codes:
-        """Memory that one worker needs."""
-        return aligned(self._scratch_words, np.uint64)
-
-    def blocks(self, threads: int) -> int:
-        """Rows per block: short enough for Ctrl-C, and several for each thread."""
-        work = int(self.padded * self.codes.shape[1])
-        rows = min(_WORK_PER_BLOCK // work, len(self.codes) // (4 * max(1, threads)))
-        rows = max(rows, _WORK_WORTH_A_THREAD // work, 16 * self.block, 256)
-        return -(-rows // self.block) * self.block
-
-    def run(self, first: int, last: int, state: _State, k: int, scratch: Codes) -> None:
-        """Scan the rows ``[first, last)``."""
-        codes = self.codes
-        span = (codes.ctypes.data, codes.shape[1], first, last)
-        outcome = (
-            state.limits.ctypes.data,
-            state.found.ctypes.data,
-            state.keys.ctypes.data,
-            state.keys.shape[1],
-            k,
-        )
-        if self._kind == "tables":
-            self._kernels.scan_tables(
-                *span,
-                self._mask.ctypes.data,
-                self._tables.ctypes.data,
-                self._weights.ctypes.data,
-                self.padded,
-                self._ends.ctypes.data,
-                len(self._ends),
-                *outcome,
-                scratch.ctypes.data,
-            )
-        else:
-            counted = self._kind == "counts"
-            scan = self._kernels.scan_counts if counted else self._kernels.scan_rows
-            scan(*span, self.queries.ctypes.data, self.padded, *outcome, scratch.ctypes.data)
-
-
-class _State:
-    """What one worker has found: `keys` (queries, capacity), of which `found` are filled."""
-
-    def __init__(self, limits: Distances, capacity: int) -> None:
-        self.limits = limits.copy()
-        self.found = np.zeros(len(limits), np.int64)
-        self.keys = np.empty((len(limits), capacity), np.uint64)
+    Parameters
+    ----------
+    limits : (q,) int32, or one for all
+        Hits are nearer.
+    """
+    count, words = queries.shape
+    # A few queries, and more the wider the rows, are faster answered row by row than by
+    # transposing the codes for all of them; where bits are counted in registers, one is.
+    counted = "scan_counts" in library.functions
+    few = 1 if counted else max(1, min(words // 4, 4))
+    name = "scan_counts" if counted else "scan_tables"
+    if count <= few or words > library.layout.get(f"{name}.max_words", 0):
+        name = "scan_rows"
+    held: tuple[Any, ...] = (queries,)
+    numbers: tuple[int, ...] = ()
+    if name == "scan_tables":
+        ends, mask = sections(queries)
+        masked = np.zeros((count + count % 2, words), np.uint64)
+        masked[:count] = queries ^ mask
+        weights = np.bitwise_count(masked).sum(axis=1, dtype=np.int32)
+        held, numbers = (mask, shared_bits(masked), weights, ends), (len(ends),)
+    members = members_of(count, library.layout[f"{name}.group"])
+    arguments = (*map(address, held), *numbers)
+    return Scan(library, name, codes, count, members, arguments, limits, held)
 
 
 def topk(
@@ -191,6 +119,7 @@ def topk(
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
+    engine: Engine | None = None,
 ) -> tuple[Rows, Distances]:
     """The k nearest codes of every query.
 
@@ -208,6 +137,8 @@ def topk(
         Ranges of rows [first, last) to scan, ascending and disjoint; all rows by default.
     allowed : (ceil(n / 64),) uint64, optional
         Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
+    engine : Engine, optional
+        What runs it; chosen by what is compiled.
 
     Returns
     -------
@@ -223,58 +154,39 @@ def topk(
     codes, queries = _checked(codes, queries)
     if k < 0:
         raise ValueError(f"k is {k}")
-    if spans is not None or allowed is not None:
-        check(len(codes), spans, allowed)
-        chosen = rows_of(len(codes), spans, allowed)
-        found, away = topk(codes[chosen], queries, k, threads)
-        return chosen[found], away
-    n, words = codes.shape
-    k = min(k, n)
-    rows = np.empty((len(queries), k), np.int64)
-    distances = np.empty((len(queries), k), np.int32)
-    if rows.size == 0:
-        return rows, distances
-    if not aot.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
-        for i, query in enumerate(queries):
-            keys = _numpy_keys(codes, query)
-            rows[i], distances[i] = _split(smallest(keys, k))
-        return rows, distances
-    # Room for one more group of hits, and for enough of them to make cutting back rare.
-    capacity = min(n + 64, k + max(k // 2, 64))
-    for part in passes(len(queries), capacity * threads):
-        scan = _Scan(codes, queries[part])
-        limits = _padded(np.full(scan.count, np.iinfo(np.int32).max, np.int32), scan.padded)
-        per_block = scan.blocks(threads)
-        count = -(-n // per_block)
-        workers = max(1, min(threads, count))
-        states = [_State(limits, capacity) for _ in range(workers)]
-        scratches = [scan.scratch() for _ in range(workers)]
-
-        def work(worker: int, block: int) -> None:
-            first = block * per_block
-            last = min(first + per_block, n)
-            scan.run(first, last, states[worker], k, scratches[worker])
-
-        run_blocks(count, threads, work)
-        best = merged(
-            [state.keys for state in states], [state.found for state in states], scan.count, k
-        )
-        rows[part], distances[part] = _split(best)
-    return rows, distances
+    chosen = Chosen(len(codes), spans, allowed)
+    k = min(k, chosen.count)
+    engine = engine or _engine(codes.size * len(queries))
+    best = np.empty((len(queries), k), _U64)
+    if best.size == 0:
+        return _split(best)
+    if engine.library is None:
+        for i, keys in _numpy_keys(codes, queries, chosen):
+            best[i] = smallest(keys, k)
+    else:
+        for part in passes(len(queries), capacity_of(k, chosen.count) * threads, engine):
+            scan = prepared(engine.library, codes, queries[part], _FAR)
+            best[part] = smallest_keys(scan, chosen, k, threads, engine)
+    return _split(best)
 
 
-def _split(keys: Codes) -> tuple[Codes, Codes]:
-    return keys & np.uint64(0xFFFFFFFF), keys >> np.uint64(32)
+def _split(keys: Codes) -> tuple[Rows, Distances]:
+    return keys.view(np.int64) & _ROW, (keys >> _HALF).astype(np.int32)
 
 
-def _numpy_keys(codes: Codes, query: Codes) -> Codes:
-    keys = np.empty(len(codes), np.uint64)
-    for first in range(0, len(codes), _NUMPY_ROWS):
-        block = codes[first : first + _NUMPY_ROWS]
-        keys[first : first + len(block)] = np.bitwise_count(block ^ query).sum(axis=1)
-    keys <<= np.uint64(32)
-    keys |= np.arange(len(codes), dtype=np.uint64)
-    return keys
+def _numpy_keys(codes: Codes, queries: Codes, chosen: Chosen) -> Iterator[tuple[int, Codes]]:
+    """The keys of all chosen rows for each query, by numpy."""
+    every = chosen.spans is None and chosen.allowed is None
+    rows = chosen.rows()
+    keys = np.empty(len(rows), np.uint64)
+    for i, query in enumerate(queries):
+        for first in range(0, len(rows), _NUMPY_ROWS):
+            part = slice(first, first + _NUMPY_ROWS)
+            block = codes[part] if every else codes[rows[part]]
+            keys[part] = np.bitwise_count(block ^ query).sum(axis=1)
+        keys <<= _HALF
+        keys |= rows.astype(np.uint64)
+        yield i, keys
 
 
 def _limits(radii: npt.NDArray[Any], count: int, words: int) -> Distances:
@@ -293,6 +205,7 @@ def count_within(
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
+    engine: Engine | None = None,
 ) -> Rows:
     """How many codes lie within each query's radius.
 
@@ -303,7 +216,7 @@ def count_within(
     radii : (q,) integer
         Distances up to and including the radius count; a negative radius finds nothing.
     threads : int
-    spans, allowed
+    spans, allowed, engine
         As in `topk`.
 
     Returns
@@ -316,30 +229,19 @@ def count_within(
         Shapes or dtypes do not fit.
     """
     codes, queries = _checked(codes, queries)
-    if spans is not None or allowed is not None:
-        check(len(codes), spans, allowed)
-        codes = codes[rows_of(len(codes), spans, allowed)]
     limits = _limits(radii, len(queries), codes.shape[1])
-    counts = np.empty(len(queries), np.int64)
-    n, words = codes.shape
-    if not aot.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
-        for i, query in enumerate(queries):
-            found = _numpy_keys(codes, query) >> np.uint64(32)
-            counts[i] = np.count_nonzero(found < np.uint64(limits[i]))
+    chosen = Chosen(len(codes), spans, allowed)
+    engine = engine or _engine(codes.size * len(queries))
+    counts = np.zeros(len(queries), np.int64)
+    if engine.library is None:
+        for i, keys in _numpy_keys(codes, queries, chosen):
+            counts[i] = np.count_nonzero(keys >> _HALF < np.uint64(limits[i]))
         return counts
-    for part in passes(len(queries), 1):
-        scan = _Scan(codes, queries[part])
-        state_limits = _padded(limits[part], scan.padded)
-        states = [_State(state_limits, 0) for _ in range(max(1, threads))]
-        scratches = [scan.scratch() for _ in states]
-        per_block = scan.blocks(threads)
-
-        def work(worker: int, block: int) -> None:
-            first = block * per_block
-            scan.run(first, min(first + per_block, n), states[worker], 0, scratches[worker])
-
-        run_blocks(-(-n // per_block), threads, work)
-        counts[part] = sum(state.found[: scan.count] for state in states)
+    for part in passes(len(queries), 1, engine):
+        scan = prepared(engine.library, codes, queries[part], limits[part])
+        tasks = tasks_of(scan, chosen, threads, engine)
+        for state in run(scan, tasks, chosen.allowed, threads, 0, 0):
+            counts[part] += state.found
     return counts
 
 
@@ -351,6 +253,7 @@ def within(
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
+    engine: Engine | None = None,
 ) -> tuple[Rows, Rows, Distances]:
     """The codes within each query's radius.
 
@@ -361,7 +264,7 @@ def within(
     radii : (q,) integer
         Distances up to and including the radius count; a negative radius finds nothing.
     threads : int
-    spans, allowed
+    spans, allowed, engine
         As in `topk`.
 
     Returns
@@ -378,70 +281,41 @@ def within(
         Shapes or dtypes do not fit.
     """
     codes, queries = _checked(codes, queries)
-    if spans is not None or allowed is not None:
-        check(len(codes), spans, allowed)
-        chosen = rows_of(len(codes), spans, allowed)
-        lims, found, away = within(codes[chosen], queries, radii, threads)
-        return lims, chosen[found], away
-    n, words = codes.shape
-    limits = _limits(radii, len(queries), words)
+    limits = _limits(radii, len(queries), codes.shape[1])
+    chosen = Chosen(len(codes), spans, allowed)
+    engine = engine or _engine(codes.size * len(queries))
+    # (query, key) of all hits, block by block.
     pieces: list[tuple[Rows, Codes]] = []
-    if not aot.worth_compiling(FAMILY, n * len(queries) * words, _NUMPY_WORK):
-        for i, query in enumerate(queries):
-            keys = _numpy_keys(codes, query)
-            keys = keys[keys >> np.uint64(32) < np.uint64(limits[i])]
-            pieces.append((np.full(len(keys), i, np.int64), keys))
-    else:
-        for part in passes(len(queries), 1):
-            pieces += _collect(codes, queries[part], limits[part], part.start, threads)
+    if engine.library is None:
+        for i, keys in _numpy_keys(codes, queries, chosen):
+            hits = keys[keys >> _HALF < np.uint64(limits[i])]
+            pieces.append((np.full(len(hits), i), hits))
+        return _joined(pieces, len(queries))
+    for part in passes(len(queries), 1, engine):
+        numbers = np.arange(part.start, part.stop)
+
+        def collect(state: State, task: Task) -> None:
+            state.run_whole(task)
+            filled = np.arange(state.keys.shape[1]) < state.found[:, None]
+            pieces.append((np.repeat(numbers, state.found), state.keys[filled]))
+
+        scan = prepared(engine.library, codes, queries[part], limits[part])
+        tasks = tasks_of(scan, chosen, threads, engine)
+        run(scan, tasks, chosen.allowed, threads, 64, 0, collect)
+    return _joined(pieces, len(queries))
+
+
+def _joined(pieces: list[tuple[Rows, Codes]], count: int) -> tuple[Rows, Rows, Distances]:
     owner = np.concatenate([np.empty(0, np.int64), *(piece[0] for piece in pieces)])
     keys = np.concatenate([np.empty(0, np.uint64), *(piece[1] for piece in pieces)])
-    order = np.lexsort((keys, owner))
-    lims = np.zeros(len(queries) + 1, np.int64)
-    np.cumsum(np.bincount(owner, minlength=len(queries)), out=lims[1:])
-    rows, distances = _split(keys[order])
-    return lims, rows.astype(np.int64), distances.astype(np.int32)
+    lims = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(owner, minlength=count), out=lims[1:])
+    return lims, *_split(keys[np.lexsort((keys, owner))])
 
 
-def _collect(
-    codes: Codes, queries: Codes, limits: Distances, start: int, threads: int
-) -> list[tuple[Rows, Codes]]:
-    """(query, key) of all hits, block by block; queries are numbered from `start`."""
-    n = len(codes)
-    scan = _Scan(codes, queries)
-    state_limits = _padded(limits, scan.padded)
-    states = [_State(state_limits, 64) for _ in range(max(1, threads))]
-    scratches = [scan.scratch() for _ in states]
-    per_block = scan.blocks(threads)
-    pieces = []
-
-    def work(worker: int, block: int) -> None:
-        first = block * per_block
-        last = min(first + per_block, n)
-        state = states[worker]
-        state.found[:] = 0
-        scan.run(first, last, state, 0, scratches[worker])
-        most = int(state.found.max())
-        if most > state.keys.shape[1]:
-            # Hits beyond the capacity were only counted: once more, with room for all.
-            state = states[worker] = _State(state_limits, most)
-            scan.run(first, last, state, 0, scratches[worker])
-        filled = np.arange(state.keys.shape[1]) < state.found[:, None]
-        owner = np.repeat(np.arange(start, start + scan.padded), state.found)
-        pieces.append((owner, state.keys[filled]))
-
-    run_blocks(-(-n // per_block), threads, work)
-    return pieces
-
-
-def _padded(limits: Distances, count: int) -> Distances:
-    # A limit of 0 finds nothing: for the queries that only fill up a group.
-    padded = np.zeros(count, np.int32)
-    padded[: len(limits)] = limits
-    return padded
-
-
-def distances(codes: Codes, queries: Codes, rows: Rows) -> Distances:
+def distances(
+    codes: Codes, queries: Codes, rows: Rows, *, engine: Engine | None = None
+) -> Distances:
     """The distances of some rows.
 
     Parameters
@@ -450,6 +324,8 @@ def distances(codes: Codes, queries: Codes, rows: Rows) -> Distances:
     queries : (q, words) uint64
     rows : (q, m) int64
         For each query, row numbers in ``range(n)``.
+    engine : Engine, optional
+        As in `topk`.
 
     Returns
     -------
@@ -471,17 +347,18 @@ def distances(codes: Codes, queries: Codes, rows: Rows) -> Distances:
     result = np.empty(rows.shape, np.int32)
     if rows.size == 0:
         return result
-    if not aot.worth_compiling(FAMILY, rows.size * codes.shape[1], _NUMPY_WORK):
+    engine = engine or _engine(rows.size * codes.shape[1])
+    if engine.library is None:
         for i, query in enumerate(queries):
             result[i] = np.bitwise_count(codes[rows[i]] ^ query).sum(axis=1)
         return result
-    _kernels(aot.host_target()).measure(
-        codes.ctypes.data,
+    engine.library.functions["measure"](
+        address(codes),
         codes.shape[1],
-        queries.ctypes.data,
+        address(queries),
         len(queries),
-        rows.ctypes.data,
+        address(rows),
         rows.shape[1],
-        result.ctypes.data,
+        address(result),
     )
     return result

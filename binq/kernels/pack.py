@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
-from binq.kernels.topk import aligned
+from binq.kernels.scan import Engine, address, aligned
 
-FAMILY = aot.Family("pack", "pack", ("pack", "scalars"))
+FAMILY = aot.Family("pack", ("pack", "scalars"))
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,13 +40,9 @@ class Packed(NamedTuple):
     squares: Floats
 
 
-@functools.cache
-def _kernel(target: aot.Target) -> Any:
-    p, size = ctypes.c_void_p, ctypes.c_ssize_t
-    return aot.load(FAMILY).function("pack", p, size, size, size, size, p, p, size, p, p, p)
-
-
-def pack(x: Floats, threshold: Floats | None = None, threads: int = 1) -> Packed:
+def pack(
+    x: Floats, threshold: Floats | None = None, threads: int = 1, *, engine: Engine | None = None
+) -> Packed:
     """Bit j of a row's code is ``x[j] > threshold[j]``.
 
     Parameters
@@ -59,6 +53,8 @@ def pack(x: Floats, threshold: Floats | None = None, threads: int = 1) -> Packed
         Zeros by default.
     threads : int
         Threads to use.
+    engine : Engine, optional
+        What runs it; chosen by what is compiled.
 
     Returns
     -------
@@ -90,27 +86,21 @@ def pack(x: Floats, threshold: Floats | None = None, threads: int = 1) -> Packed
     squares = np.empty(n, np.float32)
     if n == 0:
         return Packed(codes, finite, squares)
-    if not aot.worth_compiling(FAMILY, n * dim, _NUMPY_WORK):
+    if engine is None:
+        engine = Engine(aot.worth_compiling(FAMILY, n * dim, _NUMPY_WORK))
+    if engine.library is None:
         _numpy_pack(x, thresholds[:dim], codes, finite, squares)
         return Packed(codes, finite, squares)
-    kernel = _kernel(aot.host_target())
-    scratches = [aligned(96, np.float32) for _ in range(max(1, threads))]
-    per_block = max(1, _BYTES_PER_BLOCK // (4 * dim))
+    kernel = engine.library.functions["pack"]
+    floats = engine.library.layout["scratch.floats"]
+    scratches = [aligned(floats, np.float32) for _ in range(max(1, threads))]
+    per_block = engine.rows_per_block or max(1, _BYTES_PER_BLOCK // (4 * dim))
+    source = (address(x), x.strides[0])
+    results = (dim, address(thresholds), address(codes), words, address(finite), address(squares))
 
     def work(worker: int, block: int) -> None:
-        kernel(
-            x.ctypes.data,
-            x.strides[0],
-            block * per_block,
-            min((block + 1) * per_block, n),
-            dim,
-            thresholds.ctypes.data,
-            codes.ctypes.data,
-            words,
-            finite.ctypes.data,
-            squares.ctypes.data,
-            scratches[worker].ctypes.data,
-        )
+        rows = block * per_block, min((block + 1) * per_block, n)
+        kernel(*source, *rows, *results, address(scratches[worker]))
 
     run_blocks(-(-n // per_block), threads, work)
     return Packed(codes, finite, squares)
@@ -128,10 +118,10 @@ def _numpy_pack(
     for first in range(0, n, _NUMPY_ROWS):
         part = x[first : first + _NUMPY_ROWS]
         end = first + len(part)
-        octets = np.zeros((len(part), 8 * codes.shape[1]), np.uint8)
+        packed = np.zeros((len(part), 8 * codes.shape[1]), np.uint8)
         bits = np.packbits(part > thresholds, axis=1, bitorder="little")
-        octets[:, : bits.shape[1]] = bits
-        codes[first:end] = octets.view("<u8")
+        packed[:, : bits.shape[1]] = bits
+        codes[first:end] = packed.view("<u8")
         finite[first:end] = np.isfinite(part).all(axis=1)
         # The kernel's order of additions: 16 lanes side by side, then halves onto halves.
         own = lanes[: len(part)]

@@ -5,36 +5,19 @@ A shingle is a run of `width` code points; a text shorter than that is one shing
 
 from __future__ import annotations
 
-import ctypes
-import functools
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
+from binq.kernels.scan import Memory, address
 
-FAMILY: Final = aot.Family("shingles", "shingles", ("shingles", "scalars"))
+FAMILY: Final = aot.Family("shingles", ("shingles", "scalars"))
 
 # Code points per block and hash function: a few tens of milliseconds.
 _WORK_PER_BLOCK = 1 << 24
-
-
-class _Kernels(NamedTuple):
-    simhash: Any
-    minhash: Any
-
-
-@functools.cache
-def _kernels(target: aot.Target) -> _Kernels:
-    del target  # what the cache is keyed by
-    library = aot.load(FAMILY)
-    p, size = ctypes.c_void_p, ctypes.c_ssize_t
-    texts = (p, p, size, size, size, p, p, size, p)
-    return _Kernels(
-        library.function("simhash", *texts, p, p), library.function("minhash", *texts, p)
-    )
 
 
 def fingerprints(
@@ -96,28 +79,17 @@ def fingerprints(
     codes = np.zeros((n, bits // 8), np.uint8)
     if n == 0:
         return codes
-    kernels = _kernels(aot.host_target())
+    kernel = aot.load(FAMILY).functions[method]
     per_text = max(1, int(offsets[-1] - offsets[0]) // n) * bits
     rows = max(1, min(_WORK_PER_BLOCK // per_text, n // (4 * max(1, threads))))
+    texts = (address(points), address(offsets))
+    hashes = (width, address(masks), address(multipliers), codes.shape[1], address(codes))
 
     def work(_worker: int, block: int) -> None:
-        texts = (
-            points.ctypes.data,
-            offsets.ctypes.data,
-            block * rows,
-            min((block + 1) * rows, n),
-            width,
-            masks.ctypes.data,
-            multipliers.ctypes.data,
-            codes.shape[1],
-            codes.ctypes.data,
-        )
-        if method == "simhash":
-            part, sums = np.empty(bits, np.int32), np.empty(bits, np.int64)
-            kernels.simhash(*texts, part.ctypes.data, sums.ctypes.data)
-        else:
-            least = np.empty(bits, np.uint32)
-            kernels.minhash(*texts, least.ctypes.data)
+        sizes = (4 * bits, 8 * bits) if method == "simhash" else (4 * bits,)
+        scratch = Memory(*sizes)
+        some = block * rows, min((block + 1) * rows, n)
+        kernel(*texts, *some, *hashes, *scratch.addresses)
 
     run_blocks(-(-n // rows), threads, work)
     return codes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels.topk import aligned
+from binq.kernels.scan import aligned
 
 Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -50,10 +50,10 @@ _SHARED = np.bitwise_count(np.arange(16, dtype=np.uint8)[:, None] & np.arange(16
 
 def shared_bits(queries: Codes) -> npt.NDArray[np.uint8]:
     """The look-up tables of masked queries: (pairs, half-bytes, 16) uint8."""
-    octets = queries.astype("<u8", copy=False).view(np.uint8)
-    halves = np.empty((len(octets), octets.shape[1] * 2), np.uint8)
-    halves[:, 0::2] = octets & 15
-    halves[:, 1::2] = octets >> 4
+    parts = queries.astype("<u8", copy=False).view(np.uint8)
+    halves = np.empty((len(parts), parts.shape[1] * 2), np.uint8)
+    halves[:, 0::2] = parts & 15
+    halves[:, 1::2] = parts >> 4
     tables = aligned(halves.size * 8, np.uint8).reshape(len(halves) // 2, halves.shape[1], 16)
     np.left_shift(_SHARED[halves[1::2]], 4, out=tables)
     tables |= _SHARED[halves[0::2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import naive
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binq.kernels import asymmetric, hamming
+from binq.kernels.scan import Engine
 
 
 def bitmap(rows: set[int], n: int) -> np.ndarray:
@@ -45,13 +47,15 @@ def filters(draw: st.DrawFn, n: int) -> tuple[dict[str, Any], list[int]]:
 
 
 @given(st.data())
-def test_hamming(data: st.DataObject) -> None:
+def test_hamming(engine_of: Callable[..., Engine], data: st.DataObject) -> None:
     n = data.draw(st.sampled_from([0, 1, 63, 64, 129, 400, 700]), "n")
     words, count = data.draw(st.integers(1, 5)), data.draw(st.sampled_from([1, 2, 5]))
     spread = data.draw(st.sampled_from([2, 64]), "bits of a word that differ")
     codes, queries = codes_of(n, words, 1, spread), codes_of(count, words, 2, spread)
     keywords, rows = data.draw(filters(n))
     threads, k = data.draw(st.sampled_from([1, 2])), data.draw(st.sampled_from([0, 1, 10, n]))
+    size = data.draw(st.sampled_from([None, 128, 200]), "rows per block")
+    keywords["engine"] = engine_of(hamming.FAMILY, rows_per_block=size)
     every = [[pair for pair in naive.topk(codes, query, n) if pair[1] in rows] for query in queries]
     found, distances = hamming.topk(codes, queries, k, threads, **keywords)
     assert found.shape == distances.shape == (count, min(k, len(rows)))
@@ -68,7 +72,7 @@ def test_hamming(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_asymmetric(data: st.DataObject) -> None:
+def test_asymmetric(engine_of: Callable[..., Engine], data: st.DataObject) -> None:
     n = data.draw(st.sampled_from([0, 1, 63, 64, 129, 400, 700]), "n")
     words, count = data.draw(st.integers(1, 5)), data.draw(st.sampled_from([1, 2, 5]))
     codes = codes_of(n, words, 1, data.draw(st.sampled_from([2, 64])))
@@ -82,6 +86,8 @@ def test_asymmetric(data: st.DataObject) -> None:
             case[name] = random.random(n).astype(np.float32)
     keywords, rows = data.draw(filters(n))
     threads, k = data.draw(st.sampled_from([1, 2])), data.draw(st.sampled_from([0, 1, 10, n]))
+    size = data.draw(st.sampled_from([None, 128, 200]), "rows per block")
+    keywords["engine"] = engine_of(asymmetric.FAMILY, rows_per_block=size)
     every, scores = asymmetric.topk(codes, k=n, threads=1, **case)
     found, values = asymmetric.topk(codes, k=k, threads=threads, **case, **keywords)
     assert found.shape == values.shape == (count, min(k, len(rows)))

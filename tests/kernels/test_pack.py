@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import naive
 import numpy as np
 import pytest
 
 from binq.kernels import pack
 from binq.kernels.aot import compile as aot
+from binq.kernels.scan import Engine
 
 
 def _floats(dim: int, n: int = 37) -> np.ndarray:
@@ -22,42 +25,35 @@ def _floats(dim: int, n: int = 37) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("dim", [*range(1, 131), 768, 1000, 1024])
-def test_pack(dim: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if compiled:
-        monkeypatch.setattr(pack, "_NUMPY_WORK", -1)
-    else:
-        monkeypatch.setattr(aot, "is_ready", lambda _: False)
-    x = _floats(dim)
-    threshold = np.random.default_rng(0).standard_normal(dim).astype(np.float32)
-    for limit in (None, threshold):
-        packed = pack.pack(x, limit, threads=1 + dim % 2)
-        np.testing.assert_array_equal(packed.codes, naive.pack(x > (0 if limit is None else limit)))
-        np.testing.assert_array_equal(packed.finite, np.isfinite(x).all(axis=1))
-        fine = np.flatnonzero(packed.finite & (np.abs(x).max(axis=1) < 1e18))
-        squares = (x[fine].astype(np.float64) ** 2).sum(axis=1)
-        np.testing.assert_allclose(packed.squares[fine], squares, rtol=1e-5, atol=1e-30)
+def test_pack(engine_of: Callable[..., Engine]) -> None:
+    engine = engine_of(pack.FAMILY)
+    for dim in (*range(1, 131), 768, 1000, 1024):
+        x = _floats(dim)
+        threshold = np.random.default_rng(0).standard_normal(dim).astype(np.float32)
+        for limit in (None, threshold):
+            packed = pack.pack(x, limit, threads=1 + dim % 2, engine=engine)
+            want = naive.pack(x > (0 if limit is None else limit))
+            np.testing.assert_array_equal(packed.codes, want)
+            np.testing.assert_array_equal(packed.finite, np.isfinite(x).all(axis=1))
+            fine = np.flatnonzero(packed.finite & (np.abs(x).max(axis=1) < 1e18))
+            squares = (x[fine].astype(np.float64) ** 2).sum(axis=1)
+            np.testing.assert_allclose(packed.squares[fine], squares, rtol=1e-5, atol=1e-30)
 
 
-@pytest.mark.parametrize("dim", [1, 15, 16, 17, 64, 100, 768])
-def test_kernel_and_numpy_agree_to_the_last_bit(dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = np.random.default_rng(dim).standard_normal((50, dim)).astype(np.float32)
-    monkeypatch.setattr(pack, "_NUMPY_WORK", -1)
-    compiled = pack.pack(x)
-    monkeypatch.undo()
-    monkeypatch.setattr(aot, "is_ready", lambda _: False)
-    for ours, numpys in zip(compiled, pack.pack(x), strict=True):
-        np.testing.assert_array_equal(ours, numpys)
+def test_kernel_and_numpy_agree_to_the_last_bit() -> None:
+    for dim in (1, 15, 16, 17, 64, 100, 768):
+        x = np.random.default_rng(dim).standard_normal((50, dim)).astype(np.float32)
+        compiled = pack.pack(x, engine=Engine(aot.load(pack.FAMILY)))
+        for ours, numpys in zip(compiled, pack.pack(x, engine=Engine(None)), strict=True):
+            np.testing.assert_array_equal(ours, numpys)
 
 
-def test_blocks_and_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "_NUMPY_WORK", -1)
-    monkeypatch.setattr(pack, "_BYTES_PER_BLOCK", 4096)
+def test_blocks_and_threads_agree() -> None:
     x = np.random.default_rng(0).standard_normal((1000, 70)).astype(np.float32)
-    one = pack.pack(x)
+    engine = Engine(aot.load(pack.FAMILY), rows_per_block=14)
+    one = pack.pack(x, engine=engine)
     for threads in (2, 3):
-        for a, b in zip(one, pack.pack(x, None, threads), strict=True):
+        for a, b in zip(one, pack.pack(x, None, threads, engine=engine), strict=True):
             np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(one.codes, naive.pack(x > 0))
 

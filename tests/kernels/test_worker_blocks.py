@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -10,15 +11,14 @@ import pytest
 from binq.kernels import blocks
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 50])
-@pytest.mark.parametrize("workers", [1, 2, 7])
-def test_every_block_once_and_ascending(count: int, workers: int) -> None:
-    done: list[tuple[int, int]] = []
-    blocks.run_blocks(count, workers, lambda worker, block: done.append((worker, block)))
-    assert sorted(block for _, block in done) == list(range(count))
-    for worker in range(workers):
-        own = [block for by, block in done if by == worker]
-        assert own == sorted(own)
+def test_every_block_once_and_ascending() -> None:
+    for count, workers in itertools.product((0, 1, 2, 50), (1, 2, 7)):
+        done: list[tuple[int, int]] = []
+        blocks.run_blocks(count, workers, lambda worker, block, to=done: to.append((worker, block)))
+        assert sorted(block for _, block in done) == list(range(count))
+        for worker in range(workers):
+            own = [block for by, block in done if by == worker]
+            assert own == sorted(own)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 import struct
 import sys
@@ -23,10 +24,22 @@ from pathlib import Path
 
 import xxhash
 
-MAGIC = b"binqobj\x02"
+MAGIC = b"binqobj\x03"
 _HEADER = struct.Struct("<I")
 _DIGEST_BYTES = 16
 _STALE_SECONDS = 3600.0
+# Objects of one family: for as many versions, environments and CPUs that share a home.
+_KEPT = 8
+_UNUSED_SECONDS = 30 * 86400.0
+# How exactly the time of the last use is noted: not at every use, which would be a write.
+_NOTED_SECONDS = 86400.0
+_NAME = re.compile(
+    r"(?P<temporary>\.)?(?P<family>[a-z]+)-[0-9a-f]{32}\.o"
+    r"(?(temporary)\.[0-9]+\.[0-9a-f]{8}\.tmp)"
+)
+
+Symbols = dict[str, tuple[str, str]]
+"""Of every kernel, its symbol and the kinds of its arguments: pointer, index, float."""
 
 
 def directory() -> Path:
@@ -40,15 +53,11 @@ def directory() -> Path:
     chosen = os.environ.get("BINQ_CACHE_DIR")
     if chosen:
         return Path(chosen)
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        if local:
-            return Path(local) / "binq" / "cache"
     base = os.environ.get("XDG_CACHE_HOME")
     if base and os.path.isabs(base):
         return Path(base) / "binq"
     # Not the password database: a job without HOME should not write where nobody looks.
-    home = os.environ.get("HOME") or (os.path.expanduser("~") if sys.platform == "win32" else "")
+    home = os.environ.get("HOME")
     if not home:
         raise OSError("HOME is not set")
     if sys.platform == "darwin":
@@ -57,8 +66,6 @@ def directory() -> Path:
 
 
 def _check_owner(status: os.stat_result, what: str) -> None:
-    if os.name != "posix":
-        return
     if status.st_uid != os.geteuid():
         raise PermissionError(f"{what} belongs to another user")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -72,7 +79,9 @@ def _check_directory(place: Path) -> None:
     _check_owner(status, str(place))
 
 
-def pack(code: bytes, key: str, symbols: dict[str, str], layout: dict[str, int]) -> bytes:
+def pack(
+    code: bytes, key: str, symbols: dict[str, tuple[str, str]], layout: dict[str, int]
+) -> bytes:
     """The content of a cached object."""
     fields = {"key": key, "symbols": symbols, "layout": layout}
     header = json.dumps(fields, sort_keys=True).encode()
@@ -80,7 +89,7 @@ def pack(code: bytes, key: str, symbols: dict[str, str], layout: dict[str, int])
     return MAGIC + xxhash.xxh3_128_digest(body) + body
 
 
-def unpack(content: bytes, key: str) -> tuple[bytes, dict[str, str], dict[str, int]] | None:
+def unpack(content: bytes, key: str) -> tuple[bytes, Symbols, dict[str, int]] | None:
     """What `pack` was given; None when it is damaged or was made for another key."""
     start = len(MAGIC) + _DIGEST_BYTES
     body = content[start:]
@@ -92,21 +101,21 @@ def unpack(content: bytes, key: str) -> tuple[bytes, dict[str, str], dict[str, i
     fields = json.loads(body[_HEADER.size : end])
     if fields["key"] != key:
         return None
-    return body[end:], fields["symbols"], fields["layout"]
+    symbols = {name: (symbol, kinds) for name, (symbol, kinds) in fields["symbols"].items()}
+    return body[end:], symbols, fields["layout"]
 
 
 def read(path: Path) -> bytes | None:
-    """Read a cached object; None when there is none.
+    """Read a cached object, and note that it is in use; None when there is none.
 
     Raises
     ------
     OSError
         It cannot be read, or must not be believed.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         _check_directory(path.parent)
-        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     with open(descriptor, "rb") as file:
@@ -114,11 +123,14 @@ def read(path: Path) -> bytes | None:
         if not stat.S_ISREG(status.st_mode):
             raise PermissionError(f"{path} is not a regular file")
         _check_owner(status, str(path))
+        if time.time() - status.st_mtime > _NOTED_SECONDS:
+            with contextlib.suppress(OSError):
+                os.utime(file.fileno())
         return file.read()
 
 
 def write(path: Path, content: bytes) -> None:
-    """Store the file whole or not at all.
+    """Store the file whole or not at all, and remove what is no longer used.
 
     Raises
     ------
@@ -127,10 +139,10 @@ def write(path: Path, content: bytes) -> None:
     """
     place = path.parent
     temporary = place / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(place)
     _check_directory(place)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    descriptor = os.open(temporary, flags, 0o600)
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
@@ -139,12 +151,41 @@ def write(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sweep(place)
+    _sweep(place, path.name)
 
 
-def _sweep(place: Path) -> None:
-    # What writers that were killed left behind.
-    for left in place.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink()
+def _make(place: Path) -> None:
+    # `Path.mkdir` gives its mode to the last directory alone.
+    if not place.is_dir():
+        _make(place.parent)
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+
+
+def _sweep(place: Path, written: str) -> None:
+    """Remove objects that nobody used for long, or that newer ones follow, and dead temporaries.
+
+    Only regular files of this user are removed, whose names are those that `write` gives; the
+    directory is this user's, so that nobody else can put another file in their place.
+    """
+    now = time.time()
+    families: dict[str, list[tuple[float, str]]] = {}
+    with os.scandir(place) as entries:
+        for entry in entries:
+            name = _NAME.fullmatch(entry.name)
+            if name is None or entry.name == written:
+                continue
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                    continue
+                if name["temporary"] is None:
+                    families.setdefault(name["family"], []).append((status.st_mtime, entry.path))
+                elif now - status.st_mtime > _STALE_SECONDS:
+                    os.unlink(entry.path)
+    for objects in families.values():
+        objects.sort(reverse=True)
+        for number, (used, file) in enumerate(objects, start=1):
+            if number >= _KEPT or now - used > _UNUSED_SECONDS:
+                with contextlib.suppress(OSError):
+                    os.unlink(file)

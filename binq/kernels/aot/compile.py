@@ -16,10 +16,8 @@ import contextlib
 import ctypes
 import functools
 import importlib
-import importlib.util
 import os
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from typing import Any
 import xxhash
 
 from binq.kernels.aot import cache
+from binq.kernels.aot.cache import Symbols
 
 ALLOWED_SYMBOLS = frozenset({"memcpy", "memmove", "memset", "bzero", "__bzero", "memset_pattern16"})
 
@@ -36,8 +35,10 @@ notice: Callable[[str], None] | None = None
 """Told, in one line, what a user should know: that kernels are being compiled, or why they cannot
 be kept. None keeps silent."""
 
+_CTYPES = {"p": ctypes.c_void_p, "n": ctypes.c_ssize_t, "f": ctypes.c_float}
+
 _lock = threading.Lock()
-_loaded: dict[tuple[str, str], Library] = {}
+_loaded: dict[Family, Library] = {}
 _noticed: set[str] = set()
 _spent: dict[str, int] = {}
 
@@ -68,16 +69,17 @@ class Family:
     Attributes
     ----------
     name : str
-        Becomes part of the file name in the cache.
-    source : str
-        Module beside this one whose ``kernels(machine)`` returns the compiled functions.
+        Becomes part of the file name in the cache; the module in `source` of this name returns the
+        compiled functions by ``kernels(features)``.
     files : tuple of str
         All source modules whose text the object depends on.
+    features : tuple, optional
+        What the CPU is taken to be able to, see `source.features.Features`; by default, what it is.
     """
 
     name: str
-    source: str
     files: tuple[str, ...]
+    features: tuple[int, str | None, bool] | None = None
 
 
 class Library:
@@ -85,11 +87,13 @@ class Library:
 
     Attributes
     ----------
+    functions : dict of str to callable
+        The kernels. They take addresses and numbers, and return nothing.
     layout : dict of str to int
-        What the family says about itself, such as the register width it was made for.
+        What the family says about itself: sizes and constants that a caller has to know.
     """
 
-    def __init__(self, code: bytes, symbols: dict[str, str], layout: dict[str, int]) -> None:
+    def __init__(self, code: bytes, symbols: Symbols, layout: dict[str, int]) -> None:
         from llvmlite import binding
 
         self.layout = layout
@@ -98,15 +102,12 @@ class Library:
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), compiler)
         self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
-        self._addresses = {
-            name: self._engine.get_function_address(symbol) for name, symbol in symbols.items()
-        }
-
-    def function(self, name: str, *arguments: Any) -> Callable[..., None]:
-        """The kernel `name` as a function of ctypes `arguments`; it returns nothing."""
-        function = ctypes.CFUNCTYPE(None, *arguments)(self._addresses[name])
-        function.library = self  # type: ignore[attr-defined]  # its code must not go before it
-        return function
+        self.functions: dict[str, Callable[..., None]] = {}
+        for name, (symbol, arguments) in symbols.items():
+            prototype = ctypes.CFUNCTYPE(None, *(_CTYPES[kind] for kind in arguments))
+            function = prototype(self._engine.get_function_address(symbol))
+            function.library = self  # type: ignore[attr-defined]  # its code must not go before it
+            self.functions[name] = function
 
 
 @functools.cache
@@ -151,37 +152,18 @@ def _tell(message: str) -> None:
 
 
 @functools.cache
-def _versions() -> str:
-    package = sys.modules[__package__.partition(".")[0]]
-    own = getattr(package, "__version__", "0")
-    return f"binq {own} llvmlite {_version('llvmlite')} numba {_version('numba')}"
-
-
-def _version(package: str) -> str:
-    """The installed version, by the name of its metadata's folder.
-
-    ``importlib.metadata`` takes a tenth of a cold query to import; it is asked where that fails.
-    """
-    spec = importlib.util.find_spec(package)
-    if spec is not None and spec.origin:
-        prefix, suffix = f"{package}-", ".dist-info"
-        for name in os.listdir(Path(spec.origin).parents[1]):
-            if name.startswith(prefix) and name.endswith(suffix):
-                return name[len(prefix) : -len(suffix)]
-    from importlib.metadata import version
-
-    return version(package)
-
-
-@functools.cache
 def _key(family: Family, target: Target) -> str:
+    import llvmlite
+
     digest = xxhash.xxh3_128()
     here = Path(__file__).parents[1] / "source"
-    parts = [target.triple, target.cpu, target.features, _versions(), family.name]
-    for part in [p.encode() for p in parts] + [
-        path.read_bytes()
-        for path in (*(here / f"{name}.py" for name in family.files), Path(__file__))
-    ]:
+    parts = [target.triple, target.cpu, target.features, llvmlite.__version__, family.name]
+    parts.append(str(family.features))
+    files = [*(here / f"{name}.py" for name in family.files), Path(__file__)]
+    # numba's own version takes half a second to import; the file that it is written in does not.
+    numba = Path(llvmlite.__file__).parents[1] / "numba" / "_version.py"
+    files += [numba] if numba.exists() else []
+    for part in [*(part.encode() for part in parts), *(path.read_bytes() for path in files)]:
         digest.update(struct.pack("<I", len(part)))
         digest.update(part)
     return digest.hexdigest()
@@ -192,11 +174,11 @@ def _path(family: Family, key: str) -> Path:
 
 
 def _cached(family: Family) -> Library | None:
-    memo = (family.name, _key(family, host_target()))
-    if memo in _loaded:
-        return _loaded[memo]
+    if family in _loaded:
+        return _loaded[family]
+    key = _key(family, host_target())
     try:
-        path = _path(family, memo[1])
+        path = _path(family, key)
     except OSError:
         return None
     try:
@@ -204,32 +186,36 @@ def _cached(family: Family) -> Library | None:
     except OSError as error:
         _tell(f"kernel cache not used: {error.strerror or error}")
         return None
-    parts = None if content is None else cache.unpack(content, memo[1])
+    parts = None if content is None else cache.unpack(content, key)
     if parts is None:
         return None
-    _loaded[memo] = Library(*parts)
-    return _loaded[memo]
+    _loaded[family] = Library(*parts)
+    return _loaded[family]
 
 
-def is_ready(family: Family) -> bool:
-    """Whether the family can be used without compiling."""
-    with _lock:
-        return _cached(family) is not None
+def ready(family: Family) -> Library | None:
+    """The family's kernels where they can be used without compiling."""
+    library = _loaded.get(family)
+    if library is None:
+        with _lock:
+            library = _cached(family)
+    return library
 
 
-def worth_compiling(family: Family, work: int, budget: int) -> bool:
-    """Whether kernels are to be used, and not numpy, for `work` more units of work.
+def worth_compiling(family: Family, work: int, budget: int) -> Library | None:
+    """The kernels for `work` more units of work; None where numpy is to do it.
 
-    They are where they are ready, and where the process would have numpy do more than `budget`
-    units in all, which is what it does while a compiler would run.
+    Kernels are used where they are ready, and where the process would have numpy do more than
+    `budget` units in all, which is what it does while a compiler would run.
     """
-    if is_ready(family):
-        return True
+    library = ready(family)
+    if library is not None:
+        return library
     spent = _spent.get(family.name, 0) + work
     if spent > budget:
-        return True
+        return load(family)
     _spent[family.name] = spent
-    return False
+    return None
 
 
 def load(family: Family) -> Library:
@@ -244,6 +230,9 @@ def load(family: Family) -> Library:
     -------
     Library
     """
+    library = _loaded.get(family)
+    if library is not None:
+        return library
     with _lock:
         library = _cached(family)
         if library is None:
@@ -251,7 +240,7 @@ def load(family: Family) -> Library:
             target = host_target()
             code, symbols, layout = compile_family(family, target)
             key = _key(family, target)
-            library = _loaded[family.name, key] = Library(code, symbols, layout)
+            library = _loaded[family] = Library(code, symbols, layout)
             try:
                 cache.write(_path(family, key), cache.pack(code, key, symbols, layout))
             except OSError as error:
@@ -261,7 +250,7 @@ def load(family: Family) -> Library:
 
 def compile_family(
     family: Family, target: Target, *, assembly: bool = False
-) -> tuple[Any, dict[str, str], dict[str, int]]:
+) -> tuple[Any, Symbols, dict[str, int]]:
     """Compile a family, for this CPU or any other.
 
     Parameters
@@ -277,8 +266,8 @@ def compile_family(
     -------
     bytes or str
         Object code or assembly.
-    dict of str to str
-        The symbol of every function.
+    dict of str to (str, str)
+        The symbol of every function, and the kinds of its arguments.
     dict of str to int
         What the family says about its layout.
 
@@ -289,9 +278,11 @@ def compile_family(
     """
     from llvmlite import binding
 
-    source = importlib.import_module(f"binq.kernels.source.{family.source}")
+    source = importlib.import_module(f"binq.kernels.source.{family.name}")
+    features = importlib.import_module("binq.kernels.source.features")
     machine = _machine(target, jit=False)
-    kernels, layout = source.kernels(machine)
+    able = features.of(machine) if family.features is None else features.Features(*family.features)
+    kernels, layout = source.kernels(able)
     module = None
     for kernel in kernels.values():
         part = binding.parse_assembly(kernel.inspect_llvm())
@@ -300,9 +291,13 @@ def compile_family(
         else:
             module.link_in(part)
     assert module is not None
-    symbols = {name: kernel.native_name for name, kernel in kernels.items()}
+    symbols = {
+        name: (kernel.native_name, "".join(map(features.kind_of, kernel._sig.args)))
+        for name, kernel in kernels.items()
+    }
+    kept = {symbol for symbol, _ in symbols.values()}
     for function in module.functions:
-        if not function.is_declaration and function.name not in symbols.values():
+        if not function.is_declaration and function.name not in kept:
             function.linkage = "internal"
     tuning = binding.create_pipeline_tuning_options(speed_level=2)
     builder = binding.create_pass_builder(machine, tuning)

@@ -12,17 +12,64 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from binq.kernels.source.scalars import jit
+from binq.kernels.source.scalars import jit, trailing_zeros
 
 
 @jit
-def copy_rows(codes, words, first, last, rows, padded):
-    """Complete a last, partial block with zeros, so that nothing beyond the codes is read."""
-    have = (last - first) * words
-    for i in range(have):
-        padded[i] = codes[first * words + i]
-    for i in range(have, rows * words):
+def pick(allowed, at, last, most, picked):
+    """Write the next allowed rows of ``[at, last)`` to `picked`, at most `most` of them.
+
+    Returns how many these are, and the row to go on from.
+    """
+    count = np.intp(0)
+    while at < last and count < most:
+        bits = allowed[at >> 6] >> np.uint64(at & 63)
+        if bits == np.uint64(0):
+            at = (at | 63) + 1
+        else:
+            at += np.intp(trailing_zeros(bits))
+            if at < last:
+                picked[count] = np.uint32(at)
+                count += 1
+            at += 1
+    return count, min(at, last)
+
+
+@jit
+def block_of(codes, words, at, last, size, allowed, filtered, picked, padded):
+    """The next `size` rows of ``[at, last)`` to look at, where they can be read as a whole.
+
+    A block of allowed rows, and a last, partial one, are copied to `padded` and completed with
+    zeros, so that nothing beyond the codes is read.
+
+    Returns
+    -------
+    pointer to the codes, byte of the block, rows in it, row to go on from
+    """
+    if filtered:
+        have, following = pick(allowed, at, last, size, picked)
+        for i in range(have):
+            row = np.intp(picked[i]) * words
+            for word in range(words):
+                padded[i * words + word] = codes[row + word]
+    else:
+        have = min(size, last - at)
+        following = at + have
+        if have == size:
+            return codes, at * words * 8, have, following
+        for i in range(have * words):
+            padded[i] = codes[at * words + i]
+    for i in range(have * words, size * words):
         padded[i] = np.uint64(0)
+    return padded, np.intp(0), have, following
+
+
+@jit
+def row_at(position, at, filtered, picked):
+    """The row at a position of the block that begins at row `at`."""
+    if filtered:
+        return np.intp(picked[position])
+    return at + position
 
 
 def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:

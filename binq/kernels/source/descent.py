@@ -13,6 +13,10 @@ from numba.extending import intrinsic
 _FLOATS = types.CPointer(types.float32)
 _INTS = types.CPointer(types.int32)
 
+# The position of a bit shares a 32-bit key with its gain: so many bits are kept for it.
+_POSITION = 12
+MAX_BITS = 1 << _POSITION
+
 
 @intrinsic
 def _bit_pattern(context: Any, value: Any) -> Any:
@@ -64,12 +68,12 @@ def _search(residual, codes, gram, n, bits, steps, tenure, scratch, recent):
         best_change = np.float32(0.0)
         found = False
         i = 0
-        pull = np.float32(0.0)
+        gradient = np.float32(0.0)
         while True:
             key = np.int32(0x7FFFFFFF)
             line = i * bits
             for j in range(bits):
-                u = scratch[j] + pull * codes[at + j] * gram[line + j]
+                u = scratch[j] + gradient * codes[at + j] * gram[line + j]
                 scratch[j] = u
                 # A float's bits order like an integer once those of negatives are inverted.
                 word = _bit_pattern(  # type: ignore[call-arg, var-annotated]
@@ -77,10 +81,10 @@ def _search(residual, codes, gram, n, bits, steps, tenure, scratch, recent):
                 )
                 sign = np.int32(word >> np.int32(31))
                 word = np.int32(word ^ np.int32(sign & np.int32(0x7FFFFFFF)))
-                word = np.int32(np.int32(word & np.int32(-4096)) | np.int32(j))
+                word = np.int32(np.int32(word & np.int32(-MAX_BITS)) | np.int32(j))
                 # min() would widen to 64 bits and halve the lanes, as would a bare operator.
                 key = word if word < key else key
-            i = np.int64(key & np.int32(4095))  # type: ignore[assignment]
+            i = np.int64(key & np.int32(MAX_BITS - 1))  # type: ignore[assignment]
             gain = scratch[i]
             if gain >= np.float32(0.0):
                 if not found or change < best_change:
@@ -104,19 +108,18 @@ def _search(residual, codes, gram, n, bits, steps, tenure, scratch, recent):
             codes[at + i] = -bit
             change += gain
             # Undo in advance what the pass adds to the flipped bit itself, which becomes -u_i.
-            pull = np.float32(2.0) * bit
-            scratch[i] = -gain + pull * bit * gram[i * bits + i]
+            gradient = np.float32(2.0) * bit
+            scratch[i] = -gain + gradient * bit * gram[i * bits + i]
         if found:
             for j in range(bits):
                 codes[at + j] = scratch[best + j]
 
 
-def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
+def kernels(_features: Any) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the compiled functions of this family; the same for every CPU."""
-    del machine
     size = types.int64
     signature = types.void(_FLOATS, _FLOATS, _FLOATS, size, size, size, size, _FLOATS, _INTS)
     compiled = partial(
         cfunc, error_model="numpy", fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}
     )
-    return {"search": compiled(signature)(_search)}, {}
+    return {"search": compiled(signature)(_search)}, {"bits.max": MAX_BITS}

@@ -1,10 +1,14 @@
-"""What a CPU can do, asked of LLVM: the kernels differ by it. Imported only to compile."""
+"""Which vector instructions a CPU has: the kernels differ by them. Imported only to compile.
+
+LLVM is given a few lines of code for the CPU, and its assembly shows what it needed for them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import binding
+from numba import types
 
 _PROBES = {
     "vpopcntq": """
@@ -34,23 +38,44 @@ define void @probe(ptr %p) {
 
 
 def _emits(machine: Any, instruction: str, register: str) -> bool:
-    """Whether the CPU of `machine` has the instruction: LLVM is asked to need it."""
+    """Whether LLVM uses the instruction on such registers for the CPU of `machine`."""
     assembly = machine.emit_assembly(binding.parse_assembly(_PROBES[instruction]))
     return any(instruction in line and register in line for line in assembly.splitlines())
 
 
-def counts_bits(machine: Any) -> bool:
-    """Whether the CPU counts the bits of 512-bit registers in one instruction."""
-    return machine.triple.startswith("x86_64") and _emits(machine, "vpopcntq", "zmm")
+class Features(NamedTuple):
+    """What kernels ask of a CPU.
+
+    Attributes
+    ----------
+    lanes : int
+        Bytes of the widest register with a look-up in tables of 16 entries: 16 or 32.
+    shuffle : str or None
+        LLVM's intrinsic of that look-up; None for none.
+    counts : bool
+        Whether the bits of 512-bit registers are counted in one instruction.
+    """
+
+    lanes: int
+    shuffle: str | None
+    counts: bool
 
 
-def byte_shuffle(machine: Any) -> tuple[int, str | None]:
-    """The widest register (bytes) with a 16-entry byte look-up, and its LLVM intrinsic."""
+def of(machine: Any) -> Features:
+    """The features of the CPU of an LLVM target machine."""
     if machine.triple.startswith("x86_64"):
+        counts = _emits(machine, "vpopcntq", "zmm")
         if _emits(machine, "vpaddb", "ymm"):
-            return 32, "llvm.x86.avx2.pshuf.b"
+            return Features(32, "llvm.x86.avx2.pshuf.b", counts)
         if _emits(machine, "pshufb", "xmm"):
-            return 16, "llvm.x86.ssse3.pshuf.b.128"
+            return Features(16, "llvm.x86.ssse3.pshuf.b.128", counts)
     if machine.triple.startswith(("aarch64", "arm64")):
-        return 16, "llvm.aarch64.neon.tbl1.v16i8"
-    return 16, None
+        return Features(16, "llvm.aarch64.neon.tbl1.v16i8", False)
+    return Features(16, None, False)
+
+
+def kind_of(argument: Any) -> str:
+    """How a kernel's argument is passed: as a pointer, an index or a float."""
+    if isinstance(argument, types.CPointer):
+        return "p"
+    return {types.intp: "n", types.float32: "f"}[argument]

@@ -21,6 +21,8 @@ _U8 = types.CPointer(types.uint8)
 _U64 = types.CPointer(types.uint64)
 _INT = types.intp
 _INFINITE = 0x7F800000
+# Floats of scratch: the state of a row, and its last values.
+SCRATCH = 32 + 64
 
 _LANES = 16
 _FLOATS = ir.VectorType(ir.FloatType(), _LANES)
@@ -36,10 +38,10 @@ def _word(typingctx, row, at, thresholds, first, state):
 
     def emit(context, builder, sig, args):
         row, at, thresholds, first, state = args
-        octets = ir.IntType(8).as_pointer()
+        bytes_ = ir.IntType(8).as_pointer()
 
         def place(pointer, offset, kind):
-            base = builder.bitcast(pointer, octets)
+            base = builder.bitcast(pointer, bytes_)
             return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
 
         def number(value):
@@ -86,7 +88,7 @@ def _finite(typingctx, state):
 def _pack(x, stride, first, last, dim, thresholds, codes, words, finite, squares, scratch):
     """Pack rows ``[first, last)``, `stride` bytes apart.
 
-    thresholds : (64 * words,), infinity behind the last; scratch : 96 floats.
+    thresholds : (64 * words,), infinity behind the last; scratch : `SCRATCH` floats.
     """
     rest = offset_by(scratch, 128, scratch)
     whole = dim >> 6
@@ -113,7 +115,9 @@ def _pack(x, stride, first, last, dim, thresholds, codes, words, finite, squares
         squares[row] = scratch[16]
 
 
-def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
+def kernels(_features: Any) -> tuple[dict[str, Any], dict[str, int]]:
     """The compiled functions of this family; the same for every CPU."""
     signature = types.void(_F32, _INT, _INT, _INT, _INT, _F32, _U64, _INT, _U8, _F32, _F32)
-    return {"pack": partial(cfunc, error_model="numpy")(signature)(_pack)}, {}
+    return {"pack": partial(cfunc, error_model="numpy")(signature)(_pack)}, {
+        "scratch.floats": SCRATCH
+    }

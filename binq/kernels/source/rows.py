@@ -3,10 +3,7 @@
 One query is bound by memory, and a plain loop does not reach that bound: a core fetches ahead of
 one sequential stream only to the end of a page, and waits at the start of every next one.  So the
 codes are read as four streams, `STREAM` rows apart, one row of each in turn: the misses of one
-stream overlap with the work on the others.  On a Zen 3 core, 1 M x 768 bits in 4 KiB pages, median
-ms: a plain loop with scalar POPCNT 7.5, with look-ups 7.1, with look-ups and prefetches 6.2; four
-streams 4.3; a read-only sum of the same bytes 5.3 as one stream and 3.6 as four.  Streams of 64
-rows take 6.7, of 256 rows 4.9, of 1,024 rows and more 4.3.
+stream overlap with the work on the others.
 
 Rows are reported in ascending order all the same: the distances of all four streams are kept, with
 the least of every `GROUP` rows, and looked through stream by stream when one of them is a hit.
@@ -19,12 +16,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from binq.kernels.source.scalars import jit, popcount
+from binq.kernels.source.columns import pick, row_at
+from binq.kernels.source.scalars import jit, popcount, uint32s
 from binq.kernels.source.select import append, lower_limit
 from binq.kernels.source.simd import vectors
 
 STREAM = 1024
 GROUP = 64
+# Bytes of a few registers, whatever their width.
+SPARE = 128
+SCRATCH = 16 * STREAM + 16 * (STREAM // GROUP) + SPARE + 4 * 4 * STREAM
 
 
 def row_kernels(lanes: int) -> tuple[Any, Any]:
@@ -116,43 +117,74 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
         store4(scratch, at, total)
 
     @njit(error_model="numpy", inline="never")
-    def report(start, first, last, query, limits, found, keys, capacity, k, scratch, least, stream):
-        # The hits among the rows [first, last) of a stream that starts at row `start`.
-        for group in range((first - start) // GROUP, (last - start + GROUP - 1) // GROUP):
-            if number(scratch, least + 4 * group + stream) < limits[query]:
-                begin = max(first - start, group * GROUP)
-                for i in range(begin, min(last - start, (group + 1) * GROUP)):
+    def report(
+        begin, low, high, row, filtered, picked, query, limits, found, keys, capacity, k, scratch,
+        stream,
+    ):  # fmt: skip
+        # The hits at the positions [low, high) of a stream that begins at position `begin`.
+        for group in range((low - begin) // GROUP, (high - begin + GROUP - 1) // GROUP):
+            if number(scratch, 4 * (STREAM + group) + stream) < limits[query]:
+                first = max(low - begin, group * GROUP)
+                for i in range(first, min(high - begin, (group + 1) * GROUP)):
                     away = number(scratch, 4 * i + stream)
                     if away < limits[query]:
                         lower_limit(keys, found, limits, query, capacity, k, 1)
-                        append(keys, found, query, capacity, away, start + i)
+                        at = row_at(begin + i, row, filtered, picked)
+                        append(keys, found, query, capacity, away, at)
 
     def scan_rows(
-        codes, words, first, last, queries, n_queries, limits, found, keys, capacity, k, scratch
-    ):
-        """Append every row in ``[first, last)`` whose distance is below the query's limit.
+        codes, words, first, last, allowed, filtered, queries, members, n_members, limits, found,
+        keys, capacity, k, scratch,
+    ):  # fmt: skip
+        """Append every allowed row in ``[first, last)`` whose distance is below the query's limit.
 
-        `scratch` has 2 words per row of a stream, 2 per group of rows, and 16.
+        Parameters
+        ----------
+        codes : uint64*, (n, words)
+        allowed : uint64*, bitmap of rows
+            Read only if `filtered` is 1.
+        queries : uint64*, (queries, words)
+        members : int64*, (n_members,)
+            The numbers of the queries to answer.
+        limits : int32*, (queries,)
+        found : int64*, (queries,)
+        keys : uint64*, (queries, capacity)
+            See `select`; with k of 0, limits stay as they are.
+        scratch : uint64*, 64-byte aligned
+            Distances of the streams, the least of each group, a few registers, allowed rows.
         """
-        least = 4 * STREAM
-        spare = 4 * least + 16 * (STREAM // GROUP)
+        least = 16 * STREAM
+        spare = least + 16 * (STREAM // GROUP)
+        picked = uint32s(scratch, spare + SPARE)
         store(scratch, spare, splat8(0))
         store(scratch, spare + lanes, splat8(255))
         tail = load(scratch, spare + words * 8 % lanes)
-        for start in range(first, last, 4 * STREAM):
+        start = first
+        while start < last:
             count = min(4 * STREAM, last - start)
+            following = start + count
+            if filtered:
+                count, following = pick(allowed, start, last, 4 * STREAM, picked)
             each = (count + 3) // 4
             # The last streams start early where rows are few, and measure some a second time.
             final = count - each
-            for query in range(n_queries):
+            p1 = min(each, final)
+            p2 = min(2 * each, final)
+            for member in range(n_members):
+                query = members[member]
                 at0 = start * words
-                at1 = (start + min(each, final)) * words
-                at2 = (start + min(2 * each, final)) * words
+                at1 = (start + p1) * words
+                at2 = (start + p2) * words
                 at3 = (start + final) * words
                 nearest = splat4(0x7FFFFFFF)
                 for group in range((each + GROUP - 1) // GROUP):
                     near = splat4(0x7FFFFFFF)
                     for i in range(group * GROUP, min(each, (group + 1) * GROUP)):
+                        if filtered:
+                            at0 = np.intp(picked[i]) * words
+                            at1 = np.intp(picked[p1 + i]) * words
+                            at2 = np.intp(picked[p2 + i]) * words
+                            at3 = np.intp(picked[final + i]) * words
                         distances(
                             codes, (at0, at1, at2, at3), queries, query * words, words, scratch,
                             tail, 16 * i,
@@ -162,17 +194,19 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                         at1 += words
                         at2 += words
                         at3 += words
-                    store4(scratch, 4 * least + 16 * group, near)
+                    store4(scratch, least + 16 * group, near)
                     nearest = least4(nearest, near)
                 store4(scratch, spare, nearest)
                 for stream in range(4):
                     if number(scratch, (spare >> 2) + stream) < limits[query]:
                         report(
-                            start + min(stream * each, final),
-                            start + min(stream * each, count),
-                            start + min((stream + 1) * each, count),
-                            query, limits, found, keys, capacity, k, scratch, least, stream,
+                            min(stream * each, final),
+                            min(stream * each, count),
+                            min((stream + 1) * each, count),
+                            start, filtered, picked, query, limits, found, keys, capacity, k,
+                            scratch, stream,
                         )  # fmt: skip
+            start = following
 
     def measure(codes, words, queries, n_queries, rows, per_query, distances):
         """``distances[q, j]``: the distance of query q to row ``rows[q, j]``."""

@@ -94,6 +94,16 @@ def int16s(typingctx, pointer, offset):
 
 
 @intrinsic
+def uint32s(typingctx, pointer, offset):
+    """The memory at byte `offset` as unsigned 32-bit numbers."""
+
+    def emit(context, builder, sig, args):
+        return address(builder, *args, I32)
+
+    return types.CPointer(types.uint32)(pointer, types.intp), emit
+
+
+@intrinsic
 def offset_by(typingctx, pointer, offset, like):
     """The pointer `offset` bytes on, with the type of `like`."""
 

@@ -78,6 +78,17 @@ def lower_limit(keys, counts, limits, query, capacity, k, group):
         limits[query] = np.int32(limit)
 
 
+@njit(error_model="numpy", forceinline=True)
+def limit_of(limits, member):
+    """The limit of a query that a scan was given as a member of the batch to answer.
+
+    Queries come in groups: ``~query`` only fills one up and finds nothing.
+    """
+    if member < 0:
+        return np.int64(0)
+    return np.int64(limits[member])
+
+
 @njit(error_model="numpy")
 def append(keys, counts, query, capacity, value, row):
     """Append a hit; beyond the capacity it is only counted."""

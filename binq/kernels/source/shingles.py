@@ -44,16 +44,16 @@ def _byte_sum(word):
 
 @jit
 def _write(bit, codes, at, j):
-    octet = at + j // _LANES
-    codes[octet] = np.uint8(codes[octet] | np.uint8(bit << (_LANES - 1 - j % _LANES)))
+    byte = at + j // _LANES
+    codes[byte] = np.uint8(codes[byte] | np.uint8(bit << (_LANES - 1 - j % _LANES)))
 
 
-def _simhash(points, offsets, first, last, width, masks, multipliers, octets, codes, part, sums):
+def _simhash(points, offsets, first, last, width, masks, multipliers, bytes_, codes, part, sums):
     """The signs of random projections of shingle counts, for the texts ``[first, last)``.
 
     `part` (int32) and `sums` (int64) have a place per bit.
     """
-    bits = octets * _LANES
+    bits = bytes_ * _LANES
     for row in range(first, last):
         start = offsets[row]
         stop = offsets[row + 1]
@@ -80,15 +80,15 @@ def _simhash(points, offsets, first, last, width, masks, multipliers, octets, co
                     sums[j] += part[j]
                     part[j] = 0
         for j in range(bits):
-            _write(np.uint8(sums[j] > 0), codes, row * octets, j)
+            _write(np.uint8(sums[j] > 0), codes, row * bytes_, j)
 
 
-def _minhash(points, offsets, first, last, width, masks, multipliers, octets, codes, least):
+def _minhash(points, offsets, first, last, width, masks, multipliers, bytes_, codes, least):
     """One bit of the smallest hash of the shingle set, per hash function.
 
     `least` (uint32) has a place per bit. An odd multiplier permutes the 32-bit words.
     """
-    bits = octets * _LANES
+    bits = bytes_ * _LANES
     for row in range(first, last):
         start = offsets[row]
         stop = offsets[row + 1]
@@ -107,12 +107,11 @@ def _minhash(points, offsets, first, last, width, masks, multipliers, octets, co
         for j in range(bits):
             # The minimum is small by selection; its bit has to come from a fresh scramble.
             scrambled = _mix((np.uint64(multipliers[j]) << np.uint64(32)) | np.uint64(least[j]))
-            _write(np.uint8(scrambled & np.uint64(1)), codes, row * octets, j)
+            _write(np.uint8(scrambled & np.uint64(1)), codes, row * bytes_, j)
 
 
-def kernels(machine: Any) -> tuple[dict[str, Any], dict[str, int]]:
-    """The compiled functions of this family; they do not depend on `machine`."""
-    del machine
+def kernels(_features: Any) -> tuple[dict[str, Any], dict[str, int]]:
+    """The compiled functions of this family; the same for every CPU."""
     compiled = partial(cfunc, error_model="numpy")
     u8, u32 = types.CPointer(types.uint8), types.CPointer(types.uint32)
     i32, i64 = types.CPointer(types.int32), types.CPointer(types.int64)

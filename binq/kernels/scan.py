@@ -1,0 +1,293 @@
+"""The loop over blocks of rows, threads and their memory, the same for every scan.
+
+A compiled scan goes over spans of rows and answers some queries of a batch, its members.  What it
+finds is kept per worker, in `State`; hits are keys, ``(value << 32) | row``, see `source.select`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from binq.kernels.allowed import Chosen, Spans
+from binq.kernels.aot.compile import Library
+from binq.kernels.blocks import run_blocks
+
+MAX_ROWS = 1 << 32
+"""Rows of one call: a key has 32 bits for the row."""
+
+_QUERIES_PER_PASS = 4096
+_KEY_BYTES_PER_PASS = 256 << 20
+_MERGED_KEYS = 1 << 20
+_NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
+# Word comparisons per block: a few tens of milliseconds at most, and more than a thread's start.
+_WORK_PER_BLOCK = 1 << 26
+_WORK_WORTH_A_THREAD = 1 << 21
+
+_BYTE = ctypes.c_char
+_ALONE = np.zeros(1, np.int64)
+
+Keys = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
+
+
+class Engine(NamedTuple):
+    """What runs a call: tests choose it, anyone else leaves it out.
+
+    Attributes
+    ----------
+    library : Library or None
+        Compiled kernels; None for numpy.
+    rows_per_block : int, optional
+        Rows of a block, which are otherwise chosen by the work that they are.
+    queries_per_pass : int
+        Fewer than 2**16, so that `tables.sections` finds a mask; few enough to keep the look-up
+        tables small.
+    """
+
+    library: Library | None
+    rows_per_block: int | None = None
+    queries_per_pass: int = _QUERIES_PER_PASS
+
+
+class Scan(NamedTuple):
+    """A compiled scan, and the queries of one pass prepared for it.
+
+    Attributes
+    ----------
+    library, name
+        The kernel.
+    codes : (n, words) uint64
+    queries : int
+        How many.
+    members : (m,) int64
+        All queries, as the scan takes them, see `members_of`.
+    arguments : tuple of int
+        What the scan is told of the queries: numbers, and addresses in what is `held`.
+    limits : () or (queries,)
+        Hits are below them (hamming) or above (asymmetric).
+    held : tuple
+        Whatever has to live as long as the scan.
+    cost : int
+        Of a word, in comparisons of two words.
+    """
+
+    library: Library
+    name: str
+    codes: Keys
+    queries: int
+    members: Rows
+    arguments: tuple[int, ...]
+    limits: npt.NDArray[Any] | np.generic
+    held: tuple[Any, ...]
+    cost: int = 1
+
+    def size(self, name: str) -> int:
+        """What the compiled object tells of this scan."""
+        return self.library.layout[f"{self.name}.{name}"]
+
+    def rows_per_block(self, n: int, threads: int) -> int:
+        """Short enough for Ctrl-C, and several for each thread."""
+        work = len(self.members) * int(self.codes.shape[1]) * self.cost
+        if n * work * self.cost <= _WORK_WORTH_A_THREAD:
+            return max(n, 1)
+        block = self.size("block")
+        rows = min(_WORK_PER_BLOCK // work, n // (4 * max(1, threads)))
+        rows = max(rows, _WORK_WORTH_A_THREAD // (work * self.cost), 16 * block, 256)
+        return -(-rows // block) * block
+
+
+class Task(NamedTuple):
+    """Spans of rows, ascending, and the queries that are to be answered over them.
+
+    The tasks of a run ascend too: where rows tie, a worker keeps those that it meets first.
+    """
+
+    spans: Spans
+    members: Rows
+
+
+class Memory:
+    """Arrays that a kernel works on, in one piece: finding out an address takes a microsecond.
+
+    Parameters
+    ----------
+    sizes : int
+        The bytes of each array; each begins at a multiple of 64, so that no aligned load of its
+        elements crosses a cache line.
+
+    Attributes
+    ----------
+    addresses : list of int
+    """
+
+    def __init__(self, *sizes: int) -> None:
+        ends = list(itertools.accumulate([(size + 63) & -64 for size in sizes], initial=64))
+        self._raw = np.empty(ends[-1], np.uint8)
+        base = address(self._raw)
+        self._first = -base % 64 - 64
+        self._ends = ends
+        base += self._first
+        self.addresses = [base + end for end in ends[:-1]]
+
+    def view(self, number: int, dtype: Any, count: int) -> npt.NDArray[Any]:
+        """The first `count` elements of an array."""
+        return np.frombuffer(self._raw, dtype, count, self._first + self._ends[number])
+
+
+class State:
+    """What one worker has found: `keys` (queries, capacity), of which `found` are filled."""
+
+    def __init__(self, scan: Scan, allowed: Keys | None, capacity: int, k: int) -> None:
+        words = scan.codes.shape[1]
+        scratch = scan.size("scratch") + scan.size("scratch_per_word") * words
+        count = scan.queries
+        memory = Memory(4 * count, 8 * count, 8 * count * capacity, scratch)
+        self._memory = memory
+        self.limits = memory.view(0, scan.limits.dtype, count)
+        self.limits[:] = scan.limits
+        self.found = memory.view(1, np.int64, count)
+        self.found[:] = 0
+        self.keys = memory.view(2, np.uint64, count * capacity).reshape(count, capacity)
+        self._kernel = scan.library.functions[scan.name]
+        self._codes = (address(scan.codes), words)
+        filtered = (None, 0) if allowed is None else (address(allowed), 1)
+        self._queries = (*filtered, *scan.arguments)
+        limits, found, keys, own = memory.addresses
+        self._kept = [limits, found, keys, capacity, k, own]
+
+    def use_scratch(self, where: int) -> None:
+        """Work on other scratch memory, at this address."""
+        self._kept[-1] = where
+
+    def run(self, task: Task) -> None:
+        """Scan the spans of a task for its members."""
+        members = (address(task.members), len(task.members))
+        for first, last in task.spans:
+            self._kernel(*self._codes, first, last, *self._queries, *members, *self._kept)
+
+    def run_whole(self, task: Task) -> None:
+        """Find all hits of one task, however many: those of earlier tasks are let go."""
+        self.found[:] = 0
+        self.run(task)
+        most = int(self.found.max())
+        if most > self.keys.shape[1]:
+            # Hits beyond the capacity were only counted: once more, with room for all.
+            self.keys = np.empty((len(self.limits), most), np.uint64)
+            self._kept[2:4] = address(self.keys), most
+            self.found[:] = 0
+            self.run(task)
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Where the array's first byte is; ``array.ctypes.data`` is several times slower."""
+    if array.flags.c_contiguous and array.flags.writeable and array.size:
+        return ctypes.addressof(_BYTE.from_buffer(array.data))
+    where: int = array.__array_interface__["data"][0]
+    return where
+
+
+def aligned(count: int, dtype: Any) -> npt.NDArray[Any]:
+    """An uninitialised array at a multiple of 64 bytes: unaligned loads would cross cache lines."""
+    return Memory(count * np.dtype(dtype).itemsize).view(0, dtype, count)
+
+
+def members_of(count: int, group: int) -> Rows:
+    """All of `count` queries, in whole groups: -1 fills up the last."""
+    if count == group == 1:
+        return _ALONE
+    members = np.arange(-(-count // group) * group)
+    members[count:] = -1
+    return members
+
+
+def passes(count: int, keys_per_query: int, engine: Engine) -> list[slice]:
+    """Split queries so that look-up tables stay small and the keys of a pass fit memory."""
+    size = _KEY_BYTES_PER_PASS // (8 * max(1, keys_per_query))
+    size = max(4, min(engine.queries_per_pass, size))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def run(
+    scan: Scan,
+    tasks: list[Task],
+    allowed: Keys | None,
+    threads: int,
+    capacity: int,
+    k: int,
+    collect: Callable[[State, Task], None] | None = None,
+) -> list[State]:
+    """Run the tasks on `threads` workers, and return what each of them has found.
+
+    Parameters
+    ----------
+    capacity : int
+        Keys that a query's buffer holds; more than k, if k is not 0, by a group of rows.
+    k : int
+        How many keys to keep of each query; 0 to count hits, and to keep as many as fit.
+    collect : callable, optional
+        Does a task in place of `State.run`.
+    """
+    work = State.run if collect is None else collect
+    if len(tasks) == 1:
+        states = [State(scan, allowed, capacity, k)]
+        work(states[0], tasks[0])
+        return states
+    states = [State(scan, allowed, capacity, k) for _ in range(max(1, min(threads, len(tasks))))]
+    run_blocks(len(tasks), threads, lambda worker, task: work(states[worker], tasks[task]))
+    return states
+
+
+def tasks_of(scan: Scan, chosen: Chosen, threads: int, engine: Engine) -> list[Task]:
+    """All queries over all chosen rows, in blocks."""
+    size = engine.rows_per_block or scan.rows_per_block(chosen.n, threads)
+    return [Task(spans, scan.members) for spans in chosen.blocks(size)]
+
+
+def capacity_of(k: int, rows: int) -> int:
+    """Keys to have room for: one more group of hits, and enough to make cutting back rare."""
+    return min(rows + 64, k + max(k // 2, 64))
+
+
+def topk(scan: Scan, chosen: Chosen, k: int, threads: int, engine: Engine) -> Keys:
+    """The k smallest keys of each query, ascending: (queries, k), k at least 1."""
+    capacity = capacity_of(k, chosen.count)
+    tasks = tasks_of(scan, chosen, threads, engine)
+    return merged(run(scan, tasks, chosen.allowed, threads, capacity, k), k)
+
+
+def smallest(keys: Keys, k: int) -> Keys:
+    """The k smallest keys along the last axis, in order."""
+    if keys.shape[-1] > 4 * k:
+        keys = np.partition(keys, k - 1, axis=-1)[..., :k]
+    return np.sort(keys, axis=-1)[..., :k]
+
+
+def merged(states: list[State], k: int) -> Keys:
+    """The k smallest of what several workers found for each query, in order.
+
+    Together they found at least k for each query.
+    """
+    count = len(states[0].limits)
+    if count == len(states) == 1:
+        only = states[0].keys[:, : states[0].found[0]]
+        only.sort(axis=1)
+        return only[:, :k]
+    result = np.empty((count, k), np.uint64)
+    most = [int(state.found.max()) for state in states]
+    size = max(1, _MERGED_KEYS // sum(most))
+    for start in range(0, count, size):
+        part = slice(start, min(start + size, count))
+        together, filled = [], []
+        for state, n in zip(states, most, strict=True):
+            together.append(state.keys[part, :n])
+            filled.append(np.arange(n) < state.found[part, None])
+        keys = np.concatenate(together, axis=1)
+        keys[~np.concatenate(filled, axis=1)] = _NO_KEY
+        result[part] = smallest(keys, k)
+    return result

@@ -1,0 +1,358 @@
+"""The asymmetric scans: look-ups of half-bytes (source; imported only to be compiled).
+
+Four neighbouring weights meet 16 possible half-bytes of a code: a table of 16 bytes, one shuffle
+for 32 codes.  A table holds the sum of the weights of the set bits, less its smallest value, so
+that its entries are 0 to ``|u_0| + .. + |u_3|``; the sum S of all look-ups then gives
+``<u, b> = 2 S - sum |u|``, exactly.
+
+Sums are 8 bits wide as long as no query can exceed 255 (a *section*, see `quantize`) and then added
+to 16-bit ones, which start at -32,768 to compare as signed.  768 normally distributed weights of 4
+bits take 8 sections: 13 vector operations for a pair of query and code, where four bit-planes of
+AND and bit count take four times the Hamming scan.  The same holds for AVX-512, where look-up and
+bit count both start once per cycle: 64 x 4 bits of any weight, or 512 bits of one plane of four.
+
+A single query is looked up while a word of 32 codes is transposed, in registers, which saves
+storing the transposition.
+
+Scores are computed in float32, each operation rounded by itself, and therefore the same everywhere.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from binq.kernels.source.columns import block_of, half_byte_columns, row_at
+from binq.kernels.source.scalars import (
+    bits_float,
+    float_bits,
+    int16s,
+    jit,
+    offset_by,
+    prefetch,
+    uint32s,
+)  # fmt: skip
+from binq.kernels.source.select import append, make_room
+from binq.kernels.source.simd import vectors
+
+_SIGN = np.uint32(0x80000000)
+GROUP = 2
+
+
+def scratch_sizes(lanes: int) -> tuple[int, int]:
+    """Bytes of `scratch`, and more of them per word of a code.
+
+    The 16-bit sums of two queries, scores, rows, the factors of a block; a copy of its codes, and
+    their half-bytes.
+    """
+    tile = 4 * lanes
+    return 20 * tile, 24 * tile
+
+
+@jit
+def _descending(score):
+    # An integer that is smaller the larger the score is. Adding zero makes -0 and 0 tie.
+    bits = float_bits(np.float32(score + np.float32(0.0)))
+    if bits & _SIGN:
+        return np.uint32(bits)
+    return np.uint32(~(bits | _SIGN))
+
+
+@jit
+def _score(value):
+    value = np.uint32(value)
+    if value & _SIGN:
+        return bits_float(value)
+    return bits_float(np.uint32(~value & np.uint32(0x7FFFFFFF)))
+
+
+def _blocks(lanes: int) -> Any:
+    """The function that brings a block of codes and its factors together."""
+    tile = 4 * lanes
+    picked_at, padded_at = 8 * tile, 12 * tile
+
+    @jit
+    def block_with_factors(
+        codes, words, first, last, allowed, filtered, mul, add, factors, scratch
+    ):
+        # What `block_of` returns, and where the factors of the block are.
+        picked = uint32s(scratch, picked_at)
+        padded = offset_by(scratch, padded_at + 8 * tile, codes)
+        source, at, have, following = block_of(
+            codes, words, first, last, tile, allowed, filtered, picked, padded
+        )
+        row_mul = offset_by(mul, first * 4 * factors, mul)
+        row_add = offset_by(add, first * 4 * factors, mul)
+        if factors and (filtered or have < tile):
+            own_mul = offset_by(scratch, padded_at, mul)
+            own_add = offset_by(scratch, padded_at + 4 * tile, mul)
+            for i in range(have):
+                row = row_at(i, first, filtered, picked)
+                own_mul[i] = mul[row]
+                own_add[i] = add[row]
+            for i in range(have, tile):
+                own_mul[i] = np.float32(0.0)
+                own_add[i] = np.float32(0.0)
+            row_mul = own_mul
+            row_add = own_add
+        return source, at, have, following, row_mul, row_add
+
+    return block_with_factors
+
+
+def _collector(v: SimpleNamespace) -> Any:
+    """The function that scores the sums of a block and appends the hits."""
+    load, store, either = v.load, v.store, v.either
+    splat8, splat16, greater16, nonzero = v.splat8, v.splat16, v.greater16, v.nonzero
+    zip_low, zip_high, lanes = v.zip_low, v.zip_high, v.lanes
+    tile = 4 * lanes
+    scores_at, picked_at = 4 * tile, 8 * tile
+
+    @jit
+    def reachable(limit, step, base, size):
+        # A 16-bit sum at or below this cannot score above the limit, whatever the rounding.
+        slack = 2.0 + (abs(np.float64(base)) + abs(np.float64(limit))) / step * 1e-6
+        lowest = (np.float64(limit) - base) / step
+        lowest = np.floor((lowest + size) * 0.5 - slack) - 32768.0
+        return np.intp(min(max(lowest, -32768.0), 32767.0))
+
+    @jit
+    def collect(
+        start, have, filtered, own, mine, step, base, size, row_mul, row_add, factors, limits,
+        found, keys, capacity, k, scratch,
+    ):  # fmt: skip
+        # Score the sums of a block, which stand at byte `mine`, and append what is above the limit.
+        limit = limits[own]
+        if factors == 0 and limit == limit:
+            low = splat16(reachable(limit, step, base, size))
+            hits = splat8(0)
+            for j in range(8):
+                hits = either(hits, greater16(load(scratch, mine + j * lanes), low))
+            if not nonzero(hits):
+                return
+        # In the order of the rows: even and odd codes take turns.
+        for j in range(0, 8 * lanes, 2 * lanes):
+            even = load(scratch, mine + j)
+            odd = load(scratch, mine + j + lanes)
+            store(scratch, mine + j, zip_low(even, odd))
+            store(scratch, mine + j + lanes, zip_high(even, odd))
+        # Whole numbers below 2**24: exact in float32, in any order.
+        scores = offset_by(scratch, scores_at, row_mul)
+        totals = int16s(scratch, mine)
+        zeroth = np.float32(2 * 32768 - size)
+        for j in range(tile):
+            scores[j] = np.float32(2.0) * np.float32(totals[j]) + zeroth
+        best = np.int32(0)
+        if factors:
+            for j in range(tile):
+                score = np.float32(scores[j] * step) + base
+                score = np.float32(score * row_mul[j]) + row_add[j]
+                scores[j] = score
+                best |= np.int32(not (score <= limit))
+        else:
+            for j in range(tile):
+                score = np.float32(scores[j] * step) + base
+                scores[j] = score
+                best |= np.int32(not (score <= limit))
+        if best:
+            picked = uint32s(scratch, picked_at)
+            for j in range(have):
+                score = scores[j]
+                if not (score <= limits[own]):
+                    cut = make_room(keys, found, own, capacity, k, 1)
+                    if cut >= 0:
+                        limits[own] = _score(cut)
+                    row = row_at(j, start, filtered, picked)
+                    append(keys, found, own, capacity, _descending(score), row)
+
+    return collect
+
+
+def one_scan(lanes: int, shuffle_name: str | None) -> Any:
+    """`scan_one`: `scan` for one query, or a few, each by itself.
+
+    Byte columns are looked up while they are in registers: nothing of the transposition is stored.
+    No 8 neighbouring look-ups exceed 255.
+    """
+    v = vectors(lanes, shuffle_name)
+    store, table, shuffle, both, right16 = v.store, v.table, v.shuffle, v.both, v.right16
+    add8, add16, splat8, splat16 = v.add8, v.add16, v.splat8, v.splat16
+    pair_columns, word_columns = v.pair_columns, v.word_columns
+    block_with_factors, collect = _blocks(lanes), _collector(v)
+    tile = 4 * lanes
+
+    @jit
+    def looked_up(column, tables, at):
+        # Both half-bytes of a byte column.
+        low = shuffle(table(tables, at), both(column, splat8(15)))
+        high = shuffle(table(tables, at + 16), both(right16(column, 4), splat8(15)))
+        return add8(low, high)
+
+    @jit
+    def four(c0, c1, c2, c3, tables, at):
+        first = add8(looked_up(c0, tables, at), looked_up(c1, tables, at + 32))
+        return add8(first, add8(looked_up(c2, tables, at + 64), looked_up(c3, tables, at + 96)))
+
+    @jit
+    def word(c0, c1, c2, c3, c4, c5, c6, c7, tables, at, even, odd):
+        # The byte columns of a word, added to the 16-bit sums of the even and the odd codes.
+        s = four(c0, c1, c2, c3, tables, at)
+        even = add16(even, both(s, splat16(255)))
+        odd = add16(odd, right16(s, 8))
+        s = four(c4, c5, c6, c7, tables, at + 128)
+        return add16(even, both(s, splat16(255))), add16(odd, right16(s, 8))
+
+    def scan_one(
+        codes, words, first, last, allowed, filtered, tables, steps, bases, sizes, ends, sections,
+        mul, add, factors, members, n_members, limits, found, keys, capacity, k, scratch,
+    ):  # fmt: skip
+        pitch = words * 8
+        start = first
+        while start < last:
+            source, place, have, following, row_mul, row_add = block_with_factors(
+                codes, words, start, last, allowed, filtered, mul, add, factors, scratch
+            )
+            fetch = (start + 2 * tile) * pitch
+            ahead = lanes * pitch
+            if filtered:
+                ahead = 0
+            for member in range(n_members):
+                own = members[member]
+                t = own * words * 256
+                for group in range(4):
+                    for line in range(fetch, fetch + ahead, 64):
+                        prefetch(codes, line)
+                    fetch += ahead
+                    even = splat16(-32768)
+                    odd = even
+                    at = place + group * lanes * pitch
+                    for i in range(0, words - 1, 2):
+                        c = pair_columns(source, at + i * 8, pitch, splat8(0))
+                        even, odd = word(
+                            c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], tables, t + i * 256,
+                            even, odd,
+                        )  # fmt: skip
+                        even, odd = word(
+                            c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], tables,
+                            t + i * 256 + 256, even, odd,
+                        )  # fmt: skip
+                    if words & 1:
+                        i = words - 1
+                        c = word_columns(source, at + i * 8, pitch, splat8(0))
+                        even, odd = word(
+                            c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], tables, t + i * 256,
+                            even, odd,
+                        )  # fmt: skip
+                    store(scratch, 2 * group * lanes, even)
+                    store(scratch, (2 * group + 1) * lanes, odd)
+                collect(
+                    start, have, filtered, own, 0, steps[own], bases[own], sizes[own], row_mul,
+                    row_add, factors, limits, found, keys, capacity, k, scratch,
+                )  # fmt: skip
+                ahead = 0
+            start = following
+
+    return scan_one
+
+
+def batch_scan(lanes: int, shuffle_name: str | None) -> Any:
+    """`scan`: append every allowed row in ``[first, last)`` that scores above the query's limit.
+
+    Of its parameters, these differ from those of `rows.scan_rows`.
+
+    tables : 16 bytes per query and half-byte; steps, bases : float32*; sizes : int32*, sum |u|;
+    ends : int64*, the half-bytes at which the `sections` end; mul, add : float32*, a row's factor
+    and addend, read only if `factors` is 1; limits : float32*, NaN for none. `members` come in
+    pairs: of ``~query``, which only fills one up, nothing is kept.
+    """
+    v = vectors(lanes, shuffle_name)
+    load, store, table, shuffle, both, right16 = (
+        v.load, v.store, v.table, v.shuffle, v.both, v.right16
+    )  # fmt: skip
+    add8, add16, splat8, splat16 = v.add8, v.add16, v.splat8, v.splat16
+    transpose = half_byte_columns(v, counted=False)
+    block_with_factors, collect = _blocks(lanes), _collector(v)
+    tile = 4 * lanes
+
+    @jit
+    def widen(s, scratch, at):
+        store(scratch, at, add16(load(scratch, at), both(s, splat16(255))))
+        store(scratch, at + lanes, add16(load(scratch, at + lanes), right16(s, 8)))
+
+    def scan(
+        codes, words, first, last, allowed, filtered, tables, steps, bases, sizes, ends, sections,
+        mul, add, factors, members, n_members, limits, found, keys, capacity, k, scratch,
+    ):  # fmt: skip
+        block = 20 * tile + 8 * words * tile
+        zero = splat8(0)
+        ahead = (tile * words * 16 + n_members * 64 - 1) // (n_members * 64) * 64
+        if filtered:
+            ahead = 0
+        start = first
+        while start < last:
+            source, at, have, following, row_mul, row_add = block_with_factors(
+                codes, words, start, last, allowed, filtered, mul, add, factors, scratch
+            )
+            fetch = following * words * 8
+            transpose(source, at, words, codes, scratch, 0, block)
+            for member in range(0, n_members, GROUP):
+                for line in range(fetch, fetch + ahead, 64):
+                    prefetch(codes, line)
+                fetch += ahead
+                for i in range(0, 4 * tile, lanes):
+                    store(scratch, i, splat16(-32768))
+                m0 = members[member]
+                m1 = members[member + 1]
+                t = (m0 ^ (m0 >> 63)) * words * 256
+                u = (m1 ^ (m1 >> 63)) * words * 256
+                x = block
+                place = np.int64(0)
+                for section in range(sections):
+                    a0 = zero
+                    a1 = zero
+                    a2 = zero
+                    a3 = zero
+                    b0 = zero
+                    b1 = zero
+                    b2 = zero
+                    b3 = zero
+                    while place < ends[section]:
+                        first_table = table(tables, t)
+                        second_table = table(tables, u)
+                        column = load(scratch, x)
+                        a0 = add8(a0, shuffle(first_table, column))
+                        b0 = add8(b0, shuffle(second_table, column))
+                        column = load(scratch, x + lanes)
+                        a1 = add8(a1, shuffle(first_table, column))
+                        b1 = add8(b1, shuffle(second_table, column))
+                        column = load(scratch, x + 2 * lanes)
+                        a2 = add8(a2, shuffle(first_table, column))
+                        b2 = add8(b2, shuffle(second_table, column))
+                        column = load(scratch, x + 3 * lanes)
+                        a3 = add8(a3, shuffle(first_table, column))
+                        b3 = add8(b3, shuffle(second_table, column))
+                        t += 16
+                        u += 16
+                        x += 4 * lanes
+                        place += 1
+                    widen(a0, scratch, 0)
+                    widen(a1, scratch, 2 * lanes)
+                    widen(a2, scratch, 4 * lanes)
+                    widen(a3, scratch, 6 * lanes)
+                    widen(b0, scratch, 8 * lanes)
+                    widen(b1, scratch, 10 * lanes)
+                    widen(b2, scratch, 12 * lanes)
+                    widen(b3, scratch, 14 * lanes)
+                for i in range(2):
+                    own = members[member + i]
+                    if own >= 0:
+                        collect(
+                            start, have, filtered, own, i * 8 * lanes, steps[own], bases[own],
+                            sizes[own], row_mul, row_add, factors, limits, found, keys, capacity,
+                            k, scratch,
+                        )  # fmt: skip
+            start = following
+
+    return scan

@@ -1,0 +1,55 @@
+"""The kernels of this CPU, and those of others as far as this one runs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from binq.kernels import hamming
+from binq.kernels.aot import compile as aot
+from binq.kernels.scan import Engine
+
+SSSE3, AVX2 = "llvm.x86.ssse3.pshuf.b.128", "llvm.x86.avx2.pshuf.b"
+FEATURES: dict[str, Any] = {
+    "native": None,
+    "counts": (16, None, True),
+    "wide": (32, AVX2, False),
+    "narrow": (16, SSSE3, False),
+    "portable": (16, None, False),
+}
+
+
+@pytest.fixture(params=[*FEATURES, "numpy"], scope="module")
+def engine_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Engine]:
+    """Make the engine of a family: ``engine_of(family, rows_per_block=...)``."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # the workers share what they compile
+    native = aot.load(hamming.FAMILY).layout
+    needed = {"wide": native["lanes"] == 32, "narrow": native["shuffle"]}
+    if not needed.get(request.param, True) or (
+        "x86" not in aot.host_target().triple and request.param in needed
+    ):
+        pytest.skip("instructions that this CPU lacks")
+
+    def make(family: aot.Family, **changes: Any) -> Engine:
+        if request.param == "numpy":
+            if family.name == "asymmetric":
+                pytest.skip("numpy does not stand in for it")
+            return Engine(None, **changes)
+        features = FEATURES[request.param]
+        if features is None:
+            return Engine(aot.load(family), **changes)
+        if family.name == "asymmetric" and request.param == "counts":
+            pytest.skip("counts no bits")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BINQ_CACHE_DIR", str(place / "engines"))
+            return Engine(aot.load(replace(family, features=features)), **changes)
+
+    return make
