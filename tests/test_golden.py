@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 
 import naive
 import numpy as np
 import pytest
+from data.make_golden import DIM, GROWN, ROWS, corpus, grow, ids, make
 from forging import header_of
 
 from binq.index.describe import describe
@@ -23,9 +23,6 @@ SHA256 = {
     "dead-1.1.binq": "b2f75f9687c70781fb2ea50aa4337ba4ddfb0184590ea26948240fd12e38185a",
 }
 DATA = Path(__file__).parent / "data"
-sys.path.insert(0, str(DATA))
-
-from make_golden import DIM, GROWN, ROWS, corpus, grow, ids, make  # noqa: E402
 
 
 def opened(name: str) -> Index:
@@ -103,7 +100,7 @@ def test_what_came_with_1_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_asymmetric_1_0() -> None:
-    """Learned codes of 100 bits of the first 60 dims, and an int8 payload of all."""
+    """Learned codes of 100 bits of the first 60 dims, and int8 vectors of all."""
     index = opened("asymmetric-1.0.binq")
     assert list(index.ids or []) == ids()
     header = index.file.header
