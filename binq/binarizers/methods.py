@@ -18,10 +18,6 @@ from binq.binarizers.affine import Affine, Bools, Floats, norm_factor
 from binq.types import Method, Scoring
 
 
-def _always(_scan: Scoring, _bits: int, _dim: int) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class MethodSpec:
     """What a method is, and what can be done with its codes.
@@ -64,7 +60,7 @@ class MethodSpec:
     encode: Callable[[Floats, Affine, int], Bools] = lambda x, fitted, n: fitted.encode(x, n)
     factor: Callable[[Floats, NDArray[np.uint64], Affine, int], Floats] = norm_factor
     centred: bool = False
-    auto: Callable[[Scoring, int, int], bool] = _always
+    auto: Callable[[Scoring, int, int], bool] = lambda *_: True
     swept: Literal["always", "wide", "named"] = "always"
 
     def allows(self, bits: int, dim: int) -> bool:
@@ -97,15 +93,9 @@ TABLE: Final[dict[Method, MethodSpec]] = {
         lambda x, bits, seed, _: projections.rotate(x, bits, seed),
         swept="named",  # close to lsh
     ),
-    "lsh": MethodSpec(
-        "random hyperplanes",
-        projections.lsh,
-        auto=lambda _, bits, dim: bits > dim,
-    ),
+    "lsh": MethodSpec("random hyperplanes", projections.lsh, auto=lambda _, bits, dim: bits > dim),
     "itq": MethodSpec(
-        "principal directions and the rotation of least quantization error",
-        itq.fit,
-        widths="at most dim",
+        "principal directions, and their rotation of least error", itq.fit, widths="at most dim"
     ),
     "rabitq": MethodSpec(
         "a random rotation with a factor per row",

@@ -33,14 +33,7 @@ DEPTH = 200
 """Neighbours of an anchor that are drawn from, by rank: a third each from 15, 60 and all."""
 
 
-def fit(
-    x: Floats,
-    bits: int,
-    seed: int = 0,
-    threads: int = 1,
-    *,
-    steps: int = 500,
-) -> Affine:
+def fit(x: Floats, bits: int, seed: int = 0, threads: int = 1, *, steps: int = 500) -> Affine:
     """Train centre, projection and threshold, and fit a least-squares decoder.
 
     Parameters

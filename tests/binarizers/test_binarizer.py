@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import naive
@@ -96,9 +97,8 @@ def test_settings_and_arrays_round_trip() -> None:
     assert Binarizer.restore(sign(4, "ip").settings(), {}).settings() == sign(4, "ip").settings()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_settings_that_lie() -> None:
+    for change in (
         {"method": None},
         {"method": 3},
         {"method": "sign"},
@@ -123,32 +123,28 @@ def test_settings_and_arrays_round_trip() -> None:
         {"truncate_dim": "3"},
         {"seed": -1},
         {"sample": 2.5},
-    ],
-)
-def test_settings_that_lie(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        Binarizer.restore(SETTINGS | change, arrays())
+    ):
+        with pytest.raises(ValueError, match=r".+"):
+            Binarizer.restore(SETTINGS | change, arrays())
 
 
-@pytest.mark.parametrize("name", ["center", "scale", "threshold"])
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros(4, np.float32),
-        np.zeros((1, 3), np.float32),
-        np.zeros(3, np.float64),
-        np.array([0, np.nan, 0], np.float32),
-        np.array([0, np.inf, 0], np.float32),
-    ],
-)
-def test_arrays_that_do_not_fit(name: str, array: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=name):
-        Binarizer.restore(SETTINGS, arrays(**{name: array}))
+def test_arrays_that_do_not_fit() -> None:
+    for name, array in itertools.product(
+        ("center", "scale", "threshold"),
+        (
+            np.zeros(4, np.float32),
+            np.zeros((1, 3), np.float32),
+            np.zeros(3, np.float64),
+            np.array([0, np.nan, 0], np.float32),
+            np.array([0, np.inf, 0], np.float32),
+        ),
+    ):
+        with pytest.raises(ValueError, match=name):
+            Binarizer.restore(SETTINGS, arrays(**{name: array}))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_arrays_that_make_no_binarizer() -> None:
+    cases: list[dict[str, Any]] = [
         {"scale": None},
         {"nonsense": np.zeros(3, np.float32)},
         {"dim": np.zeros(3, np.float32)},
@@ -161,8 +157,7 @@ def test_arrays_that_do_not_fit(name: str, array: np.ndarray) -> None:
         {"signs": np.zeros((1, 0, 3), np.uint8)},
         {"signs": np.zeros((1, 3, 4), np.uint8)},
         {"signs": np.zeros((3, 3), np.uint8)},
-    ],
-)
-def test_arrays_that_make_no_binarizer(change: dict[str, np.ndarray]) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        Binarizer.restore(SETTINGS, arrays(**change))
+    ]
+    for change in cases:
+        with pytest.raises(ValueError, match=r".+"):
+            Binarizer.restore(SETTINGS, arrays(**change))

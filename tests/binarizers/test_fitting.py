@@ -78,6 +78,10 @@ WIDTHS: dict[Any, tuple[int, ...]] = {
     "learned": (1, 2, 7, 20, 64, 130),
     "ste": (7, 20, 130),
 }
+QUICK_AND_SLOW = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("learned", "ste") else [])
+    for name in WIDTHS
+]
 pytestmark = pytest.mark.usefixtures("few_steps")
 
 
@@ -101,7 +105,7 @@ def test_every_method_has_a_row() -> None:
     assert binarizers.default_scoring(None) == "hamming"
 
 
-@pytest.mark.parametrize("method", WIDTHS)
+@pytest.mark.parametrize("method", QUICK_AND_SLOW)
 def test_same_bytes_at_one_and_two_threads_and_again(method: Any) -> None:
     sample = anisotropic(1300, 20)
     for bits, metric in itertools.product(WIDTHS[method], METRICS):
@@ -149,7 +153,7 @@ def test_the_seed_matters() -> None:
         assert found[0] != found[1], method
 
 
-@pytest.mark.parametrize("method", [method for method in WIDTHS if method != "sign"])
+@pytest.mark.parametrize("method", QUICK_AND_SLOW[1:])
 def test_hard_rows_give_finite_numbers(method: Any) -> None:
     widths = [bits for bits in WIDTHS[method] if bits in (7, 20, 130)]
     for sample, bits, metric in itertools.product(DEGENERATE.values(), widths, ("cosine", "l2")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import naive
 import numpy as np
-import pytest
 from corpora import gaussian
 
 from binq.binarizers.rotation import PASSES, draw_signs, rotate
@@ -14,24 +13,20 @@ def matrix(dim: int, seed: int = 0) -> np.ndarray:
     return rotate(np.eye(dim, dtype=np.float32), draw_signs(dim, dim, seed), dim)
 
 
-@pytest.mark.parametrize("dim", [*range(1, 20), 48, 64, 100, 129, 384])
-def test_rotation_is_its_definition(dim: int) -> None:
-    signs = draw_signs(dim, dim, dim)
-    assert signs.shape == (1, PASSES, dim)
-    assert np.allclose(matrix(dim, dim), naive.rotation(signs[0]), atol=1e-5)
+def test_rotation_is_its_definition() -> None:
+    for dim in (*range(1, 20), 48, 64, 100, 129, 384):
+        signs = draw_signs(dim, dim, dim)
+        assert signs.shape == (1, PASSES, dim)
+        assert np.allclose(matrix(dim, dim), naive.rotation(signs[0]), atol=1e-5)
 
 
-@pytest.mark.parametrize("dim", [*range(1, 70), 100, 127, 128, 129, 384, 511, 768, 1000])
-def test_rotation_is_orthogonal(dim: int) -> None:
-    rotation = matrix(dim)
-    assert np.allclose(rotation @ rotation.T, np.eye(dim), atol=2e-5)
-
-
-@pytest.mark.parametrize("dim", [48, 129, 384, 511])
-def test_rotation_spreads_every_coordinate(dim: int) -> None:
-    rotation = matrix(dim)
-    assert np.abs(rotation).max() < 0.75
-    assert (np.abs(rotation) > 1e-6).mean() > 0.9
+def test_rotation_is_orthogonal_and_spreads_every_coordinate() -> None:
+    for dim in (*range(1, 70), 100, 127, 128, 129, 384, 511, 768, 1000):
+        rotation = matrix(dim)
+        assert np.allclose(rotation @ rotation.T, np.eye(dim), atol=2e-5)
+        if dim in (48, 129, 384, 511):
+            assert np.abs(rotation).max() < 0.75
+            assert (np.abs(rotation) > 1e-6).mean() > 0.9
 
 
 def test_more_and_fewer_bits_than_dimensions() -> None:

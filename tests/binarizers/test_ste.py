@@ -25,12 +25,14 @@ def hamming_recall(fitted: Affine, x: np.ndarray = X, queries: np.ndarray = QUER
     return float(np.mean([naive.recall(n, t) for n, t in zip(near, truth, strict=True)]))
 
 
+@pytest.mark.slow
 def test_training_beats_its_start_on_held_out_queries() -> None:
     start = ste.fit(X, 144, steps=0, threads=2)
     trained = ste.fit(X, 144, steps=200, threads=2)
     assert hamming_recall(trained) > hamming_recall(start) + 0.003
 
 
+@pytest.mark.slow
 def test_training_does_not_ruin_clustered_rows() -> None:
     x, queries = clustered(1500, 32), clustered(300, 32, seed=1)
     start = ste.fit(x, 96, steps=0, threads=2)
