@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 PEERS ?= faiss,usearch,numpy
 
-.PHONY: help setup demo quick test lint bench
+.PHONY: help setup demo quick test lint docs bench
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lint: $(READY) ## Check style and types.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(READY) ## Fill in the outputs and the reference that documents show.
+	$(BIN)/python scripts/docs.py
 
 bench: $(READY) ## Measure speed beside peers.
 	$(BIN)/binq bench --peers $(PEERS)
