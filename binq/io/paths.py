@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
 
-from binq.errors import EnvironmentFailure, InputError
+from binq.errors import EnvironmentFailure, InputError, UsageError
 
 Format = Literal[
     "npy", "parquet", "arrow", "arrow-stream", "jsonl", "fvecs", "bvecs", "fbin", "u8bin", "pipe"
@@ -68,6 +68,23 @@ def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
     )
 
 
+def named(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], what: str) -> list[str]:
+    """Return one path or several as a list, in which ``-``, standard input, stands alone.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or others stand beside ``-``.
+    """
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    names = [os.fspath(path) for path in several]
+    if not names:
+        raise UsageError(f"no {what} are named", expected="a path, or - for standard input")
+    if "-" in names and len(names) > 1:
+        raise UsageError("standard input stands alone", "-", "no other paths")
+    return names
+
+
 def expand(paths: Sequence[str]) -> list[str]:
     """Turn paths, globs and directories into files.
 
@@ -110,8 +127,12 @@ def _files(path: str) -> list[str]:
 def _is_vector_file(path: str) -> bool:
     if os.path.splitext(path)[1].lower() in _SUFFIXES:
         return True
-    head = _head(path)
-    return any(head.startswith(magic) for magic, _ in _MAGIC)
+    return format_of(_head(path)) is not None
+
+
+def format_of(head: bytes) -> Format | None:
+    """Return the format that the first bytes of a file tell; None for text and what bears none."""
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
 
 
 def detect(path: str) -> Format:
@@ -130,9 +151,9 @@ def detect(path: str) -> Format:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             return "pipe"
         head = _head(path)
-    for magic, kind in _MAGIC:
-        if head.startswith(magic):
-            return kind
+    kind = format_of(head)
+    if kind is not None:
+        return kind
     # A suffix goes before a look at text: an fvecs file of 123 dims begins with "{".
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix]
@@ -141,13 +162,35 @@ def detect(path: str) -> Format:
         return "jsonl"
     if not head:
         raise InputError("the file is empty", path, _FORMATS)
+    _refuse_compressed(head, path)
+    raise InputError("not a format that binq reads", path, _FORMATS)
+
+
+def refuse_in_pipe(head: bytes, name: str, instead: str = "") -> None:
+    """Refuse what cannot be read forward only, given its first bytes.
+
+    Raises
+    ------
+    InputError
+        If they are those of Parquet, Arrow or gzip.
+    """
+    if format_of(head) in ("parquet", "arrow"):
+        raise InputError(
+            "Parquet and Arrow cannot be read from a pipe",
+            name,
+            instead,
+            next_step="give the file by its path",
+        )
+    _refuse_compressed(head, name)
+
+
+def _refuse_compressed(head: bytes, name: str) -> None:
     if head.startswith(b"\x1f\x8b"):
         raise InputError(
             "the file is compressed",
-            path,
+            name,
             next_step="decompress it into binq: zcat FILE | binq … -",
         )
-    raise InputError("not a format that binq reads", path, _FORMATS)
 
 
 def _head(path: str) -> bytes:

@@ -8,6 +8,7 @@ import select
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO, Final
 
 import xxhash
@@ -18,6 +19,8 @@ from binq.io.paths import opening
 _MAX_LINE: Final = 64 << 20
 _PIPE_READ: Final = 1 << 16
 _FILE_READ: Final = 1 << 20
+# Seconds after which a read that waits looks whether it was interrupted.
+_LOOK_UP: Final = 0.25
 
 
 class ByteStream:
@@ -39,6 +42,7 @@ class ByteStream:
         self._fd = -1
         self._owned = owned
         self._pushed = b""
+        self._interrupted = False
         self._hash = xxhash.xxh3_128()
         if isinstance(file, int):
             self._fd = file
@@ -108,13 +112,13 @@ class ByteStream:
         if self._pushed or self._regular:
             return True
         try:
-            if hasattr(select, "poll"):
-                poll = select.poll()
-                poll.register(self._fd, select.POLLIN)
-                return bool(poll.poll(0))
-            return bool(select.select([self._fd], [], [], 0)[0])
+            return self._waiting(0)
         except (OSError, ValueError):
             return False
+
+    def interrupt(self) -> None:
+        """Make a read that waits in another thread raise ``EnvironmentFailure``."""
+        self._interrupted = True
 
     def fingerprint(self) -> str:
         """Return the xxh3_128 of all bytes read so far, in hexadecimal."""
@@ -130,12 +134,23 @@ class ByteStream:
         with opening(self.name):
             if self._file is not None:
                 return self._file.read(_FILE_READ)
+            if self._regular:
+                return os.read(self._fd, _FILE_READ)
             while True:
-                try:
-                    return os.read(self._fd, _FILE_READ if self._regular else _PIPE_READ)
-                except BlockingIOError:
-                    # Whoever shares the pipe made it non-blocking; wait as if it were not.
-                    select.select([self._fd], [], [])
+                while not self._waiting(_LOOK_UP):
+                    if self._interrupted:
+                        raise EnvironmentFailure("reading was interrupted", self.name)
+                # Whoever shares the pipe may have made it non-blocking, and taken what was there.
+                with suppress(BlockingIOError):
+                    return os.read(self._fd, _PIPE_READ)
+
+    def _waiting(self, seconds: float) -> bool:
+        """Return whether there is something to read, or the end, within so many seconds."""
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            return bool(poll.poll(int(1000 * seconds)))
+        return bool(select.select([self._fd], [], [], seconds)[0])
 
 
 def lines(stream: ByteStream) -> Iterator[bytes | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -61,7 +61,7 @@ class QuestionSource(VectorSource):
         self._signs = signs
         self._threads = threads
 
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield the questions as vectors; see ``VectorSource.batches``."""
         start = 0
         for arrived in self._batches():

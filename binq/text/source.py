@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal, get_args
 
 from binq.errors import InputError, UsageError
-from binq.io import streams as bytestream
-from binq.io.paths import opening
-from binq.io.streams import ByteStream
+from binq.io.paths import format_of, named, opening, refuse_in_pipe
+from binq.io.streams import ByteStream, lines
 from binq.text.columns import Columns, Text, choose_columns, is_string
 
 Kind = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
@@ -78,12 +77,7 @@ class TextSource:
         kind: Kind | None = None,
         stdin: BinaryIO | None = None,
     ) -> None:
-        several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-        self.paths = [os.fspath(path) for path in several]
-        if not self.paths:
-            raise UsageError("no texts are named", expected="a path, or - for standard input")
-        if "-" in self.paths and len(self.paths) > 1:
-            raise UsageError("standard input stands alone", "-", "no other paths")
+        self.paths = named(paths, "texts")
         if kind is not None and kind not in KINDS:
             raise UsageError("unknown kind of text file", str(kind), ", ".join(KINDS))
         self._text = text_column.split(",") if text_column is not None else None
@@ -141,22 +135,23 @@ class TextSource:
         with closing(stream):
             if kind is None:
                 kind = _SUFFIXES.get(Path(path).suffix.lower()) or _guess(stream)
-            lines = self._lines(stream)
+            numbered = self._lines(stream)
             if kind == "jsonl":
-                yield from self._jsonl(lines, stream.name)
+                yield from self._jsonl(numbered, stream.name)
             elif kind == "lines":
                 if self._text is not None or self._id is not None:
                     raise UsageError(
                         "plain lines have no columns", stream.name, next_step="drop the names"
                     )
-                for number, line in lines:
+                for number, line in numbered:
                     yield Text(None, line, _line(stream.name, number))
             else:
-                yield from self._delimited(lines, stream.name, "," if kind == "csv" else "\t")
+                yield from self._delimited(numbered, stream.name, "," if kind == "csv" else "\t")
 
     def _lines(self, stream: ByteStream) -> Iterator[tuple[int, str]]:
         """Yield numbered lines without their ends."""
-        for number, data in enumerate(_split(stream), 1):
+        arrived = (line for line in lines(stream) if line is not None)
+        for number, data in enumerate(arrived, 1):
             self._read += len(data) + 1
             if number == 1:
                 data = data.removeprefix(codecs.BOM_UTF8)
@@ -286,18 +281,7 @@ def batched(source: TextSource, rows: int, characters: int) -> Iterator[list[Tex
 
 def _guess(stream: ByteStream) -> Kind:
     head = stream.peek()
-    if head.startswith((b"PAR1", b"ARROW1")):
-        raise InputError(
-            "Parquet and Arrow cannot be read from a pipe",
-            stream.name,
-            next_step="give the file by its path",
-        )
-    if head.startswith(b"\x1f\x8b"):
-        raise InputError(
-            "the file is compressed",
-            stream.name,
-            next_step="decompress it into binq: zcat FILE | binq encode - …",
-        )
+    refuse_in_pipe(head, stream.name)
     return "jsonl" if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{" else "lines"
 
 
@@ -307,15 +291,11 @@ def _is_parquet(path: str) -> bool:
         if not os.path.isfile(path):
             return False
         with open(path, "rb") as file:
-            return file.read(4) == b"PAR1"
+            return format_of(file.read(8)) == "parquet"
 
 
 def _size(path: str) -> int | None:
     return os.path.getsize(path) if path != "-" and os.path.isfile(path) else None
-
-
-def _split(stream: ByteStream) -> Iterator[bytes]:
-    return (line for line in bytestream.lines(stream) if line is not None)
 
 
 def _line(name: str, number: int) -> str:

@@ -17,9 +17,9 @@ from binq.bits import bytes_for
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.paths import opening
-from binq.vectors.blocks import BlockCache
 from binq.vectors.columns import Columns, choose_columns, to_ids, to_matrix
-from binq.vectors.decoding import Decoder, Packed, decoder_for
+from binq.vectors.decoding import Decoder, ReadOptions, decoder_for
+from binq.vectors.groups import DecodedGroups
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _READ_BUFFER: Final = 1 << 20
@@ -31,12 +31,8 @@ _BATCHES_PER_USUAL: Final = 4
 def open_columnar(
     path: str,
     kind: Literal["parquet", "arrow", "arrow-stream"],
-    *,
-    column: str | None,
-    id_column: str | None,
-    packed: Packed,
-    bits: int | None,
-    cache: BlockCache,
+    options: ReadOptions,
+    groups: DecodedGroups,
 ) -> VectorSource:
     """Open a Parquet file, or an Arrow file or stream on disk.
 
@@ -49,10 +45,8 @@ def open_columnar(
     """
     file = _ParquetFile(path) if kind == "parquet" else _ArrowFile(path, kind == "arrow-stream")
     with _damaged(path):
-        columns = choose_columns(
-            file.schema, path, column=column, id_column=id_column, packed=packed, bits=bits
-        )
-    return ColumnarSource(path, file, columns, cache)
+        columns = choose_columns(file.schema, path, options)
+    return ColumnarSource(path, file, columns, groups)
 
 
 @contextmanager
@@ -168,11 +162,11 @@ class ColumnarSource(VectorSource):
     """Rows of one vector column, with the ids of another.
 
     Anonymous memory is bounded by a few batches whatever the row groups: pages are decoded as
-    they are reached. ``take`` decodes only the row groups that hold a wanted row, up to the last
-    one, and keeps up to 64 MiB of what it decoded, shared with the other files of the source.
+    they are reached. ``take`` decodes only the row groups that hold a wanted row; `DecodedGroups`,
+    shared with the other files of the source, keeps what is wanted again.
     """
 
-    def __init__(self, path: str, file: _Blocks, columns: Columns, cache: BlockCache) -> None:
+    def __init__(self, path: str, file: _Blocks, columns: Columns, groups: DecodedGroups) -> None:
         super().__init__(path)
         self._file = file
         self._columns = columns
@@ -182,7 +176,7 @@ class ColumnarSource(VectorSource):
         self.has_ids = columns.id is not None
         self.metadata = columns.metadata
         self._decoder: Decoder | None = None
-        self._cache = cache
+        self._groups = groups
         width = columns.width
         if width is None and self.rows:
             width = self._width_of_first_row()
@@ -192,29 +186,23 @@ class ColumnarSource(VectorSource):
             self._decoder = decoder_for(width, self.layout, columns.bits, path)
             self.dim = self._decoder.dim
 
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.batches``."""
         for start, record in self._records(self._columns.names, None, max_rows):
-
-            def locate(row: int, start: int = start) -> str:
-                return self.locate(start + row)
-
             ids = None
             if self._columns.id is not None:
                 with _damaged(self.name):
-                    ids = to_ids(record.column(self._columns.id), locate)
+                    ids = to_ids(record.column(self._columns.id), self.locator(start))
             yield Batch(start, self._vectors(record, start), ids)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fetch single rows; see ``VectorSource.take``."""
         self._check_take(rows)
         out = np.empty((len(rows), self.dim or 0), dtype=np.float32)
-        done = np.zeros(len(rows), dtype=bool)
-        for start, block in self._cache.of(self.name):
-            if self._fill(out, done, rows, start, block):
-                self._cache.used(self.name, start)
-        for group in np.unique(np.searchsorted(self._starts, rows[~done], side="right") - 1):
-            self._take_from_group(int(group), out, done, rows)
+        owners = np.searchsorted(self._starts, rows, side="right") - 1
+        for group in np.unique(owners):
+            mine = slice(*np.searchsorted(owners, (group, group + 1)))
+            out[mine] = self._from_group(int(group), rows[mine])
         return out
 
     def describe(self) -> list[dict[str, Any]]:
@@ -223,7 +211,7 @@ class ColumnarSource(VectorSource):
 
     def close(self) -> None:
         """Let go of everything."""
-        self._cache.forget(self.name)
+        self._groups.close()
 
     def _width_of_first_row(self) -> int:
         with closing(self._records([self._columns.vector], None, 1)) as records:
@@ -254,42 +242,33 @@ class ColumnarSource(VectorSource):
             raise InputError("file is damaged", self.name, f"rows up to {end}", f"up to {start}")
 
     def _vectors(self, record: pa.RecordBatch, start: int) -> NDArray[Any]:
-        def locate(row: int) -> str:
-            return self.locate(start + row)
-
         if self._decoder is None:
             raise InputError("vectors of unknown length", self.name)
+        locate = self.locator(start)
         array = record.column(self._columns.vector)
         with _damaged(self.name):
             raw = to_matrix(array, self._decoder.width, self.layout, locate)
         return self._decoder.decode(raw, locate)
 
-    def _take_from_group(
-        self, group: int, out: NDArray[np.float32], done: NDArray[np.bool_], rows: NDArray[np.int64]
-    ) -> None:
-        low, high = np.searchsorted(rows, self._starts[group : group + 2])
-        wanted = rows[low:high][~done[low:high]]
-        last = int(wanted[-1])
-        with closing(self._records([self._columns.vector], group, None)) as records:
-            for start, record in records:
-                low, high = np.searchsorted(wanted, (start, start + record.num_rows))
-                if low < high:
-                    block = self._vectors(record, start)
-                    self._fill(out, done, rows, start, block)
-                    self._cache.keep(self.name, start, block)
-                if start + record.num_rows > last:
-                    break
+    def _from_group(self, group: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return rows of one group, decoded up to the last of them unless the group is kept."""
+        start, end = self._starts[group : group + 2]
+        column = [self._columns.vector]
 
-    @staticmethod
-    def _fill(
-        out: NDArray[np.float32],
-        done: NDArray[np.bool_],
-        rows: NDArray[np.int64],
-        start: int,
-        block: NDArray[np.float32],
-    ) -> bool:
-        """Copy what ``rows`` want of a decoded block; return whether that was anything."""
-        low, high = np.searchsorted(rows, (start, start + len(block)))
-        out[low:high] = block[rows[low:high] - start]
-        done[low:high] = True
-        return bool(low < high)
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            for first, record in self._records(column, group, None):
+                yield self._vectors(record, first)
+
+        kept = self._groups.get((self.name, group), (end - start, self.dim or 0), blocks)
+        if kept is not None:
+            taken: NDArray[np.float32] = kept[rows - start]
+            return taken
+        found: list[NDArray[np.float32]] = []
+        with closing(self._records(column, group, None)) as records:
+            for first, record in records:
+                low, high = np.searchsorted(rows, (first, first + record.num_rows))
+                if low < high:
+                    found.append(self._vectors(record, first)[rows[low:high] - first])
+                if high == len(rows):
+                    break
+        return np.concatenate(found)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.types import ID_NAMES, LAYOUTS, MAX_DIM, Layout
-from binq.vectors.decoding import Packed, refuse_bits, settle_layout
+from binq.vectors.decoding import ReadOptions, settle_layout
 from binq.vectors.source import Locator
 
 _PREFIX: Final = b"binq."
@@ -48,15 +48,7 @@ class Columns:
         return [self.vector] if self.id is None else [self.vector, self.id]
 
 
-def choose_columns(
-    schema: pa.Schema,
-    where: str,
-    *,
-    column: str | None,
-    id_column: str | None,
-    packed: Packed,
-    bits: int | None,
-) -> Columns:
+def choose_columns(schema: pa.Schema, where: str, options: ReadOptions) -> Columns:
     """Find the vector column and the id column of a schema.
 
     Raises
@@ -65,6 +57,12 @@ def choose_columns(
         If there is no such column, or several may be meant, or the type is not usable.
     """
     metadata = _metadata(schema, where)
+    column, id_column, packed, bits = (
+        options.column,
+        options.id_column,
+        options.packed,
+        options.bits,
+    )
     if id_column is None:
         id_column = next((name for name in ID_NAMES if name in schema.names), None)
         if id_column == column:
@@ -105,8 +103,7 @@ def choose_columns(
         dtype = np.dtype(kind.value_type.to_pandas_dtype())
         if packed is None and dtype.itemsize == 1:
             packed = told
-        layout = settle_layout(dtype, packed, f"{where} column {column}")
-    refuse_bits(bits, layout, where)
+        layout = settle_layout(dtype, packed, bits, f"{where} column {column}")
     if bits is None and layout is not None and "binq.bits" in metadata:
         bits = int(metadata["binq.bits"])
     return Columns(column, id_column, width, layout, bits, metadata)

@@ -3,17 +3,66 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.bits import bytes_for, from_layout, layout_dtype, words_for
 from binq.errors import InputError, UsageError
-from binq.types import LAYOUTS, MAX_DIM, Layout
+from binq.types import LAYOUTS, MAX_DIM, Layout, Packed
 from binq.vectors.source import Locator
 
-Packed = Layout | Literal["none"] | None
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user says about vectors that are to be read.
+
+    Attributes
+    ----------
+    column, id_column : str or None
+        Vector and id column, or their keys in jsonl; found where unset.
+    packed : {"none", "ubinary", "binary", "lsb"} or None
+        What 8-bit data are: numbers, or bits in one of the layouts.
+    bits : int or None
+        True width of packed codes; 8 bits a byte by default.
+
+    Raises
+    ------
+    UsageError
+        If ``packed`` is no layout, ``bits`` is out of range, or bits are given for numbers.
+    """
+
+    column: str | None = None
+    id_column: str | None = None
+    packed: Packed | None = None
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.packed not in (None, "none", *LAYOUTS):
+            layouts = f"none or one of {', '.join(LAYOUTS)}"
+            raise UsageError("no such packed layout", "`packed`", layouts, str(self.packed))
+        if self.bits is not None and not 1 <= self.bits <= MAX_DIM:
+            raise UsageError(
+                "a code has no such width", "`bits`", f"1 to {MAX_DIM}", str(self.bits)
+            )
+        if self.bits is not None and self.packed == "none":
+            raise UsageError(
+                "`bits` is the width of packed bits", "`packed=none`", "a packed layout"
+            )
+
+    def refuse_columns(self, where: str) -> None:
+        """Refuse column names for a format without columns.
+
+        Raises
+        ------
+        InputError
+            If one is given.
+        """
+        if self.column is not None or self.id_column is not None:
+            raise InputError(
+                "the format has no columns", where, next_step="drop `column` and `id_column`"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,26 +142,13 @@ def decoder_for(width: int, layout: Layout | None, bits: int | None, where: str)
     return Decoder(width, dim, layout)
 
 
-def check_options(packed: Packed, bits: int | None) -> None:
-    """Refuse impossible values of ``packed`` and ``bits``.
-
-    Raises
-    ------
-    UsageError
-        If ``packed`` is no layout, ``bits`` is below 1, or bits are given for numbers.
-    """
-    if packed not in (None, "none", *LAYOUTS):
-        raise UsageError(
-            "no such packed layout", "`packed`", f"none or one of {', '.join(LAYOUTS)}", str(packed)
-        )
-    if bits is not None and not 1 <= bits <= MAX_DIM:
-        raise UsageError("a code has no such width", "`bits`", f"1 to {MAX_DIM}", str(bits))
-    if bits is not None and packed == "none":
-        raise UsageError("`bits` is the width of packed bits", "`packed=none`", "a packed layout")
-
-
 def settle_layout(
-    dtype: np.dtype[Any], packed: Packed, where: str, *, eight_bit_numbers: bool = False
+    dtype: np.dtype[Any],
+    packed: Packed | None,
+    bits: int | None,
+    where: str,
+    *,
+    eight_bit_numbers: bool = False,
 ) -> Layout | None:
     """Decide whether elements of ``dtype`` are numbers or packed bits.
 
@@ -122,6 +158,8 @@ def settle_layout(
         Of the elements.
     packed : {"none", "ubinary", "binary", "lsb"} or None
         What the user or the file says.
+    bits : int or None
+        As in `ReadOptions`.
     where : str
         The source, for messages.
     eight_bit_numbers : bool
@@ -136,6 +174,8 @@ def settle_layout(
     ------
     InputError
         If the elements are no real numbers, are ambiguous, or do not fit ``packed``.
+    UsageError
+        If bits are given for numbers.
     """
     if not (dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)):
         raise InputError(
@@ -152,6 +192,7 @@ def settle_layout(
                 got=str(dtype),
                 next_step="say which with `packed=none|ubinary|binary|lsb`",
             )
+        refuse_bits(bits, where)
         return None
     layout: Layout = packed  # type: ignore[assignment]
     if dtype != layout_dtype(layout):
@@ -165,15 +206,15 @@ def settle_layout(
     return layout
 
 
-def refuse_bits(bits: int | None, layout: Layout | None, where: str) -> None:
-    """Refuse a width in bits for data that are not packed.
+def refuse_bits(bits: int | None, where: str) -> None:
+    """Refuse a width in bits for numbers.
 
     Raises
     ------
     UsageError
-        If ``bits`` is given and ``layout`` is None.
+        If ``bits`` is given.
     """
-    if bits is not None and layout is None:
+    if bits is not None:
         raise UsageError(
             "`bits` is the width of packed bits", where, "packed bits", "numbers", "drop `bits`"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.streams import ByteStream, lines
 from binq.types import ID_NAMES, Layout
-from binq.vectors.decoding import Decoder, Packed, decoder_for, refuse_bits
+from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, refuse_bits
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _NUMBERS: Final = {int, float}
@@ -36,13 +36,9 @@ class JsonlSource(VectorSource):
         Returns the stream of bytes; called for each pass.
     path : str or None
         The file, where it is one; None for a stream, which is read once.
-    column, id_column : str, optional
-        Keys of the vector and of the id; unset, the only key with a list of numbers, and ``id``
-        or ``_id``.
-    packed : {"none", "ubinary", "binary", "lsb"} or None
-        With a layout, elements are bytes.
-    bits : int, optional
-        True width of packed codes.
+    options : ReadOptions
+        Unset, the columns are the only key with a list of numbers, and ``id`` or ``_id``. With a
+        packed layout, elements are bytes.
     """
 
     def __init__(
@@ -50,24 +46,22 @@ class JsonlSource(VectorSource):
         name: str,
         opener: Callable[[], ByteStream],
         path: str | None,
-        *,
-        column: str | None,
-        id_column: str | None,
-        packed: Packed,
-        bits: int | None,
+        options: ReadOptions,
     ) -> None:
         super().__init__(name)
         self.rewindable = path is not None
-        self.layout: Layout | None = None if packed in (None, "none") else packed  # type: ignore[assignment]
-        refuse_bits(bits, self.layout, name)
-        self.dim = bits
+        self.layout: Layout | None = None
+        if options.packed is None or options.packed == "none":
+            refuse_bits(options.bits, name)
+        else:
+            self.layout = options.packed
+        self.dim = options.bits
         self.has_ids = None
         self._opener = opener
         self._path = path
         self._stream: ByteStream | None = None
-        self._column, self._id_column = column, id_column
-        self._column_given, self._id_given = column is not None, id_column is not None
-        self._bits = bits
+        self._options = options
+        self._column, self._id_column = options.column, options.id_column
         self._decoder: Decoder | None = None
         # Where blank lines were skipped: from row _after[i] on, the line is row + _skipped[i].
         self._after = array("q", [0])
@@ -75,7 +69,7 @@ class JsonlSource(VectorSource):
         if path is not None:
             self._peek()
 
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.batches``."""
         if self._stream is not None and not self.rewindable:
             raise InputError("a stream can be read only once", self.name)
@@ -99,6 +93,11 @@ class JsonlSource(VectorSource):
             mark = self._stream.fingerprint()
         return [{"rows": self.rows, "fingerprint": mark}]
 
+    def interrupt(self) -> None:
+        """End a read that waits in another thread."""
+        if not self.rewindable:
+            self._opener().interrupt()
+
     def close(self) -> None:
         """Let go of everything."""
         if not self.rewindable:
@@ -109,7 +108,7 @@ class JsonlSource(VectorSource):
         passed = self.batches(1)
         if next(passed, None) is None:
             self.has_ids = False
-        passed.close()  # type: ignore[attr-defined]
+        passed.close()
 
     def _batches(self, stream: ByteStream, max_rows: int | None) -> Iterator[Batch]:
         self._after, self._skipped = array("q", [0]), array("q", [1])
@@ -178,7 +177,7 @@ class JsonlSource(VectorSource):
         except (ValueError, RecursionError):
             raise InputError("line is not JSON that can be read", where) from None
         if isinstance(entry, list):
-            if self._column_given:
+            if self._options.column is not None:
                 raise InputError(
                     "row is a bare array", where, f"an object with {self._column}", "an array"
                 )
@@ -219,7 +218,7 @@ class JsonlSource(VectorSource):
         if self._id_column is None:
             self._id_column = next((key for key in ID_NAMES if key in entry), None)
         if self._id_column is None or self._id_column not in entry:
-            if self._id_given:
+            if self._options.id_column is not None:
                 raise InputError("row has no id", where, f"key {self._id_column}")
             return None
         value = entry[self._id_column]
@@ -243,7 +242,7 @@ class JsonlSource(VectorSource):
                 f"element is not {wanted}", f"{where} dim {place}", wanted, _kind(values[place])
             )
         if self._decoder is None:
-            self._decoder = decoder_for(len(values), self.layout, self._bits, where)
+            self._decoder = decoder_for(len(values), self.layout, self._options.bits, where)
             self.dim = self._decoder.dim
         if len(values) != self._decoder.width:
             raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -52,14 +52,11 @@ class MatrixSource(VectorSource):
             self._loaded = self._load()
         return self._loaded
 
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.batches``."""
         step = rows_per_batch(self._decoder.row_bytes, max_rows)
         for start in range(0, self.rows, step):
-
-            def locate(row: int, start: int = start) -> str:
-                return self.locate(start + row)
-
+            locate = self.locator(start)
             raw = self._elements(self._array[start : start + step], locate)
             yield Batch(start, self._decoder.decode(raw, locate), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from binq.errors import InputError
 from binq.io.paths import opening
 from binq.io.streams import ByteStream
-from binq.vectors.decoding import Decoder, Packed, decoder_for, refuse_bits, settle_layout
+from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, settle_layout
 from binq.vectors.matrix import MatrixSource
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
@@ -35,7 +35,7 @@ class _Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def open_npy(path: str, packed: Packed, bits: int | None) -> VectorSource:
+def open_npy(path: str, options: ReadOptions) -> VectorSource:
     """Map an npy file.
 
     Raises
@@ -49,7 +49,7 @@ def open_npy(path: str, packed: Packed, bits: int | None) -> VectorSource:
     with opening(path), open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         header = _read_header(file.read, path)
-    decoder = _decoder(header, packed, bits, path)
+    decoder = _decoder(header, options, path)
     wanted = header.offset + header.data_bytes
     if size != wanted:
         what = "npy file is truncated" if size < wanted else "npy file has bytes after its data"
@@ -65,7 +65,7 @@ def open_npy(path: str, packed: Packed, bits: int | None) -> VectorSource:
     return MatrixSource(path, header.shape[0], decoder, load, path)
 
 
-def from_array(array: NDArray[Any], packed: Packed, bits: int | None) -> VectorSource:
+def from_array(array: NDArray[Any], options: ReadOptions) -> VectorSource:
     """Take the rows of an array in memory.
 
     Raises
@@ -74,7 +74,7 @@ def from_array(array: NDArray[Any], packed: Packed, bits: int | None) -> VectorS
         If it is no 2-D array of real numbers.
     """
     header = _Header(array.dtype, array.shape, False, 0)
-    decoder = _decoder(header, packed, bits, "array")
+    decoder = _decoder(header, options, "array")
     return MatrixSource("array", array.shape[0], decoder, lambda: array, None)
 
 
@@ -87,7 +87,7 @@ class NpyStream(VectorSource):
         As ``open_npy`` does, and at an array in Fortran order.
     """
 
-    def __init__(self, stream: ByteStream, packed: Packed, bits: int | None) -> None:
+    def __init__(self, stream: ByteStream, options: ReadOptions) -> None:
         super().__init__(stream.name)
         self.rewindable = False
         self._stream = stream
@@ -100,13 +100,13 @@ class NpyStream(VectorSource):
                 next_step="give the file by its path",
             )
         self._dtype = header.dtype
-        self._decoder = _decoder(header, packed, bits, self.name)
+        self._decoder = _decoder(header, options, self.name)
         self.rows: int = header.shape[0]
         self.dim: int = self._decoder.dim
         self.layout = self._decoder.layout
         self._begun = False
 
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.batches``."""
         if self._begun:
             raise InputError("a stream can be read only once", self.name)
@@ -123,17 +123,17 @@ class NpyStream(VectorSource):
                     f"{self.rows} rows",
                 )
             raw = np.frombuffer(data, self._dtype).reshape(rows, -1)
-
-            def locate(row: int, start: int = start) -> str:
-                return self.locate(start + row)
-
-            yield Batch(start, self._decoder.decode(raw, locate), None)
+            yield Batch(start, self._decoder.decode(raw, self.locator(start)), None)
         if self._stream.read_exactly(1):
             raise InputError("npy stream has bytes after its data", self.name, f"{self.rows} rows")
 
     def describe(self) -> list[dict[str, Any]]:
         """Return rows and fingerprint per file; see ``VectorSource.describe``."""
         return [{"rows": self.rows, "fingerprint": self._stream.fingerprint()}]
+
+    def interrupt(self) -> None:
+        """End a read that waits in another thread."""
+        self._stream.interrupt()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -175,9 +175,8 @@ def _read_header(read: Callable[[int], bytes], where: str) -> _Header:
     return _Header(dtype, shape, fortran, 8 + length_bytes + length)
 
 
-def _decoder(header: _Header, packed: Packed, bits: int | None, where: str) -> Decoder:
-    layout = settle_layout(header.dtype, packed, where)
-    refuse_bits(bits, layout, where)
+def _decoder(header: _Header, options: ReadOptions, where: str) -> Decoder:
+    layout = settle_layout(header.dtype, options.packed, options.bits, where)
     if len(header.shape) != 2:
         raise InputError(
             "array has the wrong number of dimensions",
@@ -185,4 +184,4 @@ def _decoder(header: _Header, packed: Packed, bits: int | None, where: str) -> D
             "2-D (rows, dim)",
             f"{len(header.shape)}-D {header.shape}",
         )
-    return decoder_for(header.shape[1], layout, bits, where)
+    return decoder_for(header.shape[1], layout, options.bits, where)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import closing
 
-from binq.vectors.source import Batch
+from binq.vectors.source import Batch, VectorSource
 
 _AHEAD = 2
 
 
-def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
-    """Yield the same batches, read by a thread that stays at most two batches ahead.
+def prefetched(source: VectorSource) -> Generator[Batch]:
+    """Yield the batches of a source, read by a thread that stays at most two batches ahead.
 
-    An error of the reader is raised where its batch would have come. Closing the generator stops
-    the thread.
+    An error of the reader is raised where its batch would have come. Closing the generator
+    ends the thread, even where it waits for a silent stream: the source may be closed afterwards.
     """
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(_AHEAD)
     stopped = threading.Event()
@@ -30,10 +31,11 @@ def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
 
     def read() -> None:
         try:
-            for batch in batches:
-                offer(batch)
-                if stopped.is_set():
-                    return
+            with closing(source.batches()) as batches:
+                for batch in batches:
+                    offer(batch)
+                    if stopped.is_set():
+                        return
             offer(None)
         except BaseException as error:
             offer(error)
@@ -47,5 +49,5 @@ def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
             yield item
     finally:
         stopped.set()
-        # A reader that waits for a silent stream is left behind: it holds nothing that must end.
-        reader.join(timeout=1)
+        source.interrupt()
+        reader.join()

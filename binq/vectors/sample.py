@@ -109,7 +109,7 @@ def started(source: VectorSource, stack: ExitStack) -> tuple[int, Iterator[Batch
 
     Reading ahead ends when ``stack`` does.
     """
-    batches = stack.enter_context(closing(prefetched(source.batches())))
+    batches = stack.enter_context(closing(prefetched(source)))
     first = next(batches, None)
     dim = known_dim(source, first)
 

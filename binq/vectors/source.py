@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -80,7 +80,7 @@ class VectorSource(ABC):
         return self.layout is not None
 
     @abstractmethod
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order.
 
         Parameters
@@ -150,6 +150,9 @@ class VectorSource(ABC):
     def locator(self, start: int) -> Locator:
         """Return what names rows that are counted from row ``start``, as those of a batch are."""
         return lambda row: self.locate(start + row)
+
+    def interrupt(self) -> None:  # noqa: B027
+        """End a read that waits in another thread; a stream is not read further afterwards."""
 
     def release(self) -> None:  # noqa: B027
         """Let go of maps and open files; they are opened again when needed."""
@@ -239,7 +242,7 @@ class ShardedSource(VectorSource):
         self._starts: list[int] = [0]
         self._count_known()
 
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.batches``."""
         start = 0
         for position, shard in enumerate(self.shards):
@@ -276,6 +279,11 @@ class ShardedSource(VectorSource):
     def describe(self) -> list[dict[str, Any]]:
         """Return rows and fingerprint per file; see ``VectorSource.describe``."""
         return [entry for shard in self.shards for entry in shard.describe()]
+
+    def interrupt(self) -> None:
+        """End a read that waits in another thread."""
+        for shard in self.shards:
+            shard.interrupt()
 
     def release(self) -> None:
         """Let go of what can be opened again."""

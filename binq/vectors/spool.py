@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import pairwise
 from typing import IO, Any
 
@@ -47,7 +47,7 @@ def spool(source: VectorSource, directory: str | os.PathLike[str]) -> VectorSour
 class SpooledSource(VectorSource):
     """The copy of a source in unnamed temporary files: rows as they are in batches, and ids.
 
-    Closing it closes the original too.
+    Closing it leaves the original open, which still says where rows stand.
     """
 
     def __init__(self, source: VectorSource, directory: str) -> None:
@@ -63,7 +63,7 @@ class SpooledSource(VectorSource):
             self.close()
             raise
 
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.batches``."""
         if self._array is None:
             return
@@ -94,7 +94,6 @@ class SpooledSource(VectorSource):
         for file in self._files:
             file.close()
         self._files = []
-        self._source.close()
 
     def _copy(self) -> None:
         vectors, text, offsets = (self._temporary() for _ in range(3))

@@ -7,7 +7,7 @@ uint8. ``fbin`` and ``u8bin``: rows and dim as little-endian uint32, then all ro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.paths import opening
 from binq.types import Layout
-from binq.vectors.decoding import Packed, decoder_for, refuse_bits, settle_layout
+from binq.vectors.decoding import ReadOptions, decoder_for, settle_layout
 from binq.vectors.matrix import MatrixSource
 from binq.vectors.source import Batch, Locator, VectorSource
 
@@ -42,10 +42,9 @@ class _PrefixedRows(MatrixSource):
 def open_texmex(
     path: str,
     kind: Literal["fvecs", "bvecs", "fbin", "u8bin"],
-    packed: Packed,
-    bits: int | None,
+    options: ReadOptions,
 ) -> VectorSource:
-    """Map a file of one of the four formats. 8-bit data are numbers unless ``packed`` says else.
+    """Map a file of one of the four formats. 8-bit data are numbers unless ``options`` say else.
 
     Raises
     ------
@@ -55,8 +54,7 @@ def open_texmex(
         If the file cannot be read.
     """
     element = np.dtype("<f4") if kind in ("fvecs", "fbin") else np.dtype(np.uint8)
-    layout = settle_layout(element, packed, path, eight_bit_numbers=True)
-    refuse_bits(bits, layout, path)
+    layout = settle_layout(element, options.packed, options.bits, path, eight_bit_numbers=True)
     with opening(path), open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(8)
@@ -72,7 +70,7 @@ def open_texmex(
                 f"{wanted} bytes for {rows} rows of dim {width}",
                 f"{size} bytes",
             )
-        decoder = decoder_for(width, layout, bits, path)
+        decoder = decoder_for(width, layout, options.bits, path)
 
         def load() -> NDArray[Any]:
             with opening(path):
@@ -83,7 +81,7 @@ def open_texmex(
     if not size:
         return _NoRows(path, layout)
     width = int.from_bytes(head[:4], "little", signed=True)
-    decoder = decoder_for(width, layout, bits, path)
+    decoder = decoder_for(width, layout, options.bits, path)
     row_bytes = 4 + width * element.itemsize
     rows, rest = divmod(size, row_bytes)
     if rest:
@@ -110,9 +108,9 @@ class _NoRows(VectorSource):
         self.rows = 0
         self.layout = layout
 
-    def batches(self, max_rows: int | None = None) -> Iterator[Batch]:  # noqa: ARG002
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:  # noqa: ARG002
         """Yield all rows in order; see ``VectorSource.batches``."""
-        return iter(())
+        yield from ()
 
     def describe(self) -> list[dict[str, Any]]:
         """Return rows and fingerprint per file; see ``VectorSource.describe``."""

@@ -165,7 +165,7 @@ class TestTake:
             with pytest.raises(InputError, match="no such row"):
                 source.take(np.array([500]))
 
-    def test_only_touched_row_groups_are_decoded_and_once(
+    def test_only_touched_row_groups_are_decoded_and_twice_at_most(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "v.parquet"
@@ -183,5 +183,19 @@ class TestTake:
             touched.clear()
             assert source.take(np.array([3, 35])).ravel().tolist() == [3, 35]
             assert touched == [0, 3]
-            assert source.take(np.array([4, 12, 39])).ravel().tolist() == [4, 12, 39]
-            assert touched == [0, 3, 1]
+            for _ in range(3):
+                assert source.take(np.array([4, 12, 39])).ravel().tolist() == [4, 12, 39]
+            # The second time a group is decoded to its end and kept.
+            assert touched == [0, 3, 0, 1, 3, 1]
+
+    def test_a_bad_row_that_nobody_asks_for_does_not_matter(self, tmp_path: Path) -> None:
+        path = tmp_path / "v.parquet"
+        rows = np.arange(200_000, dtype=np.float32).reshape(-1, 1)
+        rows[-1] = np.nan
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 1)
+        pq.write_table(pa.table({"v": vectors}), path)
+        with open_vectors(path) as source:
+            for _ in range(3):
+                assert source.take(np.array([3, 5])).ravel().tolist() == [3, 5]
+            with pytest.raises(InputError, match="row 199999 dim 0"):
+                source.take(np.array([199_999]))

@@ -72,6 +72,15 @@ def test_files_of_known_length_stay_as_they_are(tmp_path: Path) -> None:
         assert source.rows == 1
 
 
+def test_the_original_stays_open_for_whoever_opened_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = stream()
+    monkeypatch.setattr(source, "close", lambda: pytest.fail("closed"))
+    with spool(source, tmp_path) as copy:
+        assert copy.rows == 5
+
+
 def test_a_bad_row_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 1 line 2"):
         spool(open_vectors("-", stdin=io.BytesIO(b"[1]\nx")), tmp_path)
