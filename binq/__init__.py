@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from binq.search.hits import RadiusHits as RadiusHits
     from binq.sweeping.results import Sweep as Sweep
     from binq.sweeping.sweep import sweep as sweep
-    from binq.text.encode import EncodeReport as EncodeReport
     from binq.text.encode import encode as encode
+    from binq.text.run import EncodeReport as EncodeReport
 
     open = Index  # noqa: A001
 
 _PLACES = {
     "Binarizer": "binq.binarizers",
     "BuildReport": "binq.building.build",
-    "EncodeReport": "binq.text.encode",
+    "EncodeReport": "binq.text.run",
     "Evaluation": "binq.evaluation.evaluate",
     "Hits": "binq.search.hits",
     "Index": "binq.index.index",

@@ -39,6 +39,20 @@ Kind = Literal["flat"]
 """The structure over the codes of an index."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
+Role = Literal["query", "document"]
+"""Which of a model's prompts stands before a text."""
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+Precision = Literal["float32", "float16", "ubinary"]
+"""How embeddings are written: as floats, or one bit per dim."""
+PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+
+TextFormat = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
+TEXT_FORMATS: Final[tuple[TextFormat, ...]] = get_args(TextFormat)
+
+OnTruncate = Literal["warn", "error"]
+OnBlank = Literal["skip", "error"]
+
 ID_NAMES: Final = ("id", "_id")
 """Columns and keys that hold ids where none is named, the first that is there."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from binq.cli import options as opt
 from binq.cli import render
+from binq.types import OnBlank, OnTruncate, Precision, Role, TextFormat
 
 
 def encode(
@@ -38,7 +39,7 @@ def encode(
     ] = None,
     prompt: opt.Prompt = None,
     role: Annotated[
-        Literal["document", "query"],
+        Role,
         typer.Option("--role", help="Which of the model's own prompts applies."),
     ] = "document",
     truncate_dim: Annotated[
@@ -56,7 +57,7 @@ def encode(
         ),
     ] = True,
     precision: Annotated[
-        Literal["float32", "float16", "ubinary"] | None,
+        Precision | None,
         typer.Option(
             "--precision",
             help="ubinary: packed signs. [default: float32; ubinary for fingerprints]",
@@ -70,7 +71,7 @@ def encode(
         ),
     ] = None,
     input_format: Annotated[
-        Literal["jsonl", "csv", "tsv", "parquet", "lines"] | None,
+        TextFormat | None,
         typer.Option("--input-format", help="[default: by suffix and content]", show_default=False),
     ] = None,
     text_column: Annotated[
@@ -88,13 +89,13 @@ def encode(
         typer.Option("--resume", help="Go on where an interrupted run with --resume stopped."),
     ] = False,
     on_truncate: Annotated[
-        Literal["warn", "error"],
+        OnTruncate,
         typer.Option(
             "--on-truncate", help="What to do when a text is longer than the model reads."
         ),
     ] = "warn",
     on_blank: Annotated[
-        Literal["skip", "error"], typer.Option("--on-blank", help="What to do with a blank text.")
+        OnBlank, typer.Option("--on-blank", help="What to do with a blank text.")
     ] = "skip",
     device: opt.Device = None,
     key_file: opt.KeyFile = None,

@@ -15,16 +15,14 @@ module                     holds
 
 from __future__ import annotations
 
-from binq.encoders.base import ROLES, Encoder, FloatEncoder, Role, check_role
+from binq.encoders.base import Encoder, FloatEncoder, check_role
 from binq.encoders.loading import check_same_model, load_encoder, load_for
 from binq.encoders.static import BUILT_IN
 
 __all__ = [
     "BUILT_IN",
-    "ROLES",
     "Encoder",
     "FloatEncoder",
-    "Role",
     "check_role",
     "check_same_model",
     "load_encoder",

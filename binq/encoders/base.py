@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import EnvironmentFailure, InputError, UsageError
+from binq.types import ROLES, Role
 
-Role = Literal["query", "document"]
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+class FloatOptions(TypedDict, total=False):
+    """What every encoder of floats can be told; `FloatEncoder` says what the options mean."""
+
+    prompt: str | None
+    truncate_dim: int | None
+    normalize: bool
+    batch_size: int | None
 
 
 class Encoder(Protocol):
@@ -57,8 +64,8 @@ class FloatEncoder(ABC):
         Keep the first so many dims, as Matryoshka models allow.
     normalize : bool
         Scale every embedding to length 1, after the cut.
-    batch_size : int
-        How many texts ``_embed`` is best given at a time.
+    batch_size : int, optional
+        How many texts ``_embed`` is given at a time; by default as many as suits the encoder.
 
     Raises
     ------
@@ -67,6 +74,7 @@ class FloatEncoder(ABC):
     """
 
     bits: int | None = None
+    default_batch = 32
 
     def __init__(
         self,
@@ -76,13 +84,13 @@ class FloatEncoder(ABC):
         prompt: str | None = None,
         truncate_dim: int | None = None,
         normalize: bool = True,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         if truncate_dim is not None and truncate_dim < 1:
             raise UsageError("too few dims", "`truncate_dim`", "at least 1", str(truncate_dim))
         self.name = name
         self.revision = revision
-        self.batch_size = batch_size
+        self.batch_size = batch_size or self.default_batch
         self._prompt = prompt
         self._truncate_dim = truncate_dim
         self._normalize = normalize

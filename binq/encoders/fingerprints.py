@@ -25,11 +25,10 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.encoders.base import Role
 from binq.errors import UsageError
 from binq.kernels import shingles
 from binq.threads import resolve
-from binq.types import MAX_DIM
+from binq.types import MAX_DIM, Role
 
 Method = Literal["simhash", "minhash"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)

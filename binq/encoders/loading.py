@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from binq.encoders.base import Encoder
+from binq.encoders.base import Encoder, FloatOptions
 from binq.encoders.static import BUILT_IN, FINGERPRINT_LENGTH, StaticEncoder, is_static_model
 from binq.errors import InputError, UsageError
 from binq.types import MAX_DIM
@@ -81,69 +81,39 @@ def load_encoder(
         model is None or model == BUILT_IN or kind == "model2vec" or is_static_model(Path(model))
     )
     # An option that a model cannot heed is refused rather than passed over.
-    heeded = {
-        "`device`": not (is_url or fingerprint or static),
-        "`key_file`": is_url,
-        "`prompt`": not fingerprint,
-        "`truncate_dim`": not fingerprint,
-    }
-    given = {
-        "`device`": device,
-        "`key_file`": key_file,
-        "`prompt`": prompt,
-        "`truncate_dim`": truncate_dim,
-    }
-    for option, value in given.items():
-        if value is not None and not heeded[option]:
+    for option, value, heeded in (
+        ("`device`", device, not (is_url or fingerprint or static)),
+        ("`key_file`", key_file, is_url),
+        ("`prompt`", prompt, not fingerprint),
+        ("`truncate_dim`", truncate_dim, not fingerprint),
+    ):
+        if value is not None and not heeded:
             raise UsageError("the model does not take this option", option, got=model or BUILT_IN)
     if batch_size is not None and batch_size < 1:
         raise UsageError("too few texts at a time", "`batch_size`", "at least 1", str(batch_size))
+    options: FloatOptions = {
+        "prompt": prompt,
+        "truncate_dim": truncate_dim,
+        "normalize": normalize,
+        "batch_size": batch_size,
+    }
     if fingerprint:
         return _fingerprints(kind, rest, batch_size, threads)
     if static:
         where = rest if kind == "model2vec" else None if model == BUILT_IN else model
         if where == "":
             raise UsageError("no model is named", "`model`", "model2vec:NAME")
-        return StaticEncoder(
-            where,
-            prompt=prompt,
-            truncate_dim=truncate_dim,
-            normalize=normalize,
-            batch_size=batch_size,
-        )
+        return StaticEncoder(where, **options)
     assert model is not None
     if is_url:
         from binq.encoders.endpoint import CohereEncoder, OpenAIEncoder
 
         if model.partition("#")[0].rstrip("/").endswith("/embed"):
-            return CohereEncoder(
-                model,
-                bits=bits,
-                prompt=prompt,
-                truncate_dim=truncate_dim,
-                normalize=normalize,
-                batch_size=batch_size,
-                key_file=key_file,
-            )
-        return OpenAIEncoder(
-            model,
-            prompt=prompt,
-            truncate_dim=truncate_dim,
-            normalize=normalize,
-            batch_size=batch_size,
-            key_file=key_file,
-        )
+            return CohereEncoder(model, bits=bits, key_file=key_file, **options)
+        return OpenAIEncoder(model, key_file=key_file, **options)
     from binq.encoders.sentence_transformers import SentenceTransformerEncoder
 
-    return SentenceTransformerEncoder(
-        model,
-        prompt=prompt,
-        truncate_dim=truncate_dim,
-        normalize=normalize,
-        device=device,
-        batch_size=batch_size,
-        threads=threads,
-    )
+    return SentenceTransformerEncoder(model, device=device, threads=threads, **options)
 
 
 def load_for(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.encoders.base import FloatEncoder, Role
+from binq.encoders.base import FloatEncoder, FloatOptions
 from binq.encoders.static import fingerprint_folder
 from binq.errors import EnvironmentFailure, InputError, missing_extra
+from binq.types import Role
 
-_BATCH: Final = 32
 # A prompt may stand under several names; the first that a model defines is taken.
 _PROMPT_NAMES: Final[dict[Role, tuple[str, ...]]] = {
     "query": ("query",),
@@ -32,15 +32,13 @@ class SentenceTransformerEncoder(FloatEncoder):
     model : str
         A folder, or a name on the hub (which may be downloaded). Code that comes with a model is
         never run.
-    prompt, truncate_dim, normalize
-        See `FloatEncoder`. Without ``prompt``, the model's own for the role is used, and the one
-        that the model declares its default where it has none for the role.
     device : str, optional
         ``cpu``, ``cuda``, ``mps``, ...; the best that is there by default.
-    batch_size : int, optional
-        Texts at a time.
     threads : int, optional
         Of the CPU; what the package likes by default.
+    options
+        See `FloatEncoder`. Without ``prompt``, the model's own for the role is used, and the one
+        that the model declares its default where it has none for the role.
 
     Raises
     ------
@@ -56,22 +54,16 @@ class SentenceTransformerEncoder(FloatEncoder):
         self,
         model: str,
         *,
-        prompt: str | None = None,
-        truncate_dim: int | None = None,
-        normalize: bool = True,
         device: str | None = None,
-        batch_size: int | None = None,
         threads: int | None = None,
+        **options: Unpack[FloatOptions],
     ) -> None:
         folder = Path(model)
         local = folder.is_dir()
         super().__init__(
             folder.resolve().name if local else model,
             fingerprint_folder(folder, _model_files(folder)) if local else "",
-            prompt=prompt,
-            truncate_dim=truncate_dim,
-            normalize=normalize,
-            batch_size=batch_size or _BATCH,
+            **options,
         )
         self._model = _load(model, local=local, device=device)
         if threads is not None and "torch" in sys.modules:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from binq.encoders.base import FloatEncoder, Role
+from binq.encoders.base import FloatEncoder, FloatOptions
 from binq.errors import EnvironmentFailure, InputError, missing_extra
 from binq.io.paths import opening
+from binq.types import Role
 
 BUILT_IN: Final = "binq-static-1"
 """The name under which metadata and index headers know the built-in model."""
@@ -27,8 +28,6 @@ FINGERPRINT_LENGTH: Final = 32
 
 _BUILT_IN_FOLDER: Final = Path(__file__).parent / "static_model"
 _FILES: Final = ("config.json", "model.safetensors", "tokenizer.json")
-# The tokenizer works through a batch on all threads; beyond this many texts it gains nothing.
-_BATCH: Final = 1024
 # Of a table of float32: 64 MiB.
 _TABLE_NUMBERS: Final = 1 << 24
 
@@ -43,7 +42,7 @@ class StaticEncoder(FloatEncoder):
     model : str or path, optional
         A folder that holds a model2vec model, or a name on the hub (which may be downloaded);
         the built-in model by default.
-    prompt, truncate_dim, normalize, batch_size
+    options
         See `FloatEncoder`.
 
     Raises
@@ -56,14 +55,11 @@ class StaticEncoder(FloatEncoder):
         If a model on the hub cannot be had.
     """
 
+    # The tokenizer works through a batch on all threads; beyond this many texts it gains nothing.
+    default_batch = 1024
+
     def __init__(
-        self,
-        model: str | os.PathLike[str] | None = None,
-        *,
-        prompt: str | None = None,
-        truncate_dim: int | None = None,
-        normalize: bool = True,
-        batch_size: int | None = None,
+        self, model: str | os.PathLike[str] | None = None, **options: Unpack[FloatOptions]
     ) -> None:
         folder = _BUILT_IN_FOLDER if model is None else Path(model)
         if model is None or folder.is_dir():
@@ -71,14 +67,7 @@ class StaticEncoder(FloatEncoder):
             revision = fingerprint_folder(folder, _FILES)
         else:
             name, revision = os.fspath(model), ""
-        super().__init__(
-            name,
-            revision,
-            prompt=prompt,
-            truncate_dim=truncate_dim,
-            normalize=normalize,
-            batch_size=batch_size or _BATCH,
-        )
+        super().__init__(name, revision, **options)
         self._model = _load(os.fspath(folder if revision else name), local=bool(revision))
         self._table = _weighted(self._model)
 

@@ -38,7 +38,6 @@ _TRANSIENT: Final = {408, 425, 429, 500, 502, 503, 504, 529}
 _ATTEMPTS: Final = 7
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 120.0
-_MAX_ANSWER: Final = 1 << 28
 _MAX_KEY: Final = 1 << 12
 
 
@@ -72,6 +71,8 @@ class Transport:
         Seconds to wait for the connection and for each piece of an answer.
     sleep : callable, optional
         Waits between attempts; takes seconds.
+    max_answer : int
+        Bytes of an answer beyond which it is refused.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class Transport:
         *,
         timeout: float = 120.0,
         sleep: Callable[[float], None] = time.sleep,
+        max_answer: int = 1 << 28,
     ) -> None:
         self._headers = {"Accept": "application/json", "User-Agent": "binq"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"
         self._timeout = timeout
         self._sleep = sleep
+        self._max_answer = max_answer
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def post(self, url: str, document: Mapping[str, Any]) -> Any:
@@ -147,11 +150,11 @@ class Transport:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         request = urllib.request.Request(url, data=body, headers=headers)
         with self._opener.open(request, timeout=self._timeout) as answer:
-            data: bytes = answer.read(_MAX_ANSWER + 1)
+            data: bytes = answer.read(self._max_answer + 1)
             missing = answer.length
-        if len(data) > _MAX_ANSWER:
+        if len(data) > self._max_answer:
             raise EnvironmentFailure(
-                "the endpoint's answer is too large", url, f"at most {_MAX_ANSWER} bytes"
+                "the endpoint's answer is too large", url, f"at most {self._max_answer} bytes"
             )
         if missing:
             # A bounded read does not complain about an answer that breaks off.

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from binq.text.columns import Text
-from binq.text.source import KINDS, Kind, TextSource, batched
+from binq.text.source import TextSource, batched
 
-__all__ = ["KINDS", "Kind", "Text", "TextSource", "batched"]
+__all__ = ["Text", "TextSource", "batched"]

@@ -31,7 +31,6 @@ CREATE TABLE IF NOT EXISTS rows (position INTEGER PRIMARY KEY, id TEXT, number I
 DELETE FROM rows;
 """
 _AT_A_TIME: Final = 500
-_BYTES_AT_A_TIME: Final = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +144,15 @@ class Checkpoint:
             dtype, width, bits = json.loads(known)
             return Shape(np.dtype(dtype), int(width), None if bits is None else int(bits))
 
-    def read(self) -> Iterator[tuple[list[int], list[str | None], NDArray[Any]]]:
+    def read(
+        self, block_bytes: int = 1 << 24
+    ) -> Iterator[tuple[list[int], list[str | None], NDArray[Any]]]:
         """Yield positions, ids and vectors ((m, width)) of the rows, in order, in blocks."""
         shape = self.shape()
         if shape is None:
             return
         dtype, width = shape.dtype, shape.width
-        count = max(1, _BYTES_AT_A_TIME // (dtype.itemsize * width + 64))
+        count = max(1, block_bytes // (dtype.itemsize * width + 64))
         query = (
             "SELECT position, id, vector FROM rows JOIN vectors USING (number) ORDER BY position"
         )

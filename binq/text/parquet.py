@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Literal, get_args
+from typing import BinaryIO
 
 import numpy as np
 
-from binq.encoders.base import Encoder, Role
+from binq.encoders import Encoder
 from binq.errors import InputError
 from binq.text.checkpoint import Checkpoint, Shape
-
-Precision = Literal["float32", "float16", "ubinary"]
-PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+from binq.types import Precision, Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,17 +23,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, get_args
+from typing import BinaryIO, Final
 
 from binq.errors import InputError, UsageError
 from binq.io.paths import format_of, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream, lines
 from binq.text.columns import Columns, Text, choose_columns, is_string
+from binq.types import TEXT_FORMATS, TextFormat
 
-Kind = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-
-_SUFFIXES: Final[dict[str, Kind]] = {
+_SUFFIXES: Final[dict[str, TextFormat]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
@@ -74,12 +72,12 @@ class TextSource:
         *,
         text_column: str | None = None,
         id_column: str | None = None,
-        kind: Kind | None = None,
+        kind: TextFormat | None = None,
         stdin: BinaryIO | None = None,
     ) -> None:
         self.paths = named(paths, "texts")
-        if kind is not None and kind not in KINDS:
-            raise UsageError("unknown kind of text file", str(kind), ", ".join(KINDS))
+        if kind is not None and kind not in TEXT_FORMATS:
+            raise UsageError("unknown kind of text file", str(kind), ", ".join(TEXT_FORMATS))
         self._text = text_column.split(",") if text_column is not None else None
         if self._text is not None and not all(self._text):
             raise UsageError("empty column name", "`text_column`", got=repr(text_column))
@@ -279,7 +277,7 @@ def batched(source: TextSource, rows: int, characters: int) -> Iterator[list[Tex
         yield held
 
 
-def _guess(stream: ByteStream) -> Kind:
+def _guess(stream: ByteStream) -> TextFormat:
     head = stream.peek()
     refuse_in_pipe(head, stream.name)
     return "jsonl" if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{" else "lines"

@@ -239,7 +239,7 @@ def _wait_for_input(process: Any) -> None:
                 calls.append((task / "wchan").read_text())
         call = " ".join(calls)
         open_files = os.listdir(stat / "fd")
-        if "pipe_read" in call or ("pipe" in call and len(open_files) > 3):
+        if "pipe_read" in call or "poll" in call or ("pipe" in call and len(open_files) > 3):
             return
         time.sleep(0.05)
     pytest.fail("the build never waited for input")

@@ -311,12 +311,10 @@ def test_addresses_that_cannot_be_asked(url: str) -> None:
     assert "u:p" not in str(caught.value)
 
 
-def test_answers_without_end_are_cut_off(
-    endpoint: FakeEndpoint, waits: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("binq.encoders.transport._MAX_ANSWER", 100)
+def test_answers_without_end_are_cut_off(endpoint: FakeEndpoint) -> None:
+    encoder = OpenAIEncoder(f"{endpoint.url}#fake", transport=Transport(max_answer=100))
     with pytest.raises(EnvironmentFailure, match="too large"):
-        _openai(endpoint, waits).encode(["a"])
+        encoder.encode(["a"])
 
 
 def test_http_errors_are_understood_to_be_transient() -> None:

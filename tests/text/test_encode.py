@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from binq.encoders.base import FloatEncoder, Role
+from binq.encoders.base import FloatEncoder
 from binq.encoders.fingerprints import FingerprintEncoder
 from binq.errors import EnvironmentFailure, InputError, UsageError
 from binq.text import TextSource
-from binq.text.encode import EncodeReport, Precision, Progress, encode_texts
+from binq.text import encode as encoding
+from binq.text.run import EncodeOptions, EncodeProgress, EncodeReport
+from binq.types import Precision, Role
 
 DIM = 12
 
@@ -50,6 +52,10 @@ class Recorder(FloatEncoder):
         if texts:
             self.asked.append(texts)
         return vectors_of(texts)
+
+
+def encode_texts(source: Any, encoder: Any, output: Path, **options: Any) -> EncodeReport:
+    return encoding.encode_texts(source, encoder, output, EncodeOptions(**options))
 
 
 def _file(tmp_path: Path, lines: Sequence[str]) -> Path:
@@ -93,14 +99,12 @@ def test_batches_hold_texts_of_like_length(tmp_path: Path) -> None:
     assert [len(text) for text in encoder.asked[1]] == [8, 7, 6, 5]
 
 
-def test_windows_are_stitched_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("binq.text.encode._CHARACTERS_IN_WINDOW", 200)
-    monkeypatch.setattr("binq.text.checkpoint._BYTES_AT_A_TIME", 700)
-    texts = [f"text number {i % 90}" for i in range(200)]
+def test_windows_are_stitched_together(tmp_path: Path) -> None:
+    texts = [f"text number {i % 90}" for i in range(3000)]
     encoder = Recorder()
     encode_texts(TextSource(_file(tmp_path, texts)), encoder, tmp_path / "out.parquet")
     ids, rows = _rows(tmp_path / "out.parquet")
-    assert ids == list(range(200))
+    assert ids == list(range(3000))
     np.testing.assert_array_equal(rows, vectors_of(texts))
     assert sum(map(len, encoder.asked)) == 90
 
@@ -324,10 +328,9 @@ def test_no_texts_make_an_empty_table(tmp_path: Path) -> None:
 def test_progress_is_told(tmp_path: Path) -> None:
     seen: list[tuple[int, int, float | None]] = []
 
-    def note(progress: Progress) -> None:
+    def note(progress: EncodeProgress) -> None:
         seen.append((progress.rows, progress.encoded, progress.fraction))
         assert progress.rate >= 0
-        assert progress.seconds_left is None or progress.seconds_left >= 0
 
     source = _file(tmp_path, [f"t {i}" for i in range(20)])
     encode_texts(TextSource(source), Recorder(), tmp_path / "out.parquet", progress=note)

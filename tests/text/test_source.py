@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from binq.errors import EnvironmentFailure, InputError, UsageError
-from binq.text import Kind, TextSource, batched
+from binq.text import TextSource, batched
+from binq.types import TextFormat
 
 
 def _read(path: Any, **options: Any) -> list[tuple[str | None, str]]:
@@ -184,7 +185,7 @@ def test_contradictions(tmp_path: Path) -> None:
     wrong: Any = "xml"
     with pytest.raises(UsageError):
         TextSource("a", kind=wrong)
-    lines: Kind = "lines"
+    lines: TextFormat = "lines"
     with pytest.raises(UsageError, match="no columns"):
         _read(_file(tmp_path, "a.txt", "x"), kind=lines, text_column="text")
 

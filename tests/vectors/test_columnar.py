@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,104 +17,100 @@ from binq.errors import InputError
 from binq.vectors import open_vectors
 
 
-@pytest.mark.parametrize("element", ["float16", "float32", "float64", "int16", "int64", "uint32"])
-@pytest.mark.parametrize("kind", LISTS)
-def test_types(save: Callable[..., Path], kind: str, element: str) -> None:
-    rows = np.array(ROWS).astype(element)
-    array = pa.array(list(rows), type=LISTS[kind](getattr(pa, element)()))
-    with open_vectors(save({"embedding": array})) as source:
-        assert (source.dim, source.rows, source.packed, source.has_ids) == (2, 4, False, False)
-        got = vectors_of(source, 3)
-        assert got.dtype == np.float32
-        assert np.array_equal(got, ROWS)
-        assert np.array_equal(source.take(np.array([0, 2, 3])), np.array(ROWS)[[0, 2, 3]])
-        assert next(source.batches()).ids is None
+def test_types(save: Callable[..., Path]) -> None:
+    elements = ("float16", "float32", "float64", "int16", "int64", "uint32")
+    for listed, element in product(LISTS.values(), elements):
+        rows = np.array(ROWS).astype(element)
+        array = pa.array(list(rows), type=listed(getattr(pa, element)()))
+        with open_vectors(save({"embedding": array})) as source:
+            assert (source.dim, source.rows, source.packed, source.has_ids) == (2, 4, False, False)
+            got = vectors_of(source, 3)
+            assert got.dtype == np.float32
+            assert np.array_equal(got, ROWS)
+            assert np.array_equal(source.take(np.array([0, 2, 3])), np.array(ROWS)[[0, 2, 3]])
+            assert next(source.batches()).ids is None
 
 
-@pytest.mark.parametrize("kind", LISTS)
-def test_slices_keep_rows_beside_their_ids(save: Callable[..., Path], kind: str) -> None:
-    rows = [[i, i + 0.5] for i in range(20)]
-    vectors = pa.array(rows, type=LISTS[kind](pa.float32())).slice(5, 7)
-    ids = pa.array([f"id-{i}" for i in range(20)]).slice(5, 7)
-    with open_vectors(save({"embedding": vectors, "id": ids})) as source:
-        for max_rows in (1, 2, 3, 100):
-            assert np.array_equal(vectors_of(source, max_rows), rows[5:12])
-            assert ids_of(source, max_rows) == [f"id-{i}" for i in range(5, 12)]
-        starts = [batch.start for batch in source.batches(2)]
-        assert starts == sorted(set(starts))
+def test_slices_keep_rows_beside_their_ids(save: Callable[..., Path]) -> None:
+    for listed in LISTS.values():
+        rows = [[i, i + 0.5] for i in range(20)]
+        vectors = pa.array(rows, type=listed(pa.float32())).slice(5, 7)
+        ids = pa.array([f"id-{i}" for i in range(20)]).slice(5, 7)
+        with open_vectors(save({"embedding": vectors, "id": ids})) as source:
+            for max_rows in (1, 2, 3, 100):
+                assert np.array_equal(vectors_of(source, max_rows), rows[5:12])
+                assert ids_of(source, max_rows) == [f"id-{i}" for i in range(5, 12)]
+            starts = [batch.start for batch in source.batches(2)]
+            assert starts == sorted(set(starts))
 
 
-@pytest.mark.parametrize("kind", LISTS)
-def test_chunks(save: Callable[..., Path], kind: str) -> None:
-    chunk_type = LISTS[kind](pa.float16())
-    halves = [np.array(row, dtype=np.float16) for row in ROWS]
-    chunks = [pa.array(part, type=chunk_type) for part in ([], halves[:1], halves[1:4], [], halves)]
-    vectors = pa.chunked_array(chunks)
-    assert np.array_equal(
-        vectors_of(open_vectors(save({"v": vectors})), 3), [*ROWS[:1], *ROWS[1:], *ROWS]
-    )
+def test_chunks(save: Callable[..., Path]) -> None:
+    for listed in LISTS.values():
+        chunk_type = listed(pa.float16())
+        halves = [np.array(row, dtype=np.float16) for row in ROWS]
+        chunks = [
+            pa.array(part, type=chunk_type) for part in ([], halves[:1], halves[1:4], [], halves)
+        ]
+        vectors = pa.chunked_array(chunks)
+        assert np.array_equal(
+            vectors_of(open_vectors(save({"v": vectors})), 3), [*ROWS[:1], *ROWS[1:], *ROWS]
+        )
 
 
-@pytest.mark.parametrize("kind", LISTS)
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [(None, "row is null.*row 3"), ([None, 1.0], "element is null.*row 3 dim 0")],
-)
-def test_nulls(save: Callable[..., Path], kind: str, bad: Any, message: str) -> None:
-    vectors = pa.array([*ROWS[:3], bad, ROWS[3]], type=LISTS[kind](pa.float32()))
-    with open_vectors(save({"v": vectors})) as source:
-        with pytest.raises(InputError, match=message):
-            vectors_of(source)
-        with pytest.raises(InputError, match=message):
-            vectors_of(source, 1)
-        with pytest.raises(InputError, match=message):
-            source.take(np.array([3]))
+def test_nulls(save: Callable[..., Path]) -> None:
+    cases = ((None, "row is null.*row 3"), ([None, 1.0], "element is null.*row 3 dim 0"))
+    for listed, (bad, message) in product(LISTS.values(), cases):
+        vectors = pa.array([*ROWS[:3], bad, ROWS[3]], type=listed(pa.float32()))
+        with open_vectors(save({"v": vectors})) as source:
+            with pytest.raises(InputError, match=message):
+                vectors_of(source)
+            with pytest.raises(InputError, match=message):
+                vectors_of(source, 1)
+            with pytest.raises(InputError, match=message):
+                source.take(np.array([3]))
 
 
-@pytest.mark.parametrize("kind", LISTS)
-def test_null_first_row(save: Callable[..., Path], kind: str) -> None:
-    path = save({"v": pa.array([None, *ROWS], type=LISTS[kind](pa.float32()))})
-    with pytest.raises(InputError, match=r"row is null.*row 0"):
-        vectors_of(open_vectors(path))
+def test_null_first_row(save: Callable[..., Path]) -> None:
+    for listed in LISTS.values():
+        path = save({"v": pa.array([None, *ROWS], type=listed(pa.float32()))})
+        with pytest.raises(InputError, match=r"row is null.*row 0"):
+            vectors_of(open_vectors(path))
 
 
-@pytest.mark.parametrize("kind", ["list", "large"])
-@pytest.mark.parametrize("bad", [[1.0], [1.0, 2.0, 3.0], []])
-def test_ragged(save: Callable[..., Path], kind: str, bad: list[float]) -> None:
-    vectors = pa.array([*ROWS, bad], type=LISTS[kind](pa.float32()))
-    with pytest.raises(InputError, match=rf"row 4: expected 2 numbers, got {len(bad)}"):
-        vectors_of(open_vectors(save({"v": vectors})))
+def test_ragged(save: Callable[..., Path]) -> None:
+    for kind, bad in product(("list", "large"), ([1.0], [1.0, 2.0, 3.0], [])):
+        vectors = pa.array([*ROWS, bad], type=LISTS[kind](pa.float32()))
+        with pytest.raises(InputError, match=rf"row 4: expected 2 numbers, got {len(bad)}"):
+            vectors_of(open_vectors(save({"v": vectors})))
 
 
-@pytest.mark.parametrize("kind", ["list", "large"])
-def test_ragged_rows_whose_elements_would_fit_are_found(
-    save: Callable[..., Path], kind: str
-) -> None:
-    vectors = pa.array([[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]], type=LISTS[kind](pa.float32()))
-    with pytest.raises(InputError, match="row 1"):
-        vectors_of(open_vectors(save({"v": vectors})))
+def test_ragged_rows_whose_elements_would_fit_are_found(save: Callable[..., Path]) -> None:
+    for kind in ("list", "large"):
+        vectors = pa.array([[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]], type=LISTS[kind](pa.float32()))
+        with pytest.raises(InputError, match="row 1"):
+            vectors_of(open_vectors(save({"v": vectors})))
 
 
-@pytest.mark.parametrize("kind", LISTS)
-def test_not_finite(save: Callable[..., Path], kind: str) -> None:
-    vectors = pa.array([*ROWS, [1.0, float("nan")]], type=LISTS[kind](pa.float64()))
-    with pytest.raises(InputError, match=r"v\.data row 4 dim 1"):
-        vectors_of(open_vectors(save({"v": vectors})), 2)
+def test_not_finite(save: Callable[..., Path]) -> None:
+    for listed in LISTS.values():
+        vectors = pa.array([*ROWS, [1.0, float("nan")]], type=listed(pa.float64()))
+        with pytest.raises(InputError, match=r"v\.data row 4 dim 1"):
+            vectors_of(open_vectors(save({"v": vectors})), 2)
 
 
-@pytest.mark.parametrize("kind", LISTS)
-def test_zero_rows(save: Callable[..., Path], kind: str) -> None:
-    vectors = pa.array([], type=LISTS[kind](pa.float32()))
-    with open_vectors(save({"v": vectors, "id": pa.array([], pa.string())})) as source:
-        assert source.dim == (2 if kind == "fixed" else None)
-        assert (source.rows, list(source.batches())) == (0, [])
+def test_zero_rows(save: Callable[..., Path]) -> None:
+    for kind, listed in LISTS.items():
+        vectors = pa.array([], type=listed(pa.float32()))
+        with open_vectors(save({"v": vectors, "id": pa.array([], pa.string())})) as source:
+            assert source.dim == (2 if kind == "fixed" else None)
+            assert (source.rows, list(source.batches())) == (0, [])
 
 
-@pytest.mark.parametrize("kind", LISTS)
-def test_dim_zero(save: Callable[..., Path], kind: str) -> None:
-    nothing = pa.list_(pa.float32(), 0) if kind == "fixed" else LISTS[kind](pa.float32())
-    with pytest.raises(InputError, match="dimension"):
-        open_vectors(save({"v": pa.array([[], []], type=nothing)}))
+def test_dim_zero(save: Callable[..., Path]) -> None:
+    for kind, listed in LISTS.items():
+        nothing = pa.list_(pa.float32(), 0) if kind == "fixed" else listed(pa.float32())
+        with pytest.raises(InputError, match="dimension"):
+            open_vectors(save({"v": pa.array([[], []], type=nothing)}))
 
 
 def test_empty_row_groups(tmp_path: Path) -> None:
