@@ -123,6 +123,7 @@ def test_codes_never_change(method: Method) -> None:
     assert [code.tobytes().hex() for code in codes] == [_oracle(method, 128, t) for t in texts]
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_codes() -> None:
     text = "Two processes, two hash seeds, one code."
     program = (

@@ -89,6 +89,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         StaticEncoder()
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched() -> None:
     pytest.importorskip("model2vec")
     program = """

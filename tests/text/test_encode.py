@@ -208,6 +208,7 @@ def test_the_old_output_survives_a_failure(tmp_path: Path) -> None:
     assert out.read_bytes() == b"old"
 
 
+@pytest.mark.slow
 def test_killed_outright_a_run_still_goes_on(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(40)]
     source, out = _file(tmp_path, texts), tmp_path / "out.parquet"
@@ -369,6 +370,7 @@ def test_options_that_do_not_go(tmp_path: Path) -> None:
         encode_texts(source, Recorder(), tmp_path / "o", batch_size=0)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     # 60,000 distinct rows of 3 KiB are 180 MB, which a run must not hold.
     program = f"""

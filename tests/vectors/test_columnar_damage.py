@@ -83,6 +83,7 @@ class TestDamage:
             vectors_of(open_vectors(path))
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_within_one_row_group(tmp_path: Path) -> None:
     status = Path("/proc/self/status")
     if not status.exists():

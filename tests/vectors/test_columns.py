@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from columnar_files import LISTS, ROWS, ids_of, vectors_of, write_arrow
+from columnar_files import ROWS, ids_of, vectors_of, write_arrow
 
 from binq.bits import unpack
 from binq.errors import InputError, UsageError
@@ -56,35 +56,33 @@ class TestColumns:
             assert np.array_equal(vectors_of(source), ROWS)
             assert ids_of(source) == list("wxyz")
 
-    @pytest.mark.parametrize("element", ["int8", "uint8"])
-    def test_eight_bit_numbers_have_to_be_named(
-        self, save: Callable[..., Path], element: str
-    ) -> None:
-        path = save({"v": pa.array([[1, 2], [3, 4]], pa.list_(getattr(pa, element)(), 2))})
-        with pytest.raises(InputError, match="packed"):
-            open_vectors(path)
-        assert np.array_equal(vectors_of(open_vectors(path, packed="none")), [[1, 2], [3, 4]])
+    def test_eight_bit_numbers_have_to_be_named(self, save: Callable[..., Path]) -> None:
+        for element in (pa.int8(), pa.uint8()):
+            path = save({"v": pa.array([[1, 2], [3, 4]], pa.list_(element, 2))})
+            with pytest.raises(InputError, match="packed"):
+                open_vectors(path)
+            assert np.array_equal(vectors_of(open_vectors(path, packed="none")), [[1, 2], [3, 4]])
 
 
 class TestIds:
     VECTORS = pa.array(ROWS, type=pa.list_(pa.float32(), 2))
 
-    @pytest.mark.parametrize(
-        "ids",
-        [
+    def test_types(self, save: Callable[..., Path]) -> None:
+        columns = (
             pa.array(["a", "", "c\td", "é"]),
             pa.array(["a", "", "c\td", "é"], pa.large_string()),
             pa.array(["a", "b", "a", "b"]).dictionary_encode(),
             pa.array([1, -2, 2**62, 0], pa.int64()),
             pa.array([1, 2, 2**64 - 1, 0], pa.uint64()),
-        ],
-        ids=lambda ids: str(ids.type)[:12],
-    )
-    @pytest.mark.parametrize("name", ["id", "_id"])
-    def test_types(self, save: Callable[..., Path], ids: pa.Array, name: str) -> None:
-        with open_vectors(save({"v": self.VECTORS, name: ids})) as source:
-            assert source.has_ids is True
-            assert ids_of(source, 3) == [str(value) for value in ids.to_pylist()]
+        )
+        for ids, name in product(columns, ("id", "_id")):
+            with open_vectors(save({"v": self.VECTORS, name: ids})) as source:
+                assert source.has_ids is True
+                assert ids_of(source, 3) == [str(value) for value in ids.to_pylist()]
+
+    def test_id_goes_before_underscore_id(self, save: Callable[..., Path]) -> None:
+        path = save({"_id": list("wxyz"), "v": self.VECTORS, "id": list("abcd")})
+        assert ids_of(open_vectors(path)) == list("abcd")
 
     def test_string_views(self, tmp_path: Path) -> None:
         path = tmp_path / "v.arrow"
@@ -97,23 +95,16 @@ class TestIds:
         assert ids_of(open_vectors(path)) == list("abcd")
         assert ids_of(open_vectors(path, id_column="key")) == list("wxyz")
 
-    @pytest.mark.parametrize(
-        "ids",
-        [
-            pa.array(["a", "b", None, "d"]),
-            pa.array([1, 2, None, 4]),
-            pa.array(["a", "b", None, "d"]).dictionary_encode(),
-        ],
-        ids=["string", "int", "dictionary"],
-    )
-    def test_null(self, save: Callable[..., Path], ids: pa.Array) -> None:
-        with pytest.raises(InputError, match=r"id is null.*v\.data row 2"):
-            ids_of(open_vectors(save({"v": self.VECTORS, "id": ids})))
+    def test_null(self, save: Callable[..., Path]) -> None:
+        strings = pa.array(["a", "b", None, "d"])
+        for ids in (strings, pa.array([1, 2, None, 4]), strings.dictionary_encode()):
+            with pytest.raises(InputError, match=r"id is null.*v\.data row 2"):
+                ids_of(open_vectors(save({"v": self.VECTORS, "id": ids})))
 
-    @pytest.mark.parametrize("ids", [[0.5] * 4, [True] * 4, [b"a"] * 4])
-    def test_wrong_type(self, save: Callable[..., Path], ids: list[Any]) -> None:
-        with pytest.raises(InputError, match="id column has the wrong type"):
-            open_vectors(save({"v": self.VECTORS, "id": ids}))
+    def test_wrong_type(self, save: Callable[..., Path]) -> None:
+        for value in (0.5, True, b"a"):
+            with pytest.raises(InputError, match="id column has the wrong type"):
+                open_vectors(save({"v": self.VECTORS, "id": [value] * 4}))
 
 
 class TestPacked:
@@ -145,20 +136,20 @@ class TestPacked:
         with pytest.raises(InputError, match="always packed bits"):
             open_vectors(save({"codes": self.binary()}), packed="none")
 
-    @pytest.mark.parametrize("kind", LISTS)
-    def test_lists_of_bytes(self, save: Callable[..., Path], kind: str) -> None:
-        element = pa.list_(pa.uint8(), 3) if kind == "fixed" else LISTS[kind](pa.uint8())
-        codes = pa.array(list(self.STORED), element)
-        with open_vectors(save({"codes": codes}), packed="ubinary") as source:
-            assert np.array_equal(unpack(vectors_of(source, 3), 24), self.FLAGS)
+    def test_lists_of_bytes(self, save: Callable[..., Path]) -> None:
         flags = self.FLAGS.copy()
         flags[:, 21:] = False
-        cut = pa.array(list(np.packbits(flags, axis=1)), element)
-        path = save({"codes": cut}, {"binq.layout": "ubinary", "binq.bits": "21"})
-        with open_vectors(path) as source:
-            assert (source.dim, source.layout) == (21, "ubinary")
-            assert np.array_equal(unpack(vectors_of(source), 21), flags[:, :21])
-        assert open_vectors(path, packed="none").dim == 3
+        kinds = (pa.list_(pa.uint8(), 3), pa.list_(pa.uint8()), pa.large_list(pa.uint8()))
+        for kind in kinds:
+            codes = pa.array(list(self.STORED), kind)
+            with open_vectors(save({"codes": codes}), packed="ubinary") as source:
+                assert np.array_equal(unpack(vectors_of(source, 3), 24), self.FLAGS)
+            cut = pa.array(list(np.packbits(flags, axis=1)), kind)
+            path = save({"codes": cut}, {"binq.layout": "ubinary", "binq.bits": "21"})
+            with open_vectors(path) as source:
+                assert (source.dim, source.layout) == (21, "ubinary")
+                assert np.array_equal(unpack(vectors_of(source), 21), flags[:, :21])
+            assert open_vectors(path, packed="none").dim == 3
 
     def test_nulls_and_bits_beyond(self, save: Callable[..., Path]) -> None:
         rows = pa.array([b"abc", None], pa.binary(3))
@@ -168,19 +159,11 @@ class TestPacked:
         with pytest.raises(InputError, match="row 1"):
             vectors_of(open_vectors(save({"codes": rows}), bits=20))
 
-    @pytest.mark.parametrize(
-        "metadata",
-        [
-            {"binq.layout": "msb"},
-            {"binq.bits": "many"},
-            {"binq.bits": "0"},
-            {"binq.bits": "65537"},
-            {"binq.bits": "9" * 99},
-        ],
-    )
-    def test_damaged_metadata(self, save: Callable[..., Path], metadata: dict[str, str]) -> None:
-        with pytest.raises(InputError, match="damaged"):
-            open_vectors(save({"codes": self.binary()}, metadata))
+    def test_damaged_metadata(self, save: Callable[..., Path]) -> None:
+        bits = ({"binq.bits": value} for value in ("many", "0", "65537", "9" * 99))
+        for metadata in ({"binq.layout": "msb"}, *bits):
+            with pytest.raises(InputError, match="damaged"):
+                open_vectors(save({"codes": self.binary()}, metadata))
 
     def test_bits_of_numbers(self, save: Callable[..., Path]) -> None:
         with pytest.raises(UsageError):
