@@ -66,8 +66,7 @@ class ByteStream:
             If it may not be read.
         """
         with opening(path):
-            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-            return cls(path, os.open(path, flags), owned=True)
+            return cls(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), owned=True)
 
     @classmethod
     def of_stdin(cls, stdin: BinaryIO | None) -> ByteStream:
@@ -146,11 +145,9 @@ class ByteStream:
 
     def _waiting(self, seconds: float) -> bool:
         """Return whether there is something to read, or the end, within so many seconds."""
-        if hasattr(select, "poll"):
-            poll = select.poll()
-            poll.register(self._fd, select.POLLIN)
-            return bool(poll.poll(int(1000 * seconds)))
-        return bool(select.select([self._fd], [], [], seconds)[0])
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(int(1000 * seconds)))
 
 
 def lines(stream: ByteStream) -> Iterator[bytes | None]:

@@ -129,10 +129,3 @@ def _kind_of(entry: dict[str, Any], name: str) -> str:
         return "nothing"
     value = entry[name]
     return "null" if value is None else type(value).__name__
-
-
-def is_string(kind: Any, types: Any) -> bool:
-    """Return whether an Arrow type is text, plain or dictionary-encoded."""
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

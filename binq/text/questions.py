@@ -72,10 +72,6 @@ class QuestionSource(VectorSource):
                 start += len(self.texts)
         self.rows = start
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Return the number of questions; they have no fingerprint."""
-        return [{"rows": self.rows, "fingerprint": None}]
-
     def _encode(self, texts: list[str]) -> Any:
         with limited_tokenizers(self._threads):
             rows = self._encoder.encode(texts, "query")

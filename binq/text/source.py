@@ -28,7 +28,7 @@ from typing import BinaryIO, Final
 from binq.errors import InputError, UsageError
 from binq.io.paths import format_of, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream, lines
-from binq.text.columns import Columns, Text, choose_columns, is_string
+from binq.text.columns import Columns, Text, choose_columns
 from binq.types import TEXT_FORMATS, TextFormat
 
 _SUFFIXES: Final[dict[str, TextFormat]] = {
@@ -235,32 +235,25 @@ class TextSource:
             yield columns.text_of(entry, where)
 
     def _parquet(self, path: str) -> Iterator[Text]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-        import pyarrow.types as pt
+        from binq.vectors.columnar import damage_named, open_parquet
+        from binq.vectors.columns import is_text
 
         size = os.path.getsize(path)
         before = self._read
-        with opening(path):
-            try:
-                # See `binq.vectors.columnar`: this way whole row groups are not held in memory.
-                with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-                    schema = file.schema_arrow
-                    strings = [field.name for field in schema if is_string(field.type, pt)]
-                    columns = choose_columns(
-                        schema.names, strings, path, text=self._text, identity=self._id
-                    )
-                    wanted = list(dict.fromkeys(columns.names()))
-                    total = max(1, file.metadata.num_rows)
-                    row = 0
-                    for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):
-                        for entry in batch.to_pylist():
-                            yield columns.text_of(entry, f"{path}: row {row}")
-                            row += 1
-                            self._read = before + size * row // total
-            except (pa.ArrowException, UnicodeDecodeError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise InputError("file is damaged or not supported", path, got=reason) from error
+        with damage_named(path), open_parquet(path) as file:
+            schema = file.schema_arrow
+            strings = [field.name for field in schema if is_text(field.type)]
+            columns = choose_columns(
+                schema.names, strings, path, text=self._text, identity=self._id
+            )
+            wanted = list(dict.fromkeys(columns.names()))
+            total = max(1, file.metadata.num_rows)
+            row = 0
+            for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):
+                for entry in batch.to_pylist():
+                    yield columns.text_of(entry, f"{path}: row {row}")
+                    row += 1
+                    self._read = before + size * row // total
 
 
 def batched(source: TextSource, rows: int, characters: int) -> Iterator[list[Text]]:

@@ -44,13 +44,21 @@ def open_columnar(
         If it cannot be read.
     """
     file = _ParquetFile(path) if kind == "parquet" else _ArrowFile(path, kind == "arrow-stream")
-    with _damaged(path):
+    with damage_named(path):
         columns = choose_columns(file.schema, path, options)
     return ColumnarSource(path, file, columns, groups)
 
 
+def open_parquet(path: str) -> pq.ParquetFile:
+    """Open a Parquet file such that pages are decoded as they are reached."""
+    # With pre-buffering, or without a read buffer, whole row groups are held.
+    return pq.ParquetFile(
+        path, pre_buffer=False, buffer_size=_READ_BUFFER, page_checksum_verification=True
+    )
+
+
 @contextmanager
-def _damaged(path: str) -> Iterator[None]:
+def damage_named(path: str) -> Iterator[None]:
     """Turn what Arrow raises over a damaged file into ``InputError``."""
     try:
         with opening(path):
@@ -86,7 +94,7 @@ class _Blocks:
 class _ParquetFile(_Blocks):
     def __init__(self, path: str) -> None:
         self.path = path
-        with _damaged(path), self._open() as file:
+        with damage_named(path), open_parquet(path) as file:
             self.schema = file.schema_arrow
             counts = [
                 file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)
@@ -96,23 +104,16 @@ class _ParquetFile(_Blocks):
     def read(
         self, columns: list[str], group: int | None, rows: int
     ) -> Generator[pa.RecordBatch, None, None]:
-        with self._open() as file:
+        with open_parquet(self.path) as file:
             groups = list(range(file.num_row_groups)) if group is None else [group]
             yield from file.iter_batches(rows, groups, columns, use_threads=False)
-
-    def _open(self) -> pq.ParquetFile:
-        # Without pre-buffering and with a read buffer, pages are decoded as they are reached;
-        # otherwise whole row groups are held.
-        return pq.ParquetFile(
-            self.path, pre_buffer=False, buffer_size=_READ_BUFFER, page_checksum_verification=True
-        )
 
 
 class _ArrowFile(_Blocks):
     def __init__(self, path: str, stream: bool) -> None:
         self.path = path
         self.stream = stream
-        with _damaged(path), pa.memory_map(path) as file:
+        with damage_named(path), pa.memory_map(path) as file:
             open_any = pa.ipc.open_stream if stream else pa.ipc.open_file
             with open_any(file) as reader:
                 self.schema = reader.schema
@@ -191,7 +192,7 @@ class ColumnarSource(VectorSource):
         for start, record in self._records(self._columns.names, None, max_rows):
             ids = None
             if self._columns.id is not None:
-                with _damaged(self.name):
+                with damage_named(self.name):
                     ids = to_ids(record.column(self._columns.id), self.locator(start))
             yield Batch(start, self._vectors(record, start), ids)
 
@@ -205,9 +206,8 @@ class ColumnarSource(VectorSource):
             out[mine] = self._from_group(int(group), rows[mine])
         return out
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
-        return [{"rows": self.rows, "fingerprint": fingerprint_file(self.name)}]
+    def _fingerprint(self) -> str:
+        return fingerprint_file(self.name)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -217,7 +217,7 @@ class ColumnarSource(VectorSource):
         with closing(self._records([self._columns.vector], None, 1)) as records:
             _, record = next(records)
             column = record.column(self._columns.vector).slice(0, 1)
-            with _damaged(self.name):
+            with damage_named(self.name):
                 first = to_matrix(column, None, self.layout, self.locate)
         return int(first.shape[1])
 
@@ -231,7 +231,7 @@ class ColumnarSource(VectorSource):
         end = int(self._starts[-1 if group is None else group + 1])
         with closing(self._file.read(names, group, step)) as blocks:
             while True:
-                with _damaged(self.name):
+                with damage_named(self.name):
                     record = next(blocks, None)
                 if record is None:
                     break
@@ -246,7 +246,7 @@ class ColumnarSource(VectorSource):
             raise InputError("vectors of unknown length", self.name)
         locate = self.locator(start)
         array = record.column(self._columns.vector)
-        with _damaged(self.name):
+        with damage_named(self.name):
             raw = to_matrix(array, self._decoder.width, self.layout, locate)
         return self._decoder.decode(raw, locate)
 

@@ -266,9 +266,15 @@ def _vector_like(kind: pa.DataType) -> bool:
 
 
 def _id_like(kind: pa.DataType) -> bool:
-    if pt.is_dictionary(kind):
-        kind = kind.value_type
+    return is_text(kind) or bool(pt.is_integer(_plain(kind)))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type is text, plain or dictionary-encoded."""
+    kind = _plain(kind)
     string_view = getattr(pt, "is_string_view", lambda _: False)
-    return bool(
-        pt.is_string(kind) or pt.is_large_string(kind) or string_view(kind) or pt.is_integer(kind)
-    )
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or string_view(kind))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pt.is_dictionary(kind) else kind

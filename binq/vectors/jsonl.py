@@ -84,14 +84,10 @@ class JsonlSource(VectorSource):
         position = bisect_right(self._after, row) - 1
         return f"{self.name} row {row} line {row + self._skipped[position]}"
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
-        mark = None
+    def _fingerprint(self) -> str | None:
         if self._path is not None:
-            mark = fingerprint_file(self._path)
-        elif self._stream is not None:
-            mark = self._stream.fingerprint()
-        return [{"rows": self.rows, "fingerprint": mark}]
+            return fingerprint_file(self._path)
+        return None if self._stream is None else self._stream.fingerprint()
 
     def interrupt(self) -> None:
         """End a read that waits in another thread."""

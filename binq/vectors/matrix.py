@@ -71,12 +71,10 @@ class MatrixSource(VectorSource):
 
         return self._decoder.decode(self._elements(self._array[rows], locate), locate)
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
-        mark = (
+    def _fingerprint(self) -> str:
+        return (
             fingerprint_array(self._array) if self._path is None else fingerprint_file(self._path)
         )
-        return [{"rows": self.rows, "fingerprint": mark}]
 
     def release(self) -> None:
         """Let go of what can be opened again."""

@@ -127,9 +127,8 @@ class NpyStream(VectorSource):
         if self._stream.read_exactly(1):
             raise InputError("npy stream has bytes after its data", self.name, f"{self.rows} rows")
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
-        return [{"rows": self.rows, "fingerprint": self._stream.fingerprint()}]
+    def _fingerprint(self) -> str:
+        return self._stream.fingerprint()
 
     def interrupt(self) -> None:
         """End a read that waits in another thread."""

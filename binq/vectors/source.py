@@ -99,13 +99,16 @@ class VectorSource(ABC):
             At the first row that cannot be used, naming file and row.
         """
 
-    @abstractmethod
     def describe(self) -> list[dict[str, Any]]:
         """Return one ``{"rows", "fingerprint"}`` per file: no path and no time.
 
-        The fingerprint of a file is defined in ``binq.io.fingerprint``; that of a stream
-        covers the bytes read so far. Both are final after a full pass.
+        Both are final after a full pass.
         """
+        return [{"rows": self.rows, "fingerprint": self._fingerprint()}]
+
+    def _fingerprint(self) -> str | None:
+        """Return that of a file, or of what was read of a stream; None where there is none."""
+        return None
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fetch single rows.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import IO, Any
 
@@ -96,19 +97,21 @@ class SpooledSource(VectorSource):
         self._files = []
 
     def _copy(self) -> None:
-        vectors, text, offsets = (self._temporary() for _ in range(3))
         rows = 0
         end = 0
-        self._write(offsets, bytes(8))
+        with self._disk():
+            vectors, text, offsets = (self._temporary() for _ in range(3))
+            offsets.write(bytes(8))
         for batch in self._source.batches():
-            self._write(vectors, batch.vectors.data)
             rows += len(batch.vectors)
-            if batch.ids is not None:
-                encoded = [row_id.encode() for row_id in batch.ids]
-                ends = end + np.cumsum([len(row_id) for row_id in encoded], dtype="<u8")
-                end = int(ends[-1])
-                self._write(text, b"".join(encoded))
-                self._write(offsets, ends.data)
+            with self._disk():
+                vectors.write(batch.vectors.data)
+                if batch.ids is not None:
+                    encoded = [row_id.encode() for row_id in batch.ids]
+                    ends = end + np.cumsum([len(row_id) for row_id in encoded], dtype="<u8")
+                    end = int(ends[-1])
+                    text.write(b"".join(encoded))
+                    offsets.write(ends.data)
         self.rows = rows
         self.dim = self._source.dim
         self.layout = self._source.layout
@@ -116,8 +119,9 @@ class SpooledSource(VectorSource):
         self.metadata = self._source.metadata
         self._text = text
         if rows and self.dim is not None:
-            for file in self._files:
-                self._flush(file)
+            with self._disk():
+                for file in self._files:
+                    file.flush()
             width = words_for(self.dim) if self.packed else self.dim
             element = np.uint64 if self.packed else np.float32
             self._array = np.asarray(np.memmap(vectors, element, "r", 0, (rows, width)))
@@ -133,29 +137,19 @@ class SpooledSource(VectorSource):
         return [data[low - first : high - first].decode() for low, high in pairwise(ends)]
 
     def _temporary(self) -> IO[bytes]:
-        try:
-            file: IO[bytes] = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
-        except OSError as error:
-            raise self._failure(error) from error
+        file: IO[bytes] = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
         self._files.append(file)
         return file
 
-    def _write(self, file: IO[bytes], data: Any) -> None:
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Name what failed where the copy cannot be written."""
         try:
-            file.write(data)
+            yield
         except OSError as error:
-            raise self._failure(error) from error
-
-    def _flush(self, file: IO[bytes]) -> None:
-        try:
-            file.flush()
-        except OSError as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: OSError) -> EnvironmentFailure:
-        return EnvironmentFailure(
-            f"cannot copy {self.name} to disk",
-            self._directory,
-            got=(error.strerror or str(error)).lower(),
-            next_step="give the vectors as a file, or another directory",
-        )
+            raise EnvironmentFailure(
+                f"cannot copy {self.name} to disk",
+                self._directory,
+                got=(error.strerror or str(error)).lower(),
+                next_step="give the vectors as a file, or another directory",
+            ) from error

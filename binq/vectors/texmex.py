@@ -112,6 +112,5 @@ class _NoRows(VectorSource):
         """Yield all rows in order; see ``VectorSource.batches``."""
         yield from ()
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Return rows and fingerprint per file; see ``VectorSource.describe``."""
-        return [{"rows": 0, "fingerprint": fingerprint_file(self.name)}]
+    def _fingerprint(self) -> str:
+        return fingerprint_file(self.name)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +34,6 @@ class Counting(VectorSource):
                 raise self.error
         finally:
             self.ended = True
-
-    def describe(self) -> list[dict[str, Any]]:
-        return []
 
 
 def test_all_batches_in_order() -> None:
