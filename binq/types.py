@@ -39,7 +39,7 @@ Kind = Literal["flat"]
 """The structure over the codes of an index."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
-Role = Literal["query", "document"]
+Role = Literal["document", "query"]
 """Which of a model's prompts stands before a text."""
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
