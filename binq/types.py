@@ -35,6 +35,9 @@ Rescore = Literal["auto", "none", "codes", "int8", "float16", "float32"]
 """What sorts the candidates of a scan."""
 RESCORES: Final[tuple[Rescore, ...]] = get_args(Rescore)
 
+Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
+"""How hits are written."""
+
 Kind = Literal["flat"]
 """The structure over the codes of an index."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

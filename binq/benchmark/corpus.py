@@ -64,7 +64,7 @@ def of_index(index: Index, queries: int, seed: int = 0) -> Corpus:
     rng = np.random.default_rng(seed)
     if not len(index):
         raise InputError("the index is empty", str(index.file.path), "at least one row", "none")
-    codes = index.codes.codes
+    codes = index.structure.codes
     chosen = packing.unpack(codes[rng.integers(0, len(codes), queries)], index.bits)
     asked = chosen ^ (rng.random(chosen.shape) < _FLIP)
     factors = rng.gamma(2.0, 1.0, asked.shape).astype(np.float32)

@@ -32,6 +32,11 @@ class RowTerms:
     factor: NDArray[np.float32] | None = None
     addend: NDArray[np.float32] | None = None
 
+    def take(self, rows: NDArray[np.int64]) -> RowTerms:
+        """Return the terms of some rows (m,)."""
+        parts = (self.factor, self.addend)
+        return RowTerms(*(None if part is None else part[rows] for part in parts))
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:

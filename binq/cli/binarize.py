@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from binq import types
 from binq.cli import options as opt
 from binq.cli import render
 
@@ -24,10 +25,10 @@ def binarize(
     truncate_dim: opt.TruncateDim = None,
     metric: opt.Metric = "cosine",
     layout: Annotated[
-        opt.LayoutName, typer.Option("--layout", help="How bits are packed into bytes.")
+        types.Layout, typer.Option("--layout", help="How bits are packed into bytes.")
     ] = "ubinary",
     seed: opt.Seed = 0,
-    sample: opt.Sample = opt.DEFAULT_SAMPLE,
+    sample: opt.Sample = types.DEFAULT_SAMPLE,
     save_binarizer: opt.SaveBinarizer = None,
     binarizer: opt.LoadBinarizer = None,
     packed: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from binq import types
 from binq.cli import options as opt
 from binq.cli import render
 
@@ -22,11 +23,11 @@ def build(
     truncate_dim: opt.TruncateDim = None,
     metric: opt.Metric = "cosine",
     seed: opt.Seed = 0,
-    sample: opt.Sample = opt.DEFAULT_SAMPLE,
+    sample: opt.Sample = types.DEFAULT_SAMPLE,
     save_binarizer: opt.SaveBinarizer = None,
     binarizer: opt.LoadBinarizer = None,
     scoring: Annotated[
-        opt.ScoringName | None,
+        types.Scoring | None,
         typer.Option(
             "--scoring",
             help="The scan that the index is for. [default: asymmetric for learned and rabitq, "
@@ -35,7 +36,7 @@ def build(
         ),
     ] = None,
     rescore: Annotated[
-        opt.PayloadName, typer.Option("--rescore", help="Vectors to store for rescoring.")
+        types.StoredVectors, typer.Option("--rescore", help="Vectors to store for rescoring.")
     ] = "none",
     packed: opt.Packed = None,
     column: opt.Column = None,
@@ -71,8 +72,8 @@ def build(
     if report.chosen_by is not None:
         render.note(report.chosen_by)
     how = report.method or "packed bits"
-    stored = "" if report.rescore == "none" else f", {report.rescore} vectors"
+    payload = "" if report.rescore == "none" else f", {report.rescore} payload"
     render.note(
         f"{output}: {report.rows:,} rows of {report.dim} dims as {report.bits} bits "
-        f"({how}{stored}), {report.size:,} bytes"
+        f"({how}{payload}), {report.size:,} bytes"
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from binq.cli import options as opt
 from binq.cli import render
+from binq.cli.search_options import takes_search_options
 
 
+@takes_search_options
 def evaluate(
     index: opt.IndexArgument,
     queries: opt.QueriesArgument,
@@ -34,12 +36,8 @@ def evaluate(
     k: Annotated[
         str, typer.Option("-k", help="Hits per query; several, with commas.")
     ] = "1,10,100",
-    scoring: opt.Scoring = None,
-    rescore: opt.Rescore = None,
-    rescore_from: opt.RescoreFrom = None,
-    oversample: opt.Oversample = "4",
-    target_recall: opt.TargetRecall = None,
-    packed: opt.Packed = None,
+    *,
+    search: dict[str, Any],
     qrels: Annotated[
         Path | None,
         typer.Option(
@@ -77,10 +75,8 @@ def evaluate(
         ),
     ] = None,
     json: opt.Json = False,
-    force: opt.Force = False,
     column: opt.Column = None,
     id_column: opt.IdColumn = None,
-    threads: opt.Threads = None,
     quiet: opt.Quiet = False,
     no_color: opt.NoColor = False,
 ) -> None:
@@ -100,20 +96,13 @@ def evaluate(
             truth=truth,
             truth_column=truth_column,
             k=ks,
-            scoring=scoring,
-            rescore=rescore or "auto",
-            rescore_from=rescore_from,
-            oversample=opt.oversample_of(oversample),
-            target_recall=target_recall,
-            packed=packed,
             qrels=qrels,
             exclude_self=exclude_self,
             cache_truth=cache_truth,
             column=column,
             id_column=id_column,
-            force=force,
-            threads=threads,
             progress=progress,
+            **search,
         )
     if write_records is not None:
         write_records(found.records())

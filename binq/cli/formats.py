@@ -9,13 +9,13 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final
 
 from binq.errors import InputError, UsageError
 from binq.io.atomic import atomic_write
 from binq.search.hits import Hits
+from binq.types import Format
 
-Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
 _Ids = list[str] | list[int]
 # The third entry, where there is one, holds the texts of the queries.
 Answers = Iterable[tuple[_Ids, list[Hits]] | tuple[_Ids, list[Hits], list[str]]]

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from binq import types
 from binq.errors import UsageError
-
-DEFAULT_SAMPLE: Final = 100_000
-
-
-MethodName = Literal[
-    "sign", "mean", "median", "lsh", "rotate", "itq", "rabitq", "learned", "ste", "auto"
-]
-MetricName = Literal["cosine", "ip", "l2"]
-ScoringName = Literal["hamming", "asymmetric"]
-LayoutName = Literal["ubinary", "binary", "lsb"]
-PackedName = Literal["none", "ubinary", "binary", "lsb"]
-PayloadName = Literal["none", "int8", "float16", "float32"]
-RescoreName = Literal["auto", "none", "codes", "int8", "float16", "float32"]
-FormatName = Literal["table", "jsonl", "tsv", "trec", "parquet"]
 
 VectorsArgument = Annotated[
     list[str],
@@ -44,7 +31,7 @@ QueriesArgument = Annotated[
     ),
 ]
 Method = Annotated[
-    MethodName | None,
+    Literal[types.Method, "auto"] | None,
     typer.Option(
         "--method",
         help="How vectors become bits; auto picks on rows held out of the sample, and says what. "
@@ -67,7 +54,7 @@ TruncateDim = Annotated[
     ),
 ]
 Metric = Annotated[
-    MetricName, typer.Option("--metric", help="What scores, rescoring and truth mean.")
+    types.Metric, typer.Option("--metric", help="What scores, rescoring and truth mean.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Draws the sample to fit on.")]
 Sample = Annotated[int, typer.Option("--sample", help="Rows to fit on, at most.")]
@@ -87,7 +74,7 @@ LoadBinarizer = Annotated[
     ),
 ]
 Packed = Annotated[
-    PackedName | None,
+    types.Packed | None,
     typer.Option(
         "--packed",
         help="What 8-bit data is: numbers (none), or packed bits in that layout.",
@@ -109,48 +96,6 @@ Threads = Annotated[
     typer.Option(
         "--threads",
         help="Threads to use. [default: all that the process may use]",
-        show_default=False,
-    ),
-]
-Scoring = Annotated[
-    ScoringName | None,
-    typer.Option(
-        "--scoring",
-        help="The scan. [default: the one the index was built for]",
-        show_default=False,
-    ),
-]
-Rescore = Annotated[
-    RescoreName | None,
-    typer.Option(
-        "--rescore",
-        help="What sorts the survivors: a payload stored by build --rescore, the codes with the "
-        "whole query, or none. [default: auto]",
-        show_default=False,
-    ),
-]
-RescoreFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--rescore-from",
-        metavar="VECTORS",
-        help="Sort the survivors by the file the index was built from.",
-        show_default=False,
-    ),
-]
-Oversample = Annotated[
-    str,
-    typer.Option(
-        "--oversample",
-        metavar="X",
-        help="Rescore k times so many survivors; auto decides query by query.",
-    ),
-]
-TargetRecall = Annotated[
-    float | None,
-    typer.Option(
-        "--target-recall",
-        help="With --oversample auto: the share of the scan's best to keep. [default: 0.99]",
         show_default=False,
     ),
 ]
@@ -189,10 +134,6 @@ KeyFile = Annotated[
         show_default=False,
     ),
 ]
-Force = Annotated[
-    bool,
-    typer.Option("--force", help="Take vectors although another model made them than the index."),
-]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -210,19 +151,3 @@ def whole_numbers(text: str, option: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError("not whole numbers", option, "such as 1,10,100", repr(text)) from None
-
-
-def oversample_of(text: str) -> float | Literal["auto"]:
-    """Read the value of ``--oversample``.
-
-    Raises
-    ------
-    UsageError
-        If it is neither a number nor ``auto``.
-    """
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError("not a number", "--oversample", "a number or auto", repr(text)) from None

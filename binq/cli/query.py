@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from binq.cli import options as opt
 from binq.cli import render
+from binq.cli.search_options import takes_search_options
+from binq.types import Format
 
 
+@takes_search_options
 def query(
     index: opt.IndexArgument,
     queries: Annotated[
@@ -34,27 +37,22 @@ def query(
     prompt: opt.Prompt = None,
     device: opt.Device = None,
     key_file: opt.KeyFile = None,
-    force: opt.Force = False,
     k: Annotated[
         int | None,
         typer.Option(
             "-k", help="Hits per query. [default: 10; all with --radius]", show_default=False
         ),
     ] = None,
-    scoring: opt.Scoring = None,
-    rescore: opt.Rescore = None,
-    rescore_from: opt.RescoreFrom = None,
-    oversample: opt.Oversample = "4",
-    target_recall: opt.TargetRecall = None,
     radius: Annotated[
         int | None,
         typer.Option(
             "--radius", help="Every row at Hamming distance at most this.", show_default=False
         ),
     ] = None,
-    packed: opt.Packed = None,
+    *,
+    search: dict[str, Any],
     format_: Annotated[
-        opt.FormatName | None,
+        Format | None,
         typer.Option(
             "--format",
             help="[default: by the suffix of -o; else table on a terminal, jsonl in a pipe]",
@@ -69,7 +67,6 @@ def query(
     ] = None,
     column: opt.Column = None,
     id_column: opt.IdColumn = None,
-    threads: opt.Threads = None,
     quiet: opt.Quiet = False,
     no_color: opt.NoColor = False,
 ) -> None:
@@ -89,17 +86,10 @@ def query(
         prompt=prompt,
         device=device,
         key_file=key_file,
-        force=force,
         radius=radius,
-        scoring=scoring,
-        rescore=rescore,
-        rescore_from=rescore_from,
-        oversample=opt.oversample_of(oversample),
-        target_recall=target_recall,
-        packed=packed,
         column=column,
         id_column=id_column,
-        threads=threads,
+        **search,
     )
     if shape == "table":
         columns, rows = results.as_table(answers)

@@ -6,8 +6,9 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,11 @@ from binq.evaluation.qrels import read_qrels
 from binq.evaluation.truth import true_neighbours
 from binq.index.index import Index
 from binq.index.stream import open_queries, prepare_batch
-from binq.search.pipeline import Ladder
+from binq.search.options import SearchOptions, SearchSettings
+from binq.search.pipeline import Pipeline
 from binq.search.queries import Queries, joined
 from binq.threads import limited
-from binq.types import DEFAULT_OVERSAMPLE, Layout, Progress, Rescore, Scoring, Vectors
+from binq.types import Progress, Vectors
 from binq.version import __version__
 
 _TIMED_QUERIES: Final = 100
@@ -128,20 +130,13 @@ def evaluate(
     truth: Vectors | None = None,
     truth_column: str | None = None,
     k: Sequence[int] = (1, 10, 100),
-    scoring: Scoring | None = None,
-    rescore: Rescore = "auto",
-    rescore_from: Vectors | None = None,
-    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
-    target_recall: float | None = None,
-    packed: Layout | Literal["none"] | None = None,
     qrels: str | os.PathLike[str] | None = None,
     exclude_self: bool = False,
     cache_truth: str | os.PathLike[str] | None = None,
     column: str | None = None,
     id_column: str | None = None,
-    force: bool = False,
-    threads: int | None = None,
     progress: Progress | None = None,
+    **settings: Unpack[SearchSettings],
 ) -> Evaluation:
     """Measure the recall of an index.
 
@@ -154,9 +149,7 @@ def evaluate(
     truth_column : str, optional
         Column of the truth's vectors, if there are several.
     k : sequence of int
-        Each is a search of its own, with its own survivors.
-    scoring, rescore, rescore_from, oversample, target_recall, packed
-        As for :meth:`Index.search`.
+        Each is a search of its own, with its own candidates.
     qrels : path, optional
         Judgements (BEIR or TREC): adds nDCG, R, RR and AP at every k.
     exclude_self : bool
@@ -165,11 +158,11 @@ def evaluate(
         Keep the exact neighbours in this npz file, and use them if they are still those.
     column, id_column : str, optional
         Columns of the queries.
-    force : bool
-        Take queries and truth although another model made them than the index.
-    threads : int, optional
     progress : callable, optional
         Called with (queries done, queries in all).
+    settings
+        The fields of :class:`binq.search.options.SearchOptions`. With a filter, or deleted rows,
+        the truth too is of the allowed rows.
 
     Returns
     -------
@@ -179,6 +172,7 @@ def evaluate(
     ------
     UsageError, InputError, IndexFileError, EnvironmentFailure
     """
+    options = SearchOptions(**settings)
     ks = sorted(set(k))
     if not ks or ks[0] < 1:
         raise UsageError("too few hits wanted", "`k`", "at least 1", ",".join(map(str, k)))
@@ -190,11 +184,10 @@ def evaluate(
         raise UsageError("the truth cannot be kept on stdout", "`cache_truth=-`", "a file")
     judgements = None if qrels is None else read_qrels(qrels)
     ix = index if isinstance(index, Index) else Index(index)
-    with limited(threads) as count:
-        prepared, query_ids, is_packed = _read_queries(
-            ix, queries, column, id_column, packed, force
-        )
-        own = OwnRows(ix, query_ids) if exclude_self else None
+    with limited(options.threads) as count, ExitStack() as stack:
+        prepared, query_ids, is_packed = _read_queries(ix, queries, column, id_column, options)
+        pipeline = stack.enter_context(ix.pipeline(options, packed=is_packed))
+        own = OwnRows(ix, query_ids, pipeline.allowed) if exclude_self else None
         neighbours = None
         if truth is not None:
             neighbours = true_neighbours(
@@ -204,23 +197,15 @@ def evaluate(
                 ks[-1] + (own.most if own else 0),
                 truth_column,
                 cache_truth,
-                force,
+                options.force,
+                pipeline.allowed,
             )
-        with ix.ladder(
-            scoring=scoring,
-            rescore=rescore,
-            rescore_from=rescore_from,
-            oversample=oversample,
-            target_recall=target_recall,
-            packed=is_packed,
-            threads=count,
-        ) as ladder:
-            judge = Judge(ladder, prepared, own, neighbours, progress)
-            for size in ks:
-                judge.at(size)
-                if judgements is not None:
-                    judge.by_qrels(judgements, query_ids, size)
-            latency = _latency(ladder, prepared, 10 if 10 in ks else ks[-1])
+        judge = Judge(pipeline, prepared, own, neighbours, progress)
+        for size in ks:
+            judge.at(size)
+            if judgements is not None:
+                judge.by_qrels(judgements, query_ids, size)
+        latency = _latency(pipeline, prepared, 10 if 10 in ks else ks[-1])
         facts = {
             "n": len(ix),
             "queries": len(prepared),
@@ -228,10 +213,12 @@ def evaluate(
             "bits": ix.bits,
             "metric": ix.metric,
             "method": ix.binarizer.method if ix.binarizer else None,
-            "scoring": ladder.scoring,
-            "rescore": _rescored_by(ladder, ix, rescore_from is not None),
-            "oversample": oversample if ladder.rescored else None,
-            "mean_depth": {str(size): float(np.mean(deep)) for size, deep in judge.depths.items()},
+            "scoring": pipeline.scoring,
+            "rescore": pipeline.rescorer.name if pipeline.rescorer else "none",
+            "oversample": options.oversample if pipeline.rescorer else None,
+            "mean_depth": {
+                str(size): float(np.mean(counts)) for size, counts in judge.rescored.items()
+            },
             "k": ks,
             "exclude_self": exclude_self,
             "threads": count,
@@ -239,24 +226,17 @@ def evaluate(
     return Evaluation(facts, judge.metrics, latency, query_ids, judge.per_query)
 
 
-def _rescored_by(ladder: Ladder, index: Index, from_file: bool) -> str:
-    if ladder.store is None:
-        return "codes" if ladder.by_codes else "none"
-    return "file" if from_file else index.file.header.rescore
-
-
 def _read_queries(
     index: Index,
     queries: Vectors,
     column: str | None,
     id_column: str | None,
-    packed: Layout | Literal["none"] | None,
-    force: bool,
+    options: SearchOptions,
 ) -> tuple[Queries, list[str] | list[int], bool]:
     """Read all queries; return them, their ids, and whether they are bits."""
     parts: list[Queries] = []
     names: list[str] = []
-    with open_queries(index, queries, column, id_column, packed, force=force) as source:
+    with open_queries(index, queries, column, id_column, options.packed, options.force) as source:
         for batch in source.batches():
             parts.append(prepare_batch(index, source, batch.vectors, batch.start))
             names += batch.ids or []
@@ -266,14 +246,14 @@ def _read_queries(
         return everything, names or list(range(len(everything))), source.packed
 
 
-def _latency(ladder: Ladder, queries: Queries, k: int) -> dict[str, Any]:
+def _latency(pipeline: Pipeline, queries: Queries, k: int) -> dict[str, Any]:
     """Time single queries, spread evenly over all, after one that is not counted."""
     numbers = np.linspace(0, len(queries) - 1, min(len(queries), _TIMED_QUERIES)).astype(int)
     times = []
     for number in [numbers[0], *numbers]:
         one = queries.part(slice(number, number + 1))
         begun = time.perf_counter()
-        ladder.search(one, k)
+        pipeline.search(one, k)
         times.append(1000 * (time.perf_counter() - begun))
     taken = np.array(times[1:])
     return {

@@ -12,8 +12,9 @@ from binq.errors import InputError
 from binq.evaluation.qrels import Qrels, measure
 from binq.evaluation.statistics import Estimate, equal_rows, expected_recall, found_of, recall
 from binq.index.index import Index
-from binq.search.pipeline import Ladder
+from binq.search.pipeline import Pipeline
 from binq.search.queries import Queries
+from binq.structures.base import AllowedRows
 from binq.types import Progress
 
 _QUERY_BLOCK: Final = 1024
@@ -29,12 +30,12 @@ class Judge:
         95 % interval) or ``std``.
     per_query : dict of str to (q,) float64
         The same metrics for every query; NaN where a query has none.
-    depths : dict of int to list of int
-        By k: how many survivors of each query were rescored, where any were.
+    rescored : dict of int to list of int
+        By k: how many candidates of each query were rescored, where any were.
 
     Parameters
     ----------
-    ladder : Ladder
+    pipeline : Pipeline
     queries : Queries
     own : OwnRows or None
         The rows to leave out, from hits and from truth.
@@ -47,7 +48,7 @@ class Judge:
 
     def __init__(
         self,
-        ladder: Ladder,
+        pipeline: Pipeline,
         queries: Queries,
         own: OwnRows | None,
         neighbours: NDArray[np.int64] | None,
@@ -55,14 +56,14 @@ class Judge:
     ) -> None:
         self.metrics: dict[str, dict[str, float]] = {}
         self.per_query: dict[str, NDArray[np.float64]] = {}
-        self.depths: dict[int, list[int]] = {}
-        self._ladder = ladder
+        self.rescored: dict[int, list[int]] = {}
+        self._pipeline = pipeline
         self._queries = queries
         self._own = own
         self._neighbours = neighbours
         self._progress = progress
         self._clusters = equal_rows(queries.codes if queries.vectors is None else queries.vectors)
-        if ladder.scoring == "hamming":
+        if pipeline.scoring == "hamming":
             _ = queries.codes  # made once, for every k
         self._rankings: list[list[str]] = [[] for _ in range(len(queries))]
 
@@ -116,30 +117,30 @@ class Judge:
     def _judge(
         self, part: NDArray[np.int64], own: NDArray[np.int64], k: int
     ) -> dict[str, NDArray[np.float64]]:
-        ladder, queries = self._ladder, self._queries.part(part)
+        pipeline, queries = self._pipeline, self._queries.part(part)
         left_out = own.shape[1]
-        eligible = len(ladder.codes) - left_out
-        depth = ladder.depth(k)
-        survivors = ladder.survivors(queries, depth + left_out)
-        survivors = survivors.chosen(_without(survivors.rows, own, min(depth, eligible)))
-        hits = ladder.rank(queries, survivors, k)
+        eligible = pipeline.rows - left_out
+        count = pipeline.candidate_count(k)
+        found = pipeline.candidates(queries, count + left_out)
+        found = found.at(_without(found.rows, own, min(count, eligible)))
+        hits = pipeline.rescore(queries, found, k)
         ids: Sequence[Sequence[str | int]] = hits.ids
         for number, names in zip(part, ids, strict=True):
             self._rankings[number] = [str(name) for name in names]
-        if hits.depths is not None:
-            self.depths.setdefault(k, []).extend(hits.depths.tolist())
+        if hits.rescored is not None:
+            self.rescored.setdefault(k, []).extend(hits.rescored.tolist())
         if self._neighbours is None:
             return {}
         near = self._neighbours[part]
         near = np.take_along_axis(near, _without(near, own, min(k, eligible)), axis=1)
-        found = {
+        values = {
             "recall": recall(hits.rows, near),
-            "candidate_recall": recall(_rescored(survivors.rows, hits.depths), near),
+            "candidate_recall": recall(_rescored(found.rows, hits.rescored), near),
         }
-        if not ladder.rescored and hits.distances is not None and near.shape[1]:
+        if pipeline.rescorer is None and hits.distances is not None and near.shape[1]:
             mean, variance = self._expected(queries, hits.distances, near, own)
-            found |= {"recall_expected": mean, "variance": variance}
-        return found
+            values |= {"recall_expected": mean, "variance": variance}
+        return values
 
     def _expected(
         self,
@@ -149,13 +150,15 @@ class Judge:
         own: NDArray[np.int64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and variance of recall under random breaking of ties at the cut."""
-        codes = self._ladder.codes
+        pipeline, structure = self._pipeline, self._pipeline.structure
         cut = distances[:, -1]
         closer = (distances < cut[:, None]).sum(axis=1)
-        within = codes.count_within(queries.codes, cut.astype(np.int64), self._ladder.threads)
-        own_within = (codes.distances(queries.codes, own) <= cut[:, None]).sum(axis=1)
+        within = structure.count_within(
+            queries.codes, cut.astype(np.int64), allowed=pipeline.allowed, threads=pipeline.threads
+        )
+        own_within = (structure.distances(queries.codes, own) <= cut[:, None]).sum(axis=1)
         return expected_recall(
-            codes.distances(queries.codes, near),
+            structure.distances(queries.codes, near),
             cut,
             closer,
             within - own_within - closer,
@@ -163,11 +166,11 @@ class Judge:
         )
 
 
-def _rescored(rows: NDArray[np.int64], depths: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Return the survivors that were rescored; -1 stands for the others."""
-    if depths is None:
+def _rescored(rows: NDArray[np.int64], counts: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return the candidates that were rescored; -1 stands for the others."""
+    if counts is None:
         return rows
-    return np.where(np.arange(rows.shape[1]) < depths[:, None], rows, -1)
+    return np.where(np.arange(rows.shape[1]) < counts[:, None], rows, -1)
 
 
 class OwnRows:
@@ -183,6 +186,8 @@ class OwnRows:
     index : Index
     query_ids : list of str or list of int
         Where the index has no ids, those that are numbers of its rows are meant.
+    allowed : AllowedRows, optional
+        Only these rows are ever found, and so to be left out.
 
     Raises
     ------
@@ -190,9 +195,15 @@ class OwnRows:
         If the index has ids and the queries have none.
     """
 
-    def __init__(self, index: Index, query_ids: list[str] | list[int]) -> None:
+    def __init__(
+        self,
+        index: Index,
+        query_ids: list[str] | list[int],
+        allowed: AllowedRows | None = None,
+    ) -> None:
         if index.ids is None:
-            rows = [[int(name)] if _is_row(name, len(index)) else [] for name in query_ids]
+            n = index.file.header.rows
+            rows = [[int(name)] if _is_row(name, n) else [] for name in query_ids]
         elif query_ids and isinstance(query_ids[0], int):
             raise InputError(
                 "`exclude_self` needs the ids of the queries", "queries", "an id column", "none"
@@ -203,6 +214,8 @@ class OwnRows:
                 if name in wanted:
                     wanted[name].append(row)
             rows = [wanted[str(name)] for name in query_ids]
+        if allowed is not None:
+            rows = [[row for row in own if allowed.contains(np.array(row))] for own in rows]
         self._rows = rows
         self.most = max(map(len, rows), default=0)
 

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from binq.index.index import Index
 from binq.io.atomic import atomic_write
 from binq.search.queries import Queries
 from binq.similarity import exact_neighbours, unit_rows
+from binq.structures.base import AllowedRows
 from binq.types import Vectors
 from binq.vectors import VectorSource, open_vectors
 
@@ -30,6 +32,7 @@ def true_neighbours(
     column: str | None,
     cache: str | os.PathLike[str] | None,
     force: bool,
+    allowed: AllowedRows | None = None,
 ) -> NDArray[np.int64]:
     """Find the exact neighbours of queries, or take them from a cache.
 
@@ -48,10 +51,12 @@ def true_neighbours(
         at least k; else it is written.
     force : bool
         Take the truth although another model made it than the index.
+    allowed : AllowedRows, optional
+        The rows to be found; default all.
 
     Returns
     -------
-    (q, min(k, n)) int64
+    (q, min(k, allowed)) int64
         Rows of the index, best first.
 
     Raises
@@ -78,26 +83,36 @@ def true_neighbours(
                 f"vectors of dimension {index.dim}",
                 "packed bits" if source.packed else f"dimension {source.dim}",
             )
+        n = index.file.header.rows
+        most = n if allowed is None else allowed.count
         if cache is not None and source.rewindable:
-            key = _key(index, queries.vectors, source, column)
-            kept = _kept(cache, key, len(queries), len(index))
-            if kept is not None and kept.shape[1] >= min(k, len(index)):
+            key = _key(index, queries.vectors, source, column, allowed)
+            kept = _kept(cache, key, len(queries), n)
+            if kept is not None and kept.shape[1] >= min(k, most):
                 return kept[:, :k]
-        rows, _ = exact_neighbours(queries.vectors, _aligned(index, source), k, index.metric)
+        batches = _aligned(index, source, allowed)
+        rows, _ = exact_neighbours(queries.vectors, batches, k, index.metric)
+        if allowed is not None:
+            rows = allowed.rows[rows]
         if cache is not None:
-            key = _key(index, queries.vectors, source, column)
+            key = _key(index, queries.vectors, source, column, allowed)
             with atomic_write(cache) as file:
                 np.savez(file, key=np.array(key), rows=rows)
     return rows
 
 
-def _aligned(index: Index, source: VectorSource) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield the truth's batches, checking that its rows are those of the index."""
-    rows = 0
+def _aligned(
+    index: Index, source: VectorSource, allowed: AllowedRows | None
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the truth's batches, checking that its rows are those of the index.
+
+    Where not all rows are allowed, only those that are come, and are counted.
+    """
+    rows, n, passed = 0, index.file.header.rows, 0
     for batch in source.batches():
         start = batch.start
         rows = start + len(batch.vectors)
-        if rows > len(index):
+        if rows > n:
             break
         if batch.ids is not None and index.ids is not None:
             for number, name in enumerate(batch.ids, start):
@@ -109,22 +124,35 @@ def _aligned(index: Index, source: VectorSource) -> Iterator[tuple[int, NDArray[
                         f"{name!r}",
                         "give the vectors the index was built from, in their order",
                     )
+        vectors = batch.vectors
+        numbers = np.arange(start, rows)
+        if allowed is not None:
+            numbers = numbers[allowed.contains(numbers)]
+            vectors = vectors[numbers - start]
         if index.metric == "cosine":
-            yield start, unit_rows(batch.vectors, source.locator(start))
-        else:
-            yield start, batch.vectors
-    if rows != len(index):
+            vectors = unit_rows(vectors, partial(_located, source, numbers))
+        yield passed, vectors
+        passed += len(vectors)
+    if rows != n:
         raise InputError(
             "the truth has another number of rows than the index",
             source.name,
-            f"{len(index)} rows",
-            f"{'more' if rows > len(index) else rows}",
+            f"{n} rows",
+            f"{'more' if rows > n else rows}",
             "give the vectors the index was built from",
         )
 
 
+def _located(source: VectorSource, numbers: NDArray[np.int64], row: int) -> str:
+    return source.locate(int(numbers[row]))
+
+
 def _key(
-    index: Index, vectors: NDArray[np.float32], source: VectorSource, column: str | None
+    index: Index,
+    vectors: NDArray[np.float32],
+    source: VectorSource,
+    column: str | None,
+    allowed: AllowedRows | None,
 ) -> str:
     """Return what the neighbours depend on, as text; of a stream, once it is read."""
     facts = {
@@ -135,6 +163,7 @@ def _key(
         # Without the counts of rows, which a file of lines says only once it is read.
         "truth": [entry["fingerprint"] for entry in source.describe()],
         "column": column,
+        "allowed": None if allowed is None else xxhash.xxh3_128_hexdigest(allowed.bitmap.data),
     }
     return json.dumps(facts, sort_keys=True)
 

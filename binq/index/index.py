@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import math
 import os
-from contextlib import closing
-from typing import Any, Literal, cast
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import Any, Self, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
-from binq.binarizers import RowTerms
 from binq.errors import InputError, UsageError
-from binq.search.adaptive import DEFAULT_TARGET
+from binq.search.filters import allowed_rows
 from binq.search.hits import Hits, RadiusHits
-from binq.search.pipeline import Ladder, Originals
+from binq.search.options import SearchOptions, SearchSettings
+from binq.search.pipeline import Pipeline
 from binq.search.queries import Queries, joined
-from binq.search.rescore import VectorStore
+from binq.search.rescore import ByCodes, ByVectors, Originals, Rescorer
 from binq.similarity import unit_rows
 from binq.storage.reader import IndexFile
 from binq.storage.sections import StoredVectorReader, restore_binarizer, row_terms
-from binq.structures.flat import FlatIndex
+from binq.structures.flat import Flat
 from binq.threads import resolve
-from binq.types import (
-    DEFAULT_OVERSAMPLE,
-    LAYOUTS,
-    RESCORES,
-    SCORINGS,
-    Layout,
-    Metric,
-    Rescore,
-    Scoring,
-    Vectors,
-)
+from binq.types import DEFAULT_K, LAYOUTS, Layout, Metric, Rescore, Scoring
 from binq.vectors import VectorSource, open_vectors
 
 
 class Index:
-    """An open index.
+    """An open index; ``with`` closes it, and so does letting go of it.
 
     Parameters
     ----------
-    path : path
+    path : path or IndexFile
 
     Attributes
     ----------
@@ -52,6 +42,8 @@ class Index:
         None for an index built from bits of unknown origin: it takes packed queries only.
     ids : StoredIds or None
         None where the id is the row number.
+    structure : Structure
+        What finds candidates among the codes.
 
     Raises
     ------
@@ -59,18 +51,41 @@ class Index:
         If it is missing, not an index, damaged or of an unsupported version.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.file = IndexFile(path)
+    def __init__(self, path: str | os.PathLike[str] | IndexFile) -> None:
+        self.file = path if isinstance(path, IndexFile) else IndexFile(path)
+        header = self.file.header
         self.binarizer = restore_binarizer(self.file)
         self.ids = self.file.ids()
-        self.codes = FlatIndex.from_file(self.file)
+        self.structure = Flat(
+            self.file.array("codes", "uint64", (header.rows, header.words)),
+            partial(row_terms, self.file, self.binarizer),
+        )
+        self._alive = _mask_of(self.file.alive(), header.rows)
+        self._pipelines: dict[tuple[SearchOptions, bool, bool], Pipeline] = {}
 
     def __len__(self) -> int:
-        return self.file.header.rows
+        """Return the number of rows that are alive."""
+        rows = self.file.header.rows
+        return rows if self._alive is None else int(np.count_nonzero(self._alive))
 
     def __repr__(self) -> str:
         header = self.file.header
         return f"<binq.Index {self.file.path}: {header.rows} x {header.bits} bits>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, after which the index is not searched; hits keep what they show."""
+        self._pipelines.clear()
+        self.file.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By path and UUID: an index that was replaced meanwhile is refused.
+        return type(self), (self.file,)
 
     @property
     def bits(self) -> int:
@@ -88,17 +103,7 @@ class Index:
         return cast(Metric, self.file.header.metric)
 
     def search(
-        self,
-        queries: NDArray[Any],
-        k: int = 10,
-        *,
-        scoring: Scoring | None = None,
-        rescore: Rescore = "auto",
-        rescore_from: Vectors | VectorSource | None = None,
-        oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
-        target_recall: float | None = None,
-        packed: Layout | None = None,
-        threads: int | None = None,
+        self, queries: NDArray[Any], k: int = DEFAULT_K, **settings: Unpack[SearchSettings]
     ) -> Hits:
         """Find the best k rows of every query.
 
@@ -107,21 +112,8 @@ class Index:
         queries : (q, dim) floats, or (q, ceil(bits / 8)) packed bits
         k : int
             At least 1; of n rows at most n are returned.
-        scoring : {"hamming", "asymmetric"}, optional
-            The scan; None means the index's own.
-        rescore : {"auto", "none", "codes", "int8", "float16", "float32"}
-            What sorts the survivors. ``auto`` is ``rescore_from`` if given, else the payload, else
-            the codes after an asymmetric scan, else none.
-        rescore_from : path or array, optional
-            The vectors that the index was built from.
-        oversample : float or "auto"
-            ceil(k * oversample) survivors are rescored; ``auto`` decides query by query.
-        target_recall : float, optional
-            With ``auto``: the share of the scan's best k to keep. Default 0.99.
-        packed : {"ubinary", "binary", "lsb"}, optional
-            The layout of packed queries.
-        threads : int, optional
-            Default: as many as the process may use.
+        settings
+            The fields of :class:`binq.search.options.SearchOptions`, such as ``rescore="int8"``.
 
         Returns
         -------
@@ -131,17 +123,10 @@ class Index:
         ------
         UsageError, InputError
         """
-        ladder = self.ladder(
-            scoring=scoring,
-            rescore=rescore,
-            rescore_from=rescore_from,
-            oversample=oversample,
-            target_recall=target_recall,
-            packed=packed is not None,
-            threads=threads,
-        )
-        with ladder:
-            return ladder.search(self.prepare(queries, packed), k)
+        options = SearchOptions(**settings)
+        layout = _layout(options)
+        with self.pipeline(options, packed=layout is not None) as pipeline:
+            return pipeline.search(self.prepare(queries, layout), k)
 
     def radius_search(
         self,
@@ -149,24 +134,18 @@ class Index:
         radius: int,
         *,
         k: int | None = None,
-        scoring: Scoring | None = None,
-        rescore: Rescore = "none",
-        rescore_from: Vectors | VectorSource | None = None,
-        packed: Layout | None = None,
-        threads: int | None = None,
+        **settings: Unpack[SearchSettings],
     ) -> RadiusHits:
         """Find every row at Hamming distance at most ``radius``.
 
         Parameters
         ----------
-        queries, scoring, rescore_from, packed, threads
-            As for :meth:`search`.
+        queries, settings
+            As for :meth:`search`; rescoring by default is none.
         radius : int
             At least 0.
         k : int, optional
             Keep the best k of them.
-        rescore : {"auto", "none", "codes", "int8", "float16", "float32"}
-            Default none.
 
         Returns
         -------
@@ -176,15 +155,10 @@ class Index:
         ------
         UsageError, InputError
         """
-        ladder = self.ladder(
-            scoring=scoring,
-            rescore=rescore,
-            rescore_from=rescore_from,
-            packed=packed is not None,
-            threads=threads,
-        )
-        with ladder:
-            return ladder.radius_search(self.prepare(queries, packed), radius, k)
+        options = SearchOptions(**settings)
+        layout = _layout(options)
+        with self.pipeline(options, packed=layout is not None, radius=True) as pipeline:
+            return pipeline.radius_search(self.prepare(queries, layout), radius, k)
 
     def prepare(
         self, queries: NDArray[Any], packed: Layout | None = None, name: str = "queries"
@@ -208,8 +182,6 @@ class Index:
         """
         queries = np.asarray(queries)
         if packed is not None:
-            if packed not in LAYOUTS:
-                raise UsageError("unknown layout", "packed", ", ".join(LAYOUTS), str(packed))
             return Queries(codes=packing.from_layout(queries, self.bits, packed, where=name))
         if queries.ndim != 2 or queries.dtype.kind not in "fiu" or queries.dtype.itemsize == 1:
             raise InputError(
@@ -217,8 +189,10 @@ class Index:
                 name,
                 "a 2-D array of floats",
                 f"{queries.ndim}-D {queries.dtype}",
-                "say with packed= which layout bits are in",
+                "say with `packed` which layout bits are in",
             )
+        if queries.dtype == np.float32 and np.isfinite(queries).all():
+            return self.prepare_vectors(np.ascontiguousarray(queries), name)
         with closing(open_vectors(queries)) as source:
             vectors = [self.prepare_vectors(batch.vectors, name) for batch in source.batches()]
         if not vectors:
@@ -241,128 +215,124 @@ class Index:
                 "float queries",
                 "give packed bits with `packed`, or build with `method=sign` or `binarizer`",
             )
-        dims = {self.binarizer.dim, self.binarizer.input_dim}
+        dims = (self.binarizer.dim, self.binarizer.input_dim)
         if vectors.shape[1] not in dims:
             raise InputError(
                 "the queries have another dimension than the index",
                 name,
-                " or ".join(map(str, sorted(dims, reverse=True))),
+                " or ".join(map(str, dict.fromkeys(dims))),
                 str(vectors.shape[1]),
                 "encode them with the model that encoded the documents",
             )
         unit = unit_rows(vectors, locate) if self.metric == "cosine" else vectors
         return Queries(unit, binarizer=self.binarizer)
 
-    def ladder(
-        self,
-        *,
-        scoring: Scoring | None = None,
-        rescore: Rescore = "auto",
-        rescore_from: Vectors | VectorSource | None = None,
-        oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
-        target_recall: float | None = None,
-        packed: bool = False,
-        threads: int | None = None,
-    ) -> Ladder:
-        """Decide how to search: check the options once, for any number of queries.
+    def pipeline(
+        self, options: SearchOptions, *, packed: bool = False, radius: bool = False
+    ) -> Pipeline:
+        """Decide how to search, once for any number of queries; to be closed at the end.
 
         Parameters
         ----------
+        options : SearchOptions
         packed : bool
             The queries will be bits.
-
-        Other parameters are those of :meth:`search`.
+        radius : bool
+            All rows within a radius are wanted, by default in the order of the scan.
 
         Raises
         ------
         UsageError
-            If options are unknown or contradict each other.
+            If the options do not go with the index or the queries.
         InputError
             If the index does not hold what they ask for.
         """
-        if scoring is not None and scoring not in SCORINGS:
-            raise UsageError("unknown scoring", "`scoring`", ", ".join(SCORINGS), str(scoring))
-        if rescore not in RESCORES:
-            raise UsageError("unknown rescoring", "`rescore`", ", ".join(RESCORES), str(rescore))
-        if oversample != "auto" and (not oversample >= 1 or math.isinf(oversample)):
-            raise UsageError(
-                "the oversample is too small",
-                "`oversample`",
-                "a number of at least 1, or auto",
-                str(oversample),
-            )
-        if target_recall is not None and oversample != "auto":
-            raise UsageError("`target_recall` goes with `oversample=auto`")
-        if target_recall is not None and not 0 < target_recall < 1:
-            raise UsageError(
-                "the target is out of range",
-                "`target_recall`",
-                "between 0 and 1",
-                str(target_recall),
-            )
-        if packed and (rescore not in ("auto", "none") or rescore_from is not None):
-            raise UsageError(
-                "packed queries cannot be rescored",
-                "`rescore`",
-                "none",
-                rescore,
-                "give the queries as floats",
-            )
-        if rescore_from is not None and rescore != "auto":
-            raise UsageError(
-                "`rescore_from` already says what sorts the survivors",
-                next_step="leave out `rescore`",
-            )
-        scan = scoring or cast(Scoring, self.file.header.scoring)
+        own = options.rescore_from is options.filter_ids is options.exclude_ids is None
+        key = (options, packed, radius)
+        if own and key in self._pipelines:
+            return self._pipelines[key]
         if packed:
-            if scoring == "asymmetric":
-                raise UsageError(
-                    "packed queries always scan Hamming",
-                    "`scoring`",
-                    "hamming",
-                    scoring,
-                    "give the queries as floats",
-                )
-            scan = "hamming"
-        source = None
-        store: VectorStore | None = None
-        if rescore_from is not None:
-            source = (
-                rescore_from
-                if isinstance(rescore_from, VectorSource)
-                else open_vectors(rescore_from)
+            options.check_packed()
+        if options.effort is not None:
+            self.structure.check(options.effort)
+        scoring = options.scoring or cast(Scoring, self.file.header.scoring)
+        if packed:
+            scoring = "hamming"
+        if scoring == "asymmetric":
+            _ = self.structure.terms  # refused here, if the index holds none
+        rescore = options.rescore or ("none" if radius else "auto")
+        threads = resolve(options.threads)
+        allowed = allowed_rows(
+            self.ids, self._alive, self.file.header.rows, options.filter_ids, options.exclude_ids
+        )
+        with ExitStack() as stack:
+            rescorer: Rescorer | None = None
+            if options.rescore_from is not None:
+                source = _opened(options, stack)
+                store = Originals(source, self.file.header, force=options.force)
+                rescorer = ByVectors("file", store, self.metric)
+            elif not packed:
+                rescorer = self._rescorer(rescore, scoring)
+            pipeline = Pipeline(
+                self.structure,
+                self.ids,
+                scoring,
+                rescorer,
+                None if options.oversample == "auto" else options.oversample,
+                allowed,
+                options.effort,
+                threads,
+                self.binarizer,
+                stack.pop_all(),
             )
-            store = Originals(source, self.file.header)
-        elif rescore not in ("none", "codes") and not packed:
-            store = self._payload(rescore)
-        by_codes = store is None and (
-            rescore == "codes" or (rescore == "auto" and scan == "asymmetric")
-        )
-        by_terms = by_codes or scan == "asymmetric"
-        terms = row_terms(self.file, self.binarizer) if by_terms else RowTerms()
-        return Ladder(
-            self.codes,
-            self.ids,
-            self.metric,
-            scan,
-            by_codes,
-            store,
-            terms,
-            None if oversample == "auto" else oversample,
-            resolve(threads),
-            DEFAULT_TARGET if target_recall is None else target_recall,
-            self.binarizer,
-            source,
-        )
+        if own:
+            self._pipelines[key] = pipeline
+        return pipeline
 
-    def _payload(self, wanted: Rescore) -> VectorStore | None:
-        stored = self.file.header.rescore
-        if wanted not in ("auto", stored):
+    def _rescorer(self, rescore: Rescore, scoring: Scoring) -> Rescorer | None:
+        """Return what the index itself holds to sort candidates by, or None for nothing."""
+        header = self.file.header
+        if rescore == "none":
+            return None
+        if rescore not in ("auto", "codes", header.rescore):
             raise InputError(
-                f"the index stores no {wanted} payload",
+                f"the index stores no {rescore} vectors",
                 str(self.file.path),
-                wanted,
-                stored,
-                f"build it with `rescore={wanted}`, or use `rescore_from=VECTORS`",
+                rescore,
+                header.rescore,
+                f"build it with `rescore={rescore}`, or use `rescore_from=VECTORS`",
             )
-        return None if stored == "none" else StoredVectorReader(self.file)
+        if rescore != "codes" and header.rescore != "none":
+            return ByVectors(header.rescore, StoredVectorReader(self.file), self.metric)
+        if rescore == "auto" and scoring == "hamming":
+            return None
+        _ = self.structure.terms  # refused here, if the index holds none
+        assert self.binarizer is not None
+        return ByCodes(self.structure, self.binarizer)
+
+
+def _opened(options: SearchOptions, stack: ExitStack) -> VectorSource:
+    """Return the vectors to rescore by; those that are opened here are closed with ``stack``."""
+    given = options.rescore_from
+    assert given is not None
+    if isinstance(given, VectorSource):
+        return given
+    return stack.enter_context(open_vectors(given, column=options.rescore_column))
+
+
+def _mask_of(bitmap: NDArray[np.uint64] | None, rows: int) -> NDArray[np.bool_] | None:
+    """Return a bitmap of rows as (rows,) bool."""
+    if bitmap is None:
+        return None
+    parts = bitmap.astype("<u8").view(np.uint8)
+    return np.unpackbits(parts, count=rows, bitorder="little").view(np.bool_)
+
+
+def _layout(options: SearchOptions) -> Layout | None:
+    """Return the layout of packed queries in an array, or None for floats."""
+    packed = options.packed
+    if packed is None or packed == "none":
+        return None
+    if packed not in LAYOUTS:
+        raise UsageError("unknown layout", "`packed`", ", ".join(LAYOUTS), str(packed))
+    return packed

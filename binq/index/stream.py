@@ -1,10 +1,11 @@
-"""Answering a stream of queries: from any source, batch by batch, against an open index."""
+"""A stream of queries: from any source, answered batch by batch by an open index."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal
+from contextlib import nullcontext
+from typing import Any, Final, Unpack
 
 from numpy.typing import NDArray
 
@@ -12,9 +13,10 @@ from binq.encoders import check_same_model
 from binq.errors import InputError, UsageError
 from binq.index.index import Index
 from binq.search.hits import Hits, RadiusHits
+from binq.search.options import SearchOptions, SearchSettings
 from binq.search.queries import Queries
 from binq.text.questions import QuestionSource, open_questions
-from binq.types import DEFAULT_OVERSAMPLE, LAYOUTS, Layout, Rescore, Scoring, Vectors
+from binq.types import DEFAULT_K, LAYOUTS, Packed, Vectors
 from binq.vectors import VectorSource, open_vectors
 
 Ids = list[str] | list[int]
@@ -24,7 +26,7 @@ _BATCH: Final = 1024
 
 
 def query(
-    index: Index,
+    index: str | os.PathLike[str] | Index,
     queries: Vectors | VectorSource | None = None,
     k: int | None = None,
     *,
@@ -33,39 +35,28 @@ def query(
     prompt: str | None = None,
     device: str | None = None,
     key_file: str | os.PathLike[str] | None = None,
-    force: bool = False,
     radius: int | None = None,
-    scoring: Scoring | None = None,
-    rescore: Rescore | None = None,
-    rescore_from: Vectors | None = None,
-    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE,
-    target_recall: float | None = None,
-    packed: Layout | Literal["none"] | None = None,
     column: str | None = None,
     id_column: str | None = None,
-    threads: int | None = None,
+    **settings: Unpack[SearchSettings],
 ) -> Iterator[Answer]:
     """Answer queries from any source, batch by batch as they come in.
 
     Parameters
     ----------
-    index : Index
+    index : path or Index
     queries : path, list of paths, "-", array or open source, optional
         Either these or ``text``.
     k : int, optional
         Default 10; with ``radius`` unlimited.
     text, model, prompt, device, key_file : optional
         Questions in place of vectors; see `binq.text.questions.open_questions`.
-    force : bool
-        Answer queries although another model made them than the index.
     radius : int, optional
         Return every row at Hamming distance at most ``radius``.
-    rescore : optional
-        Default ``auto``; with ``radius`` none, or ``auto`` where ``rescore_from`` is given.
     column, id_column : str, optional
         Columns of the queries to read.
-
-    Other parameters are those of :meth:`Index.search`.
+    settings
+        The fields of :class:`binq.search.options.SearchOptions`.
 
     Yields
     ------
@@ -80,55 +71,49 @@ def query(
     ------
     UsageError, InputError
     """
-    if rescore is None:
-        rescore = "none" if radius is not None and rescore_from is None else "auto"
-    for_text = {"`model`": model, "`prompt`": prompt, "`device`": device, "`key_file`": key_file}
-    for_vectors = {"`packed`": packed, "`column`": column, "`id_column`": id_column}
-    for option, value in (for_vectors if text is not None else for_text).items():
+    options = SearchOptions(**settings)
+    for_text = {"model": model, "prompt": prompt, "device": device, "key_file": key_file}
+    for_vectors = {"packed": options.packed, "column": column, "id_column": id_column}
+    for name, value in (for_vectors if text is not None else for_text).items():
         if value is not None:
             other = "vectors, not with `text`" if text is not None else "`text`"
-            raise UsageError(f"{option} goes with {other}", next_step=f"leave out {option}")
-    if queries is not None and text is None:
-        opened = open_queries(index, queries, column, id_column, packed, force=force)
-    elif text is None or queries is not None:
-        raise UsageError("queries come as vectors or as text", expected="QUERIES or `text`")
+            raise UsageError(f"`{name}` goes with {other}", next_step=f"leave out `{name}`")
+    if (queries is None) == (text is None):
+        raise UsageError("queries come as vectors or as text", expected="`queries` or `text`")
+    index = index if isinstance(index, Index) else Index(index)
+    if text is None:
+        assert queries is not None
+        source = open_queries(index, queries, column, id_column, options.packed, options.force)
     else:
-        opened = open_questions(
+        source = open_questions(
             index.file.header,
             text,
             model=model,
             prompt=prompt,
             device=device,
             key_file=key_file,
-            force=force,
-            threads=threads,
+            force=options.force,
+            threads=options.threads,
         )
-    with opened as source:
-        ladder = index.ladder(
-            scoring=scoring,
-            rescore=rescore,
-            rescore_from=rescore_from,
-            oversample=oversample,
-            target_recall=target_recall,
-            packed=source.packed,
-            threads=threads,
-        )
-        with ladder:
-            ladder.depth(1 if k is None else k)
-            for batch in source.batches(_BATCH):
-                prepared = prepare_batch(index, source, batch.vectors, batch.start)
-                numbers = list(range(batch.start, batch.start + len(prepared)))
-                ids = numbers if batch.ids is None else batch.ids
-                found: Hits | RadiusHits
-                if radius is not None:
-                    found = ladder.radius_search(prepared, radius, k)
-                else:
-                    found = ladder.search(prepared, 10 if k is None else k)
-                lines = [found.of(number) for number in range(len(prepared))]
-                if isinstance(source, QuestionSource):
-                    yield ids, lines, source.texts
-                else:
-                    yield ids, lines
+    # A source that the caller opened is the caller's to close.
+    with (
+        nullcontext() if source is queries else source,
+        index.pipeline(options, packed=source.packed, radius=radius is not None) as pipeline,
+    ):
+        pipeline.candidate_count(1 if k is None else k)  # refused before anything is read
+        for batch in source.batches(_BATCH):
+            prepared = prepare_batch(index, source, batch.vectors, batch.start)
+            numbers = list(range(batch.start, batch.start + len(prepared)))
+            ids = numbers if batch.ids is None else batch.ids
+            found: Hits | RadiusHits
+            if radius is not None:
+                found = pipeline.radius_search(prepared, radius, k)
+            else:
+                found = pipeline.search(prepared, DEFAULT_K if k is None else k)
+            if isinstance(source, QuestionSource):
+                yield ids, list(found), source.texts
+            else:
+                yield ids, list(found)
 
 
 def open_queries(
@@ -136,8 +121,7 @@ def open_queries(
     queries: Vectors | VectorSource,
     column: str | None = None,
     id_column: str | None = None,
-    packed: Layout | Literal["none"] | None = None,
-    *,
+    packed: Packed | None = None,
     force: bool = False,
 ) -> VectorSource:
     """Open queries for an index, and check that they fit it as far as that is known by then.

@@ -1,10 +1,10 @@
-"""How deep to rescore: until the recall that is expected reaches a target.
+"""Adaptive oversampling: rescore until the recall that is expected reaches a target.
 
 The scan's score s of a row foretells its score e after rescoring: e is about ``a + b s``, with an
 error of standard deviation c. The slope b and a first value of c are calibrated on rows of the
 index that stand in for queries, each with itself left out; the intercept a and the final c follow
-from the survivors of a query that are already rescored. While the best k of those have at least
-the score t, a survivor that is not yet rescored belongs among them with probability
+from the candidates of a query that are already rescored. While the best k of those have at least
+the score t, a candidate that is not yet rescored belongs among them with probability
 ``Phi((a + b s - t) / c)``: a query is done when these sum up to at most (1 - target) k.
 """
 
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from binq.similarity import best_first
 
-DEFAULT_TARGET: Final = 0.99
+TARGET: Final = 0.99
+"""The share of the best that rescoring is expected to keep."""
 CALIBRATION_ROWS: Final = 64
-_LEAST_DEPTH: Final = 32
-_WIDEST: Final = 64
+_LEAST: Final = 32
+_MOST: Final = 64
 _PRIOR: Final = 16.0
 
 Scorer = Callable[[NDArray[np.intp], NDArray[np.int64]], NDArray[np.float64]]
@@ -61,9 +62,9 @@ def calibrate(scanned: NDArray[np.float64], rescored: NDArray[np.float64]) -> Ca
     return Calibration(slope, float(np.sqrt((rest * rest).sum() / freedom)))
 
 
-def widest(k: int, rows: int) -> int:
-    """Return how many survivors are scanned for, of which as many as needed are rescored."""
-    return min(rows, max(_WIDEST * k, 16 * _LEAST_DEPTH))
+def most_candidates(k: int, rows: int) -> int:
+    """Return how many candidates are scanned for, of which as many as needed are rescored."""
+    return min(rows, max(_MOST * k, 16 * _LEAST))
 
 
 def rank_to_target(
@@ -74,19 +75,19 @@ def rank_to_target(
     target: float,
     known: Calibration,
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
-    """Rescore the survivors of every query as deep as the target asks, and sort them.
+    """Rescore the candidates of every query as far as the target asks, and sort them.
 
     Parameters
     ----------
     rows : (q, m) int64
-        Survivors, ordered by the scan's score.
+        Candidates, ordered by the scan's score.
     scanned : (q, m) float64
         Those scores.
     score : callable
         Given query numbers (p,) and rows (p, d), returns their rescored scores (p, d).
     k : int
     target : float
-        Expected recall@k among the survivors, below 1.
+        Expected recall@k among the candidates, below 1.
     known : Calibration
 
     Returns
@@ -95,13 +96,13 @@ def rank_to_target(
         Positions in ``rows``, by (score descending, row ascending).
     values : (q, min(k, m)) float64
     depths : (q,) int64
-        How many survivors were rescored.
+        How many candidates were rescored.
     """
     count, width = rows.shape
     exact = np.full((count, width), -np.inf)
     depths = np.zeros(count, np.int64)
     active = np.arange(count)
-    done, upto = 0, min(width, max(2 * k, _LEAST_DEPTH))
+    done, upto = 0, min(width, max(2 * k, _LEAST))
     while active.size and done < width:
         exact[active, done:upto] = score(active, rows[active, done:upto])
         depths[active] = upto
@@ -115,7 +116,7 @@ def rank_to_target(
 def _expected_misses(
     scanned: NDArray[np.float64], exact: NDArray[np.float64], k: int, known: Calibration
 ) -> NDArray[np.float64]:
-    """Return how many of the k best are expected among the survivors not yet rescored, (q,)."""
+    """Return how many of the k best are expected among the candidates not yet rescored, (q,)."""
     seen = exact.shape[1]
     if seen < k:
         return np.full(len(exact), np.inf)

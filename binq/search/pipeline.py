@@ -1,9 +1,9 @@
-"""The scoring ladder: a scan finds survivors, and vectors that say more than bits sort them."""
+"""The pipeline of every search: a structure finds candidates, a rescorer sorts them."""
 
 from __future__ import annotations
 
 import math
-import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,106 +11,71 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers import Binarizer, RowTerms
-from binq.bits import unpack
-from binq.errors import BinqWarning, InputError, UsageError
-from binq.search.adaptive import (
-    CALIBRATION_ROWS,
-    DEFAULT_TARGET,
-    Calibration,
-    calibrate,
-    rank_to_target,
-    widest,
-)
+from binq.binarizers import Binarizer
+from binq.errors import UsageError
+from binq.search import adaptive
 from binq.search.hits import Hits, RadiusHits
 from binq.search.queries import Queries
-from binq.search.rescore import VectorStore, exact_scores
-from binq.similarity import best_first, normalize, unit_rows
-from binq.storage.format import Header
+from binq.search.rescore import Rescorer
+from binq.similarity import best_first
 from binq.storage.ids import StoredIds
-from binq.structures.flat import FlatIndex
-from binq.types import Metric, Scoring
-from binq.vectors import VectorSource
+from binq.structures.base import AllowedRows, Candidates, Effort, Structure
+from binq.types import Scoring
 
 
 @dataclass(frozen=True, eq=False)
-class Survivors:
-    """What a scan returns, ordered by (score descending, row ascending).
+class Pipeline:
+    """How an index is searched, decided once for any number of queries.
 
     Attributes
     ----------
-    rows : (q, m) int64
-    distances : (q, m) int32 or None
-        Hamming distances; None after an asymmetric scan.
-    scores : (q, m) float64
-        Minus the distance, or the estimate of the asymmetric scan.
-    """
-
-    rows: NDArray[np.int64]
-    distances: NDArray[np.int32] | None
-    scores: NDArray[np.float64]
-
-    def chosen(self, positions: NDArray[np.intp]) -> Survivors:
-        """Return those at positions (q, k)."""
-        rows = np.take_along_axis(self.rows, positions, axis=1)
-        scores = np.take_along_axis(self.scores, positions, axis=1)
-        if self.distances is None:
-            return Survivors(rows, None, scores)
-        return Survivors(rows, np.take_along_axis(self.distances, positions, axis=1), scores)
-
-
-@dataclass(frozen=True, eq=False)
-class Ladder:
-    """How an index is searched: a scan, and what sorts its survivors.
-
-    Attributes
-    ----------
-    codes : FlatIndex
+    structure : Structure
     ids : StoredIds or None
-    metric : {"cosine", "ip", "l2"}
     scoring : {"hamming", "asymmetric"}
         The scan.
-    by_codes : bool
-        Sort the survivors by their codes and the whole weights of the query.
-    store : VectorStore or None
-        Sort the survivors by these vectors. With neither, the scan's order stands.
-    terms : RowTerms
-        Of the rows, for asymmetric scores.
+    rescorer : Rescorer or None
+        Sorts the candidates; without one the order of the scan stands.
     oversample : float or None
-        None rescores every query as deep as ``target`` asks, see :mod:`binq.search.adaptive`.
+        None rescores as many candidates as each query needs, see :mod:`binq.search.adaptive`.
+    allowed : AllowedRows or None
+        The rows that may be returned; None for all.
+    effort : Effort or None
+        How far the structure looks; None for its own default.
     threads : int
-    target : float
-        Expected share of the scan's best that rescoring keeps, where ``oversample`` is None.
     binarizer : Binarizer or None
+    resources : ExitStack or None
+        What was opened for it, closed with it.
     """
 
-    codes: FlatIndex
+    structure: Structure
     ids: StoredIds | None
-    metric: Metric
     scoring: Scoring
-    by_codes: bool
-    store: VectorStore | None
-    terms: RowTerms
+    rescorer: Rescorer | None
     oversample: float | None
+    allowed: AllowedRows | None
+    effort: Effort | None
     threads: int
-    target: float = DEFAULT_TARGET
-    binarizer: Binarizer | None = None
-    _source: VectorSource | None = None
+    binarizer: Binarizer | None
+    resources: ExitStack | None = None
 
-    def __enter__(self) -> Ladder:
+    def __enter__(self) -> Pipeline:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._source is not None:
-            self._source.close()
+        if self.resources is not None:
+            self.resources.close()
 
     @property
-    def rescored(self) -> bool:
-        """Whether the survivors are sorted anew."""
-        return self.by_codes or self.store is not None
+    def rows(self) -> int:
+        """How many rows may be returned."""
+        return len(self.structure) if self.allowed is None else self.allowed.count
 
-    def depth(self, k: int) -> int:
-        """Return how many survivors a search for k hits rescores; n bounds it yet.
+    def search(self, queries: Queries, k: int) -> Hits:
+        """Return the best min(k, rows) rows of every query."""
+        return self.rescore(queries, self.candidates(queries, self.candidate_count(k)), k)
+
+    def candidate_count(self, k: int) -> int:
+        """Return how many candidates a search for k hits asks the structure for.
 
         Raises
         ------
@@ -119,85 +84,72 @@ class Ladder:
         """
         if k < 1:
             raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
-        if not self.rescored:
+        if self.rescorer is None:
             return k
         if self.oversample is None:
-            return widest(k, len(self.codes))
-        if max(k, self.oversample) >= len(self.codes):
-            return max(k, len(self.codes))  # the product may be too large for a float
+            return adaptive.most_candidates(k, self.rows)
+        if max(k, self.oversample) >= self.rows:
+            return max(k, self.rows)  # the product may be too large for a float
         # The product of a decimal fraction may come out a hair above the whole number meant.
         return math.ceil(round(k * self.oversample, 6))
 
-    def search(self, queries: Queries, k: int) -> Hits:
-        """Return the best min(k, n) rows of every query."""
-        return self.rank(queries, self.survivors(queries, self.depth(k)), k)
-
-    def survivors(self, queries: Queries, depth: int) -> Survivors:
-        """Return the best min(depth, n) rows of the scan."""
-        depth = min(depth, len(self.codes))
+    def candidates(self, queries: Queries, count: int) -> Candidates:
+        """Return the best min(count, rows) rows of the scan."""
+        count = min(count, self.rows)
         if self.scoring == "hamming":
-            rows, distances = self.codes.nearest(queries.codes, depth, self.threads)
-            return Survivors(rows, distances, np.subtract(0.0, distances, dtype=np.float64))
-        rows, scores = self.codes.best(queries.weights, self.terms, depth, self.threads)
-        return Survivors(rows, None, scores)
+            return self.structure.nearest(
+                queries.codes,
+                count,
+                allowed=self.allowed,
+                effort=self.effort,
+                threads=self.threads,
+            )
+        return self.structure.best(
+            queries.weights,
+            count,
+            allowed=self.allowed,
+            effort=self.effort,
+            threads=self.threads,
+        )
 
-    def rank(self, queries: Queries, survivors: Survivors, k: int) -> Hits:
-        """Sort survivors and return the best k."""
-        if not self.rescored:
+    def rescore(self, queries: Queries, found: Candidates, k: int) -> Hits:
+        """Sort candidates and return the best k."""
+        if self.rescorer is None:
             part = slice(0, k)
-            distances = None if survivors.distances is None else survivors.distances[:, part]
-            return Hits(survivors.rows[:, part], distances, survivors.scores[:, part], self.ids)
-        depths = None
-        if self.oversample is None and survivors.rows.size:
-            order, scores, depths = rank_to_target(
-                survivors.rows,
-                survivors.scores,
-                lambda chosen, rows: self.scores(queries.part(chosen), rows),
+            distances = None if found.distances is None else found.distances[:, part]
+            return Hits(found.rows[:, part], distances, found.scores[:, part], self.ids)
+        rescored = None
+        if self.oversample is None and found.rows.size:
+            rescorer = self.rescorer
+            order, scores, rescored = adaptive.rank_to_target(
+                found.rows,
+                found.scores,
+                lambda chosen, rows: rescorer.scores(queries.part(chosen), rows),
                 k,
-                self.target,
+                adaptive.TARGET,
                 self._calibration,
             )
         else:
-            found = self.scores(queries, survivors.rows)
-            order = best_first(survivors.rows, found, k)
-            scores = np.take_along_axis(found, order, axis=1)
-        best = survivors.chosen(order)
-        return Hits(best.rows, best.distances, scores, self.ids, depths)
-
-    def scores(self, queries: Queries, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the rescored scores (q, m) of chosen rows (q, m)."""
-        if self.store is None:
-            return self.codes.scores(queries.weights, rows, self.terms)
-        if queries.truncated or queries.vectors is None:
-            raise InputError(
-                "truncated queries cannot be compared with whole vectors",
-                "queries",
-                "all dimensions",
-                "the truncated dimension",
-                "use `rescore=none` or codes, or queries of all dimensions",
-            )
-        return exact_scores(queries.vectors, rows, self.store, self.metric)
+            values = self.rescorer.scores(queries, found.rows)
+            order = best_first(found.rows, values, k)
+            scores = np.take_along_axis(values, order, axis=1)
+        best = found.at(order)
+        return Hits(best.rows, best.distances, scores, self.ids, rescored)
 
     @cached_property
-    def _calibration(self) -> Calibration:
+    def _calibration(self) -> adaptive.Calibration:
         """How the scan foretells rescored scores, from rows that stand in for queries."""
-        n = len(self.codes)
-        picked = np.sort(np.random.default_rng(0).permutation(n)[:CALIBRATION_ROWS])
-        assert self.binarizer is not None
-        if self.store is not None:
-            vectors = self.store.take(picked)
-        else:
-            bits = unpack(self.codes.codes[picked], self.binarizer.bits)
-            vectors = self.binarizer.affine.reconstruct(bits)
-        if self.metric == "cosine":
-            vectors = normalize(vectors)[0]
-        queries = Queries(vectors, binarizer=self.binarizer)
-        near = self.survivors(queries, min(n, 2 * CALIBRATION_ROWS))
-        others = np.argsort(near.rows == picked[:, None], axis=1, kind="stable")
-        near = near.chosen(others[:, : max(1, near.rows.shape[1] - 1)])
+        assert self.rescorer is not None
+        pool = np.arange(len(self.structure)) if self.allowed is None else self.allowed.rows
+        picked = np.random.default_rng(0).permutation(len(pool))[: adaptive.CALIBRATION_ROWS]
+        chosen = pool[np.sort(picked)]
+        queries = Queries(self.rescorer.stand_ins(chosen), binarizer=self.binarizer)
+        near = self.candidates(queries, 2 * adaptive.CALIBRATION_ROWS)
+        others = np.argsort(near.rows == chosen[:, None], axis=1, kind="stable")
+        near = near.at(others[:, : max(1, near.rows.shape[1] - 1)])
         if near.rows.shape[1] < 2:
-            return Calibration(0.0, np.inf)
-        return calibrate(near.scores, self.scores(queries, near.rows))
+            return adaptive.Calibration(0.0, np.inf)
+        return adaptive.calibrate(near.scores, self.rescorer.scores(queries, near.rows))
 
     def radius_search(self, queries: Queries, radius: int, k: int | None = None) -> RadiusHits:
         """Return all rows within ``radius``, or the best k of them."""
@@ -205,16 +157,15 @@ class Ladder:
             raise UsageError("the radius is negative", "`radius`", "at least 0", str(radius))
         if k is not None and k < 1:
             raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
-        radius = min(radius, 64 * self.codes.words)
-        lims, rows, distances = self.codes.within(queries.codes, radius, self.threads)
-        found = [
-            self.rank(
-                queries.part(slice(i, i + 1)),
-                _near(rows[lims[i] : lims[i + 1]], distances[lims[i] : lims[i + 1]]),
-                max(1, int(lims[i + 1] - lims[i])) if k is None else k,
-            )
-            for i in range(len(queries))
-        ]
+        lims, rows, distances = self.structure.within(
+            queries.codes, radius, allowed=self.allowed, threads=self.threads
+        )
+        found = []
+        for query in range(len(queries)):
+            part = slice(lims[query], lims[query + 1])
+            near = Candidates.by_distance(rows[None, part], distances[None, part])
+            wanted = max(1, near.rows.shape[1]) if k is None else k
+            found.append(self.rescore(queries.part(slice(query, query + 1)), near, wanted))
         ends = np.cumsum([0] + [hits.rows.size for hits in found])
         return RadiusHits(
             ends.astype(np.int64),
@@ -223,42 +174,6 @@ class Ladder:
             _flat([hits.scores for hits in found], np.float64),
             self.ids,
         )
-
-
-class Originals:
-    """The vectors that an index was built from, fetched row by row; a ``VectorStore``."""
-
-    def __init__(self, source: VectorSource, header: Header) -> None:
-        self._source = source
-        self._unit = header.metric == "cosine"
-        found = (source.rows, source.dim)
-        if source.packed or found != (header.rows, header.dim):
-            raise InputError(
-                "`rescore_from` is not what the index was built from",
-                source.name,
-                f"{header.rows} rows of dimension {header.dim}",
-                "packed bits" if source.packed else f"{found[0]} rows of dimension {found[1]}",
-            )
-        if source.describe() != header.sources:
-            warnings.warn(
-                f"{source.name} is not byte for byte what the index was built from; "
-                "its rows are trusted to be the same vectors in the same order",
-                BinqWarning,
-                stacklevel=4,
-            )
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the vectors (m, dim) float32 of rows (m,)."""
-        vectors = self._source.take(rows)
-        if not self._unit:
-            return vectors
-        return unit_rows(vectors, lambda row: self._source.locate(int(rows[row])))
-
-
-def _near(rows: NDArray[np.int64], distances: NDArray[np.int32]) -> Survivors:
-    """Return the survivors of one query of a radius search."""
-    scores = np.subtract(0.0, distances, dtype=np.float64)
-    return Survivors(rows[None], distances[None], scores[None])
 
 
 def _flat(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:

@@ -43,6 +43,23 @@ class StoredIds(ABC):
         return _ids_of, (self._file,)
 
     @abstractmethod
+    def find(self, wanted: Sequence[str] | Sequence[int]) -> tuple[NDArray[np.bool_], int]:
+        """Find the rows of some ids.
+
+        Parameters
+        ----------
+        wanted : sequence of str or of int
+            None twice. A number and its decimal digits are the same id.
+
+        Returns
+        -------
+        found : (n,) bool
+            Whether a row carries one of them.
+        unknown : int
+            How many of them no row carries.
+        """
+
+    @abstractmethod
     def _at(self, row: int) -> str | int:
         """Return the id of a row that is there."""
 
@@ -53,6 +70,17 @@ class IntegerIds(StoredIds):
     def __init__(self, file: IndexFile, values: NDArray[Any]) -> None:
         super().__init__(file, len(values))
         self._values = values
+
+    def find(self, wanted: Sequence[str] | Sequence[int]) -> tuple[NDArray[np.bool_], int]:
+        """Find the rows of some ids; see ``StoredIds.find``."""
+        limits = np.iinfo(self._values.dtype)
+        numbers = {int(value) for value in wanted if _is_integer(value)}
+        held = np.array(
+            sorted(value for value in numbers if limits.min <= value <= limits.max),
+            self._values.dtype,
+        )
+        found = np.isin(self._values, held)
+        return found, len(wanted) - int(np.isin(held, self._values).sum())
 
     def _at(self, row: int) -> int:
         return int(self._values[row])
@@ -71,6 +99,27 @@ class StringIds(StoredIds):
         self._offsets = offsets
         self._data = data
 
+    def find(self, wanted: Sequence[str] | Sequence[int]) -> tuple[NDArray[np.bool_], int]:
+        """Find the rows of some ids; see ``StoredIds.find``.
+
+        Raises
+        ------
+        IndexFileError
+            If an offset leads out of the ids.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        # Arrow reads all offsets at once and follows them unchecked.
+        offsets = self._offsets
+        if (offsets[1:] < offsets[:-1]).any() or int(offsets[-1]) > len(self._data):
+            raise self._file.corrupt("ids.offsets", "places inside ids.bytes, ascending", "others")
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(self._data)]
+        ids = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
+        names = pa.array([str(value).encode() for value in wanted], pa.large_binary())
+        found = pc.is_in(ids, value_set=names).to_numpy(zero_copy_only=False)
+        return found, len(wanted) - int(pc.sum(pc.is_in(names, value_set=ids)).as_py() or 0)
+
     def _at(self, row: int) -> str:
         start, end = int(self._offsets[row]), int(self._offsets[row + 1])
         if not start <= end <= len(self._data):
@@ -79,6 +128,14 @@ class StringIds(StoredIds):
             return self._data[start:end].tobytes().decode()
         except UnicodeDecodeError:
             raise self._file.corrupt(f"id of row {row}", "UTF-8", "other bytes") from None
+
+
+def _is_integer(value: str | int) -> bool:
+    """Return whether an id is written as the integers of an index are."""
+    if isinstance(value, int):
+        return True
+    digits = value.removeprefix("-")
+    return digits.isascii() and digits.isdecimal() and str(int(digits)) == digits
 
 
 def _ids_of(file: IndexFile) -> StoredIds | None:

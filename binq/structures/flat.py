@@ -1,33 +1,42 @@
-"""The flat index: every code is compared with every query."""
+"""The flat structure: every code is compared with every query, so that nothing is missed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import RowTerms, Weights
+from binq.errors import UsageError
 from binq.kernels import asymmetric, hamming
-from binq.storage.reader import IndexFile
+from binq.structures.base import AllowedRows, Candidates, Codes, Effort, Rows
+from binq.types import Kind
+
+# Where fewer rows than this share are allowed, their codes are copied and scanned outright: sooner
+# done than passing over all codes with a bitmap.
+LISTED_SHARE: Final = 1 / 16
 
 
-@dataclass(frozen=True, eq=False)
-class FlatIndex:
+class Flat:
     """Codes in row order, searched exhaustively.
 
-    Attributes
+    Parameters
     ----------
     codes : (n, words) uint64
         Usually mapped from an index file.
+    terms : RowTerms or callable, optional
+        What asymmetric scores take besides the codes, or what restores it when first asked.
     """
 
-    codes: NDArray[np.uint64]
+    kind: ClassVar[Kind] = "flat"
 
-    @classmethod
-    def from_file(cls, file: IndexFile) -> FlatIndex:
-        """Map the codes of an index file."""
-        return cls(file.array("codes", "uint64", (file.header.rows, file.header.words)))
+    def __init__(
+        self, codes: Codes, terms: RowTerms | Callable[[], RowTerms] | None = None
+    ) -> None:
+        self.codes = codes
+        self._terms = RowTerms() if terms is None else terms
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -37,57 +46,124 @@ class FlatIndex:
         """The uint64 words of a code."""
         return int(self.codes.shape[1])
 
+    @property
+    def terms(self) -> RowTerms:
+        """What asymmetric scores take besides the codes."""
+        if not isinstance(self._terms, RowTerms):
+            self._terms = self._terms()
+        return self._terms
+
+    def check(self, effort: Effort) -> None:
+        """Refuse every effort: a flat index looks at all rows.
+
+        Raises
+        ------
+        UsageError
+        """
+        for name, value in vars(effort).items():
+            if value is not None:
+                raise UsageError(
+                    "a flat index looks at every row, whatever the effort",
+                    f"`{name}`",
+                    got=str(value),
+                    next_step=f"leave out `{name}`",
+                )
+
     def nearest(
-        self, queries: NDArray[np.uint64], k: int, threads: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Return rows and distances (q, min(k, n)), ordered by (distance, row).
-
-        Parameters
-        ----------
-        queries : (q, words) uint64
-        k, threads : int
-        """
-        return hamming.topk(self.codes, queries, k, threads)
-
-    def within(
-        self, queries: NDArray[np.uint64], radius: int, threads: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
-        """Return all hits within ``radius`` as lims (q + 1,) and flat rows and distances.
-
-        Parameters
-        ----------
-        queries : (q, words) uint64
-        radius, threads : int
-        """
-        return hamming.within(self.codes, queries, np.full(len(queries), radius), threads)
-
-    def count_within(
-        self, queries: NDArray[np.uint64], radii: NDArray[np.int64], threads: int
-    ) -> NDArray[np.int64]:
-        """Return how many codes lie within ``radii[i]`` of query i, as (q,) int64."""
-        return hamming.count_within(self.codes, queries, radii, threads)
-
-    def distances(self, queries: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the distances (q, m) of chosen rows (q, m)."""
-        return hamming.distances(self.codes, queries, rows)
+        self,
+        queries: Codes,
+        m: int,
+        *,
+        allowed: AllowedRows | None = None,
+        effort: Effort | None = None,
+        threads: int = 1,
+    ) -> Candidates:
+        """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
+        self._refuse(effort)
+        if allowed is not None and self._few(allowed):
+            near, distances = hamming.topk(self.take(allowed.rows), queries, m, threads)
+            return Candidates.by_distance(allowed.rows[near], distances)
+        found = hamming.topk(self.codes, queries, m, threads, allowed=_bitmap(allowed))
+        return Candidates.by_distance(*found)
 
     def best(
-        self, weights: Weights, terms: RowTerms, k: int, threads: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return rows and estimated scores (q, min(k, n)), ordered by (score descending, row).
+        self,
+        weights: Weights,
+        m: int,
+        *,
+        allowed: AllowedRows | None = None,
+        effort: Effort | None = None,
+        threads: int = 1,
+    ) -> Candidates:
+        """Return the min(m, allowed) rows that score best; see ``Structure``.
 
         The scan rounds the weights to 4 bits.
         """
+        self._refuse(effort)
+        codes, terms = self.codes, self.terms
+        listed = allowed is not None and self._few(allowed)
+        if allowed is not None and listed:
+            codes, terms = self.take(allowed.rows), terms.take(allowed.rows)
         rows, scores = asymmetric.topk(
-            self.codes, weights.values, weights.base, k, terms.factor, terms.addend, threads
+            codes,
+            weights.values,
+            weights.base,
+            m,
+            terms.factor,
+            terms.addend,
+            threads,
+            allowed=None if listed else _bitmap(allowed),
         )
-        return rows, scores.astype(np.float64) + weights.offset[:, None]
+        if allowed is not None and listed:
+            rows = allowed.rows[rows]
+        return Candidates(rows, None, scores.astype(np.float64) + weights.offset[:, None])
 
-    def scores(
-        self, weights: Weights, rows: NDArray[np.int64], terms: RowTerms
-    ) -> NDArray[np.float64]:
+    def within(
+        self,
+        queries: Codes,
+        radius: int,
+        *,
+        allowed: AllowedRows | None = None,
+        threads: int = 1,
+    ) -> tuple[Rows, Rows, NDArray[np.int32]]:
+        """Return all allowed rows within ``radius``; see ``Structure``."""
+        radii = np.full(len(queries), min(radius, 64 * self.words))
+        return hamming.within(self.codes, queries, radii, threads, allowed=_bitmap(allowed))
+
+    def count_within(
+        self,
+        queries: Codes,
+        radii: NDArray[np.int64],
+        *,
+        allowed: AllowedRows | None = None,
+        threads: int = 1,
+    ) -> Rows:
+        """Return how many allowed rows lie within ``radii[i]`` of query i, as (q,) int64."""
+        return hamming.count_within(self.codes, queries, radii, threads, allowed=_bitmap(allowed))
+
+    def distances(self, queries: Codes, rows: Rows) -> NDArray[np.int32]:
+        """Return the Hamming distances (q, m) of chosen rows (q, m)."""
+        return hamming.distances(self.codes, queries, rows)
+
+    def scores(self, weights: Weights, rows: Rows) -> NDArray[np.float64]:
         """Return the scores (q, m) of chosen rows (q, m), by whole weights."""
+        terms = self.terms
         found = asymmetric.exact(
             self.codes, weights.values, weights.base, rows, terms.factor, terms.addend
         )
         return found.astype(np.float64) + weights.offset[:, None]
+
+    def take(self, rows: Rows) -> Codes:
+        """Return the codes (m, words) of rows (m,)."""
+        return self.codes[rows]
+
+    def _few(self, allowed: AllowedRows) -> bool:
+        return allowed.count < LISTED_SHARE * len(self)
+
+    def _refuse(self, effort: Effort | None) -> None:
+        if effort is not None:
+            self.check(effort)
+
+
+def _bitmap(allowed: AllowedRows | None) -> Codes | None:
+    return None if allowed is None else allowed.bitmap

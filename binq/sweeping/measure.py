@@ -17,7 +17,7 @@ from binq.evaluation.statistics import Estimate, recall
 from binq.search.queries import Queries
 from binq.similarity import best_first, exact_neighbours
 from binq.storage.sections import Int8Range
-from binq.structures.flat import FlatIndex
+from binq.structures.flat import Flat
 from binq.sweeping.data import Gathered
 from binq.sweeping.plan import Trial
 from binq.sweeping.results import Row
@@ -140,14 +140,16 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
         encode_seconds = time.perf_counter() - begun
         if balance is None:
             balance = _balance(codes, fitted.bits)
-        index = FlatIndex(codes)
+        index = Flat(codes, terms)
         if scoring == "hamming":
-            survivors, _ = index.nearest(queries.codes, setting.deepest, threads)
+            found = index.nearest(queries.codes, setting.deepest, threads=threads)
+            survivors = found.rows
             hits = survivors[:, : setting.k]
         else:
-            survivors, _ = index.best(queries.weights, terms, setting.deepest, threads)
+            found = index.best(queries.weights, setting.deepest, threads=threads)
+            survivors = found.rows
             near = survivors[:, : setting.depth(CODES_OVERSAMPLE)]
-            exact = index.scores(queries.weights, near, terms)
+            exact = index.scores(queries.weights, near)
             hits = np.take_along_axis(near, best_first(near, exact, setting.k), axis=1)
         row = Row(
             kind="binq",
@@ -158,7 +160,7 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
             bytes=codes.shape[1] * 8 + _term_bytes(terms, setting.metric),
             recall=Estimate.of(np.zeros(1), np.zeros(1, np.int64)),
             rescored={},
-            scan_ms=_scan_ms(index, queries, terms, scoring, setting),
+            scan_ms=_scan_ms(index, queries, scoring, setting),
             fit_seconds=fit_seconds,
             encode_per_second=len(codes) / max(encode_seconds, 1e-9),
             balance=balance,
@@ -225,26 +227,21 @@ def _balance(codes: NDArray[np.uint64], width: int) -> NDArray[np.float64]:
     return shares
 
 
-def _scan_ms(
-    index: FlatIndex, queries: Queries, terms: RowTerms, scoring: Scoring, setting: Setting
-) -> float:
+def _scan_ms(index: Flat, queries: Queries, scoring: Scoring, setting: Setting) -> float:
     """Return milliseconds per query and million rows, the best of three runs.
 
     A small corpus is repeated, so that the cost of starting a scan is not taken for that of rows.
     """
-    times = -(-_TIMED_ROWS // len(index))
-    whole = FlatIndex(np.tile(index.codes, (times, 1)))
-    many = RowTerms(
-        *(None if part is None else np.tile(part, times) for part in (terms.factor, terms.addend))
-    )
+    rows = np.tile(np.arange(len(index)), -(-_TIMED_ROWS // len(index)))
+    whole = Flat(index.take(rows), index.terms.take(rows))
     some = queries.part(slice(0, _TIMED_QUERIES))
     depth = setting.depth(1.0)
     best = np.inf
     for _ in range(3):
         begun = time.perf_counter()
         if scoring == "hamming":
-            whole.nearest(some.codes, depth, setting.threads)
+            whole.nearest(some.codes, depth, threads=setting.threads)
         else:
-            whole.best(some.weights, many, depth, setting.threads)
+            whole.best(some.weights, depth, threads=setting.threads)
         best = min(best, time.perf_counter() - begun)
     return 1000 * best / len(some) / (len(whole) / 1e6)

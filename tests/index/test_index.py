@@ -208,7 +208,7 @@ def test_options_that_make_no_sense(index: Path, options: dict[str, Any]) -> Non
 
 def test_a_payload_that_is_not_stored(index: Path) -> None:
     for payload in ("int8", "float16"):
-        with pytest.raises(InputError, match=f"no {payload} payload"):
+        with pytest.raises(InputError, match=f"no {payload} vectors"):
             Index(index).search(gaussian(1, 48), rescore=payload)  # type: ignore[arg-type]
 
 

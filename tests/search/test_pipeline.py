@@ -51,7 +51,7 @@ def expected(index: Index, queries: np.ndarray) -> np.ndarray:
             terms.append(index.file.array(f"codes.{name}", section.dtype, (len(index),)))
     weights = index.prepare(queries).weights
     return naive.asymmetric(
-        weights.values, index.codes.codes, weights.base, weights.offset, terms[0], terms[1]
+        weights.values, index.structure.codes, weights.base, weights.offset, terms[0], terms[1]
     )
 
 
@@ -211,7 +211,7 @@ def test_radius_rescored_by_codes(built: Any) -> None:
     near = index.radius_search(QUERIES, 9, rescore="codes")
     codes = index.prepare(QUERIES).codes
     for number in range(len(QUERIES)):
-        inside = [row for _, row in naive.within(index.codes.codes, codes[number], 9)]
+        inside = [row for _, row in naive.within(index.structure.codes, codes[number], 9)]
         part = near.of(number)
         assert sorted(part.rows[0].tolist()) == sorted(inside)
         assert np.allclose(part.scores[0], wanted[number][part.rows[0]], atol=1e-4)

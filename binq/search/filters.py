@@ -1,0 +1,160 @@
+"""Filters: which rows a search may return, from ids to keep or to leave out."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.errors import BinqWarning, InputError
+from binq.io.streams import ByteStream
+from binq.search.options import Ids
+from binq.storage.ids import StoredIds
+from binq.structures.base import AllowedRows
+
+ID_COLUMNS: Final = ("id", "_id")
+
+
+def allowed_rows(
+    ids: StoredIds | None,
+    alive: NDArray[np.bool_] | None,
+    rows: int,
+    keep: Ids | None,
+    leave_out: Ids | None,
+) -> AllowedRows | None:
+    """Return the rows that a search may return; None where that is every row.
+
+    Parameters
+    ----------
+    ids : StoredIds or None
+        None where the id is the row number.
+    alive : (rows,) bool or None
+        Rows that are not deleted; None where all are alive.
+    rows : int
+        Number of rows of the index.
+    keep, leave_out : Ids or None
+        What ``filter_ids`` and ``exclude_ids`` say.
+
+    Raises
+    ------
+    InputError
+        If ids cannot be read.
+
+    Warns
+    -----
+    BinqWarning
+        How many of the ids are unknown to the index.
+    """
+    mask = alive
+    for name, wanted in (("filter_ids", keep), ("exclude_ids", leave_out)):
+        if wanted is None:
+            continue
+        found, unknown = _find(ids, rows, read_ids(wanted, name))
+        if unknown:
+            warnings.warn(
+                f"{unknown:,} ids of `{name}` are not in the index", BinqWarning, stacklevel=4
+            )
+        found = found if name == "filter_ids" else ~found
+        mask = found if mask is None else mask & found
+    return None if mask is None else AllowedRows(mask)
+
+
+def read_ids(ids: Ids, name: str = "ids") -> list[str] | list[int]:
+    """Return distinct ids, as they are given or as a file holds them.
+
+    Parameters
+    ----------
+    ids : path, sequence of str or int, or 1-D array
+        A file holds one id a line (empty lines are passed over), a Parquet column
+        (``id``, ``_id`` or the only one), or a 1-D npy array; - is stdin.
+    name : str
+        The parameter that they came by, for messages.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read, or are neither texts nor whole numbers.
+    """
+    where = f"`{name}`"
+    values: Any = ids
+    if isinstance(ids, (str, os.PathLike)):
+        where = os.fspath(ids)
+        values = _read_file(where)
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1 or values.dtype.kind not in "iuU":
+            raise InputError(
+                "these are no ids",
+                where,
+                "a 1-D array of whole numbers or texts",
+                f"{values.ndim}-D {values.dtype}",
+            )
+        values = values.tolist()
+    distinct = list(dict.fromkeys(values))
+    for kind in (str, int):
+        if all(type(value) is kind for value in distinct):
+            return distinct
+    raise InputError("these are no ids", where, "all texts, or all whole numbers", "something else")
+
+
+def _read_file(path: str) -> NDArray[Any] | list[Any]:
+    stream = ByteStream.of_stdin(None) if path == "-" else ByteStream.of_path(path)
+    try:
+        data = b"".join(iter(stream.read, b""))
+    finally:
+        stream.close()
+    if data.startswith(b"\x93NUMPY"):
+        try:
+            found: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise InputError("not a whole npy file", path, "a 1-D array of ids") from error
+        return found
+    if data.startswith(b"PAR1"):
+        return _read_column(data, path)
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "these are no ids", path, "UTF-8 text, npy or Parquet", f"byte {error.start} is not"
+        ) from error
+    return [text for line in lines if (text := line.removesuffix("\r"))]
+
+
+def _read_column(data: bytes, path: str) -> list[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data))
+        names = table.schema_arrow.names
+        column = next((name for name in ID_COLUMNS if name in names), None)
+        if column is None and len(names) == 1:
+            column = names[0]
+        if column is None:
+            raise InputError(
+                "no column of ids", path, "id, _id or a single column", ", ".join(names)
+            )
+        found: list[Any] = table.read(columns=[column])[column].to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError("not a whole Parquet file", path, "a column of ids") from error
+    return found
+
+
+def _find(
+    ids: StoredIds | None, rows: int, wanted: list[str] | list[int]
+) -> tuple[NDArray[np.bool_], int]:
+    """Return which rows carry a wanted id, (rows,) bool, and how many ids no row carries."""
+    if ids is not None:
+        return ids.find(wanted)
+    mask = np.zeros(rows, np.bool_)
+    numbers = [int(value) for value in wanted if _is_row(value, rows)]
+    mask[numbers] = True
+    return mask, len(wanted) - int(np.count_nonzero(mask))
+
+
+def _is_row(value: str | int, rows: int) -> bool:
+    text = str(value)
+    return text.isdecimal() and len(text) < 20 and int(text) < rows

@@ -1,0 +1,158 @@
+"""What a search can be told, in one place: its names, defaults and checks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+
+from binq.errors import UsageError
+from binq.structures.base import Effort
+from binq.types import (
+    DEFAULT_OVERSAMPLE,
+    RESCORES,
+    SCORINGS,
+    Packed,
+    Rescore,
+    Scoring,
+    Vectors,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from binq.vectors import VectorSource
+
+Ids: TypeAlias = "str | os.PathLike[str] | Sequence[str] | Sequence[int] | NDArray[Any]"
+"""The path of a file of ids, or the ids themselves."""
+
+
+class SearchSettings(TypedDict, total=False):
+    """The fields of :class:`SearchOptions`, as keywords."""
+
+    scoring: Scoring | None
+    rescore: Rescore | None
+    rescore_from: Vectors | VectorSource | None
+    rescore_column: str | None
+    oversample: float | Literal["auto"]
+    target_recall: float | None
+    filter_ids: Ids | None
+    exclude_ids: Ids | None
+    packed: Packed | None
+    force: bool
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search; checked when it is made.
+
+    Attributes
+    ----------
+    scoring : {"hamming", "asymmetric"}, optional
+        The scan; default the index's own.
+    rescore : {"auto", "none", "codes", "int8", "float16", "float32"}, optional
+        What sorts the candidates. ``auto``, the default, is ``rescore_from`` if given, else the
+        stored vectors, else the codes after an asymmetric scan, else none. Within a radius the
+        default is none, unless ``rescore_from`` is given.
+    rescore_from : path, array or open source, optional
+        The vectors that the index was built from, row by row. An open source stays open.
+    rescore_column : str, optional
+        Their column, if there are several.
+    oversample : float or "auto"
+        ceil(k * oversample) candidates are rescored; ``auto`` decides query by query, so that 99 %
+        of the scan's best are expected to be kept.
+    target_recall : float, optional
+        How far ivf and hnsw look: the share of the exact scan's candidates to find. A flat index
+        looks at all, and refuses it.
+    filter_ids, exclude_ids : path, sequence or array, optional
+        Only rows with these ids, and no row with those, are returned. A file holds one id a line,
+        a Parquet column, or a 1-D npy array.
+    packed : {"none", "ubinary", "binary", "lsb"}, optional
+        The layout of packed queries; none says that 8-bit queries are numbers.
+    force : bool
+        Take vectors although another model made them than the index.
+    threads : int, optional
+        Default: as many as the process may use.
+
+    Raises
+    ------
+    UsageError
+        If a value is unknown or out of range, or two contradict each other.
+    """
+
+    scoring: Scoring | None = None
+    rescore: Rescore | None = None
+    rescore_from: Vectors | VectorSource | None = None
+    rescore_column: str | None = None
+    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE
+    target_recall: float | None = None
+    filter_ids: Ids | None = None
+    exclude_ids: Ids | None = None
+    packed: Packed | None = None
+    force: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.scoring is not None and self.scoring not in SCORINGS:
+            raise UsageError("unknown scoring", "`scoring`", ", ".join(SCORINGS), str(self.scoring))
+        if self.rescore is not None and self.rescore not in RESCORES:
+            raise UsageError(
+                "unknown rescoring", "`rescore`", ", ".join(RESCORES), str(self.rescore)
+            )
+        if self.oversample != "auto" and (
+            isinstance(self.oversample, str)
+            or not self.oversample >= 1
+            or math.isinf(self.oversample)
+        ):
+            raise UsageError(
+                "no such oversample",
+                "`oversample`",
+                "a number of at least 1, or auto",
+                str(self.oversample),
+            )
+        if self.target_recall is not None and not 0 < self.target_recall < 1:
+            raise UsageError(
+                "the target is out of range",
+                "`target_recall`",
+                "between 0 and 1",
+                str(self.target_recall),
+            )
+        if self.rescore_from is not None and self.rescore not in (None, "auto"):
+            raise UsageError(
+                "`rescore_from` already says what sorts the candidates",
+                next_step="leave out `rescore`",
+            )
+        if self.rescore_column is not None and self.rescore_from is None:
+            raise UsageError("`rescore_column` goes with `rescore_from`")
+
+    @property
+    def effort(self) -> Effort | None:
+        """How far a structure shall look; None for its own default."""
+        return None if self.target_recall is None else Effort(self.target_recall)
+
+    def check_packed(self) -> None:
+        """Refuse what needs floats, for queries that are bits.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.rescore not in (None, "auto", "none") or self.rescore_from is not None:
+            raise UsageError(
+                "packed queries cannot be rescored",
+                "`rescore`",
+                "none",
+                self.rescore or "`rescore_from`",
+                "give the queries as floats",
+            )
+        if self.scoring == "asymmetric":
+            raise UsageError(
+                "packed queries always scan Hamming",
+                "`scoring`",
+                "hamming",
+                self.scoring,
+                "give the queries as floats",
+            )

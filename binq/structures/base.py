@@ -1,0 +1,202 @@
+"""What every structure over codes can do: find candidates, exactly or with an effort.
+
+A structure knows codes, the terms of their rows, and which rows are allowed; it knows neither files
+of vectors nor ids. Row numbers are those of the source, whatever order the structure keeps its
+codes in. Everything is ordered by (score descending, row ascending).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.binarizers import Weights
+from binq.types import Kind
+
+Codes = NDArray[np.uint64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How far a structure looks that does not look at every row.
+
+    Attributes
+    ----------
+    target_recall : float or None
+        The expected share of the exact scan's best candidates that it shall find.
+    """
+
+    target_recall: float | None = None
+
+
+class AllowedRows:
+    """The rows that a search may return: those that are alive and that a filter lets through.
+
+    Parameters
+    ----------
+    mask : (n,) bool
+    """
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        self._mask = mask
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The allowed rows, (count,) int64, ascending."""
+        return np.flatnonzero(self._mask)
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows are allowed."""
+        return int(np.count_nonzero(self._mask))
+
+    @cached_property
+    def bitmap(self) -> Codes:
+        """Bit r % 64 of word r // 64 says whether row r is allowed; (ceil(n / 64),) uint64."""
+        words = np.zeros(-(-len(self._mask) // 64), "<u8")
+        packed = np.packbits(self._mask, bitorder="little")
+        words.view(np.uint8)[: len(packed)] = packed
+        return words.astype(np.uint64, copy=False)
+
+    def contains(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which of ``rows``, of any shape, are allowed."""
+        return self._mask[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What a structure finds, ordered by (score descending, row ascending).
+
+    Attributes
+    ----------
+    rows : (q, m) int64
+    distances : (q, m) int32 or None
+        Hamming distances; None after an asymmetric scan.
+    scores : (q, m) float64
+        Minus the distance, or the estimate of the asymmetric scan.
+    """
+
+    rows: Rows
+    distances: NDArray[np.int32] | None
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def by_distance(cls, rows: Rows, distances: NDArray[np.int32]) -> Candidates:
+        """Return candidates whose score is minus their Hamming distance."""
+        return cls(rows, distances, np.subtract(0.0, distances, dtype=np.float64))
+
+    def at(self, positions: NDArray[np.intp]) -> Candidates:
+        """Return those at positions (q, k)."""
+        rows = np.take_along_axis(self.rows, positions, axis=1)
+        scores = np.take_along_axis(self.scores, positions, axis=1)
+        if self.distances is None:
+            return Candidates(rows, None, scores)
+        return Candidates(rows, np.take_along_axis(self.distances, positions, axis=1), scores)
+
+
+class Structure(Protocol):
+    """Codes, and a way to find the best of them.
+
+    Attributes
+    ----------
+    kind : str
+        Its name in the file.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __len__(self) -> int:
+        """Return the number of rows, dead ones too."""
+
+    @property
+    def words(self) -> int:
+        """The uint64 words of a code."""
+
+    def check(self, effort: Effort) -> None:
+        """Raise a ``UsageError`` if the structure takes no such effort."""
+
+    def nearest(
+        self,
+        queries: Codes,
+        m: int,
+        *,
+        allowed: AllowedRows | None = None,
+        effort: Effort | None = None,
+        threads: int = 1,
+    ) -> Candidates:
+        """Return the min(m, allowed) rows nearest to every query by Hamming distance.
+
+        Parameters
+        ----------
+        queries : (q, words) uint64
+        m : int
+            At least 0.
+        allowed : AllowedRows, optional
+            Default: every row.
+        effort : Effort, optional
+            Default: the structure's own.
+        threads : int
+        """
+
+    def best(
+        self,
+        weights: Weights,
+        m: int,
+        *,
+        allowed: AllowedRows | None = None,
+        effort: Effort | None = None,
+        threads: int = 1,
+    ) -> Candidates:
+        """Return the min(m, allowed) rows that score best by the quantized weights of a query.
+
+        Parameters
+        ----------
+        weights : Weights
+        m, allowed, effort, threads
+            As for :meth:`nearest`.
+
+        Raises
+        ------
+        InputError
+            If the structure has nothing for asymmetric scores.
+        """
+
+    def within(
+        self,
+        queries: Codes,
+        radius: int,
+        *,
+        allowed: AllowedRows | None = None,
+        threads: int = 1,
+    ) -> tuple[Rows, Rows, NDArray[np.int32]]:
+        """Return all allowed rows within ``radius``: lims (q + 1,), flat rows and distances."""
+
+    def count_within(
+        self,
+        queries: Codes,
+        radii: NDArray[np.int64],
+        *,
+        allowed: AllowedRows | None = None,
+        threads: int = 1,
+    ) -> Rows:
+        """Return how many allowed rows lie within ``radii[i]`` of query i, as (q,) int64."""
+
+    def distances(self, queries: Codes, rows: Rows) -> NDArray[np.int32]:
+        """Return the Hamming distances (q, m) of chosen rows (q, m)."""
+
+    def scores(self, weights: Weights, rows: Rows) -> NDArray[np.float64]:
+        """Return the scores (q, m) of chosen rows (q, m), by whole weights.
+
+        Raises
+        ------
+        InputError
+            If the structure has nothing for asymmetric scores.
+        """
+
+    def take(self, rows: Rows) -> Codes:
+        """Return the codes (m, words) of rows (m,)."""
