@@ -157,20 +157,16 @@ def exact_neighbours(
             if centre is None and metric == "l2":
                 centre = block.mean(axis=0, dtype=np.float64).astype(np.float32)
             coarse, error = _coarse_scores(queries, block, centre)
+            merged = []
             for first in range(0, count, per_take):
                 part = slice(first, first + per_take)
                 near, fine = _candidates(queries[part], block, coarse[part], error[part], k, metric)
                 rows = np.concatenate([best_rows[part, :k], near + (start + low)], axis=1)
                 values = np.concatenate([best_values[part, :k], fine], axis=1)
-                if first == 0:
-                    width = min(k, rows.shape[1])
-                    next_rows = np.empty((count, width), np.int64)
-                    next_values = np.empty((count, width), np.float64)
                 order = best_first(rows, values, k)
-                next_rows[part] = np.take_along_axis(rows, order, axis=1)
-                next_values[part] = np.take_along_axis(values, order, axis=1)
-            if count:
-                best_rows, best_values = next_rows, next_values
+                merged.append([np.take_along_axis(part, order, 1) for part in (rows, values)])
+            if merged:
+                best_rows, best_values = map(np.concatenate, zip(*merged, strict=True))
     return best_rows, best_values
 
 

@@ -295,12 +295,10 @@ class Binarizer:
         spec = TABLE[method]
         if not spec.allows(bits, input_dim):
             raise ValueError(f"method {method} does not give {bits} bits of {input_dim} dimensions")
-        if not spec.needs_sample:
-            if arrays:
-                raise ValueError(f"method {method} has no arrays")
-            affine = unfitted(method, input_dim)
-        else:
-            affine = Affine(bits, input_dim, **arrays)
+        if arrays and not spec.needs_sample:
+            raise ValueError(f"method {method} has no arrays")
+        given = spec.needs_sample
+        affine = Affine(bits, input_dim, **arrays) if given else unfitted(method, input_dim)
         return cls(
             method, dim, metric, affine, truncate_dim, whole["seed"], whole["sample"], chosen_by
         )

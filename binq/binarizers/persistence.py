@@ -14,6 +14,7 @@ from binq.errors import EnvironmentFailure, InputError
 from binq.io.atomic import atomic_write
 
 _SETTINGS = "settings"
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def save(binarizer: Binarizer, path: str | os.PathLike[str]) -> None:
@@ -48,15 +49,7 @@ def load(path: str | os.PathLike[str]) -> Binarizer:
         ) from None
     except PermissionError as error:
         raise EnvironmentFailure("cannot read the binarizer", str(path)) from error
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        OSError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (*_DAMAGE, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             "not a binarizer",
             str(path),
