@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -79,6 +77,9 @@ class DecodedGroups:
         # Without disk, or with a bad row that nobody asked for, groups are decoded anew each time.
         with suppress(OSError, InputError):
             if self._file is None:
+                import shutil
+                import tempfile
+
                 fits = os.path.isdir(_LARGE_FILES) and not os.environ.get("TMPDIR")
                 directory = _LARGE_FILES if fits else tempfile.gettempdir()
                 self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115

@@ -16,10 +16,8 @@ from binq.io.streams import ByteStream
 from binq.types import Packed
 from binq.vectors.decoding import ReadOptions
 from binq.vectors.groups import DecodedGroups
-from binq.vectors.jsonl import JsonlSource
 from binq.vectors.npy import NpyStream, from_array, open_npy
 from binq.vectors.source import ShardedSource, VectorSource
-from binq.vectors.texmex import open_texmex
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -76,6 +74,8 @@ def _open_file(path: str, options: ReadOptions, groups: DecodedGroups) -> Vector
     if kind == "pipe":
         return _open_stream(ByteStream.of_path(path), options)
     if kind == "jsonl":
+        from binq.vectors.jsonl import JsonlSource
+
         return JsonlSource(path, partial(ByteStream.of_path, path), path, options)
     if kind == "parquet" or kind == "arrow" or kind == "arrow-stream":
         from binq.vectors.columnar import open_columnar
@@ -84,6 +84,8 @@ def _open_file(path: str, options: ReadOptions, groups: DecodedGroups) -> Vector
     options.refuse_columns(path)
     if kind == "npy":
         return open_npy(path, options)
+    from binq.vectors.texmex import open_texmex
+
     return open_texmex(path, kind, options)
 
 
@@ -93,4 +95,6 @@ def _open_stream(stream: ByteStream, options: ReadOptions) -> VectorSource:
         options.refuse_columns(stream.name)
         return NpyStream(stream, options)
     refuse_in_pipe(head, stream.name, "jsonl or npy")
+    from binq.vectors.jsonl import JsonlSource
+
     return JsonlSource(stream.name, lambda: stream, None, options)

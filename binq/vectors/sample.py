@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from binq.errors import InputError
 from binq.similarity import unit_rows
 from binq.types import Locate, Metric
-from binq.vectors import Batch, VectorSource, prefetched, spool
+from binq.vectors.prefetch import prefetched
+from binq.vectors.source import Batch, VectorSource
+from binq.vectors.spool import spool
 
 
 @dataclass(frozen=True, eq=False)

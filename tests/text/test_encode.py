@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from binq.encoders.base import FloatEncoder
 from binq.encoders.fingerprints import FingerprintEncoder
 from binq.errors import EnvironmentFailure, InputError, UsageError
-from binq.text import TextSource
 from binq.text import encode as encoding
 from binq.text.run import EncodeOptions, EncodeProgress, EncodeReport
+from binq.text.source import TextSource
 from binq.types import Precision, Role
 
 DIM = 12

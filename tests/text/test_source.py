@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from binq.errors import EnvironmentFailure, InputError, UsageError
-from binq.text import TextSource, batched
+from binq.text.source import TextSource, batched
 from binq.types import TextFormat
 
 

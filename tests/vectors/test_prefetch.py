@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from binq.errors import InputError
-from binq.vectors import Batch, VectorSource, open_vectors, prefetched
+from binq.vectors import Batch, VectorSource, open_vectors
+from binq.vectors.prefetch import prefetched
 from binq.vectors.sample import started
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from binq.bits import unpack
 from binq.errors import EnvironmentFailure, InputError
-from binq.vectors import open_vectors, spool
-from binq.vectors.source import VectorSource
+from binq.vectors import VectorSource, open_vectors
+from binq.vectors.spool import spool
 
 IDS = ["a", "", "é€𝄞", "tab\there", "new\nline"]
 
