@@ -5,8 +5,10 @@ from __future__ import annotations
 import operator
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import xxhash
@@ -17,6 +19,8 @@ from binq.errors import BinqWarning, InputError
 if TYPE_CHECKING:
     from binq.storage.reader import IndexFile
     from binq.storage.writer import IndexWriter
+
+_BLOCK: Final = 4096
 
 
 class StoredIds(ABC):
@@ -36,7 +40,8 @@ class StoredIds(ABC):
         return self._at(number % self._rows)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._at, range(self._rows))
+        for first in range(0, self._rows, _BLOCK):
+            yield from self._block(first, min(first + _BLOCK, self._rows))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By the file's path and UUID: an index that was replaced meanwhile is refused.
@@ -63,6 +68,10 @@ class StoredIds(ABC):
     def _at(self, row: int) -> str | int:
         """Return the id of a row that is there."""
 
+    @abstractmethod
+    def _block(self, first: int, end: int) -> Iterable[str | int]:
+        """Return the ids of rows that are there, from ``first`` up to ``end``."""
+
 
 class IntegerIds(StoredIds):
     """Ids that are int64 or uint64."""
@@ -84,6 +93,9 @@ class IntegerIds(StoredIds):
 
     def _at(self, row: int) -> int:
         return int(self._values[row])
+
+    def _block(self, first: int, end: int) -> Iterable[int]:
+        return cast("list[int]", self._values[first:end].tolist())
 
 
 class StringIds(StoredIds):
@@ -128,6 +140,15 @@ class StringIds(StoredIds):
             return self._data[start:end].tobytes().decode()
         except UnicodeDecodeError:
             raise self._file.corrupt(f"id of row {row}", "UTF-8", "other bytes") from None
+
+    def _block(self, first: int, end: int) -> Iterable[str]:
+        places = self._offsets[first : end + 1]
+        if places[-1] <= len(self._data) and (places[1:] >= places[:-1]).all():
+            text = self._data[int(places[0]) : int(places[-1])].tobytes()
+            with suppress(UnicodeDecodeError):  # to be found and named one at a time
+                bounds = pairwise((places - places[0]).tolist())
+                return [text[start:stop].decode() for start, stop in bounds]
+        return map(self._at, range(first, end))
 
 
 def _is_integer(value: str | int) -> bool:
@@ -200,13 +221,14 @@ class IdWriter:
         """Warn, once all rows are there, if an id stands on more than one of them."""
         if not self._hashes:
             return
-        values, counts = np.unique(np.concatenate(self._hashes), return_counts=True)
-        repeated = int(np.count_nonzero(counts > 1))
-        if repeated:
-            rows = np.flatnonzero(np.concatenate(self._hashes) == values[np.argmax(counts > 1)])
+        hashes = np.concatenate(self._hashes)
+        _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+        repeated = first[counts > 1]
+        if len(repeated):
+            rows = np.flatnonzero(hashes == hashes[repeated.min()])
             warnings.warn(
-                f"{repeated} ids stand on more than one row (first: rows {rows[0]} and {rows[1]})"
-                "; the row is the identity",
+                f"{len(repeated)} ids stand on more than one row (first: rows {rows[0]} and"
+                f" {rows[1]}); the row is the identity",
                 BinqWarning,
                 stacklevel=3,
             )

@@ -1,4 +1,16 @@
-"""What each section of an index means: how it is written, and how it is restored."""
+"""What each section of an index means: how it is written, and how it is restored.
+
+=================  ==========================  ========================
+sections           written by                  restored by
+=================  ==========================  ========================
+binarizer.*        its arrays, one by one      restore_binarizer
+codes.factor, ...  TermWriter                  row_terms
+rescore.*          VectorWriter                StoredVectorReader
+tombstones         write_tombstones            IndexFile.alive
+ids.*              ids.IdWriter                IndexFile.ids
+codes              rows, as they are encoded   the structure of the kind
+=================  ==========================  ========================
+"""
 
 from __future__ import annotations
 
@@ -52,9 +64,9 @@ def restore_binarizer(file: IndexFile) -> Binarizer | None:
 
 
 def row_terms(file: IndexFile, binarizer: Binarizer | None) -> RowTerms:
-    """Return the terms of the rows for asymmetric scores.
+    """Restore the terms of the rows for asymmetric scores; numbers that are none become zero.
 
-    It reads and converts them all: call it once for an open index, and keep what it gives.
+    All of them are read and converted: once for an open index is enough.
 
     Parameters
     ----------
@@ -89,7 +101,7 @@ def row_terms(file: IndexFile, binarizer: Binarizer | None) -> RowTerms:
             dtype = "float16" if section.dtype == "float16" else "float32"
             stored = file.array(f"codes.{name}", dtype, (file.header.rows,))
             with np.errstate(invalid="ignore"):
-                terms[name] = np.nan_to_num(stored.astype(np.float32))
+                terms[name] = np.nan_to_num(stored.astype(np.float32), copy=False)
     if binarizer.needs_terms and "factor" not in terms and file.header.rows:
         raise InputError(
             "this index stores nothing for asymmetric scores",
@@ -99,6 +111,27 @@ def row_terms(file: IndexFile, binarizer: Binarizer | None) -> RowTerms:
             "build it with `scoring=asymmetric`",
         )
     return RowTerms(**terms)
+
+
+class TermWriter:
+    """Writes the terms of rows, ``codes.factor`` and ``codes.addend``, where there are any."""
+
+    def __init__(self, writer: IndexWriter, metric: Metric) -> None:
+        self._writer = writer
+        # A factor is near 1 under cosine, and may be anything otherwise.
+        self._dtypes = {"factor": np.float16 if metric == "cosine" else np.float32}
+        self._begun: set[str] = set()
+
+    def append(self, terms: RowTerms) -> None:
+        """Append the terms of some rows."""
+        for name, values in (("factor", terms.factor), ("addend", terms.addend)):
+            if values is None:
+                continue
+            dtype = self._dtypes.get(name, np.float32)
+            if name not in self._begun:
+                self._begun.add(name)
+                self._writer.section(f"codes.{name}", dtype)
+            self._writer.append(f"codes.{name}", values.astype(dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,27 +232,6 @@ class StoredVectorReader:
         """Return the vectors (m, dim) float32 of rows (m,)."""
         stored = self._vectors[rows]
         return stored.astype(np.float32) if self._range is None else self._range.restore(stored)
-
-
-class TermWriter:
-    """Writes the terms of rows where there are any."""
-
-    def __init__(self, writer: IndexWriter, metric: Metric) -> None:
-        self._writer = writer
-        # A factor is near 1 under cosine, and may be anything otherwise.
-        self._dtypes = {"factor": np.float16 if metric == "cosine" else np.float32}
-        self._begun: set[str] = set()
-
-    def append(self, terms: RowTerms) -> None:
-        """Append the terms of some rows."""
-        for name, values in (("factor", terms.factor), ("addend", terms.addend)):
-            if values is None:
-                continue
-            dtype = self._dtypes.get(name, np.float32)
-            if name not in self._begun:
-                self._begun.add(name)
-                self._writer.section(f"codes.{name}", dtype)
-            self._writer.append(f"codes.{name}", values.astype(dtype))
 
 
 def write_tombstones(writer: IndexWriter, dead: NDArray[np.bool_]) -> None:

@@ -19,10 +19,7 @@ from binq import build
 from binq.errors import BinqError, IndexFileError
 from binq.index.index import Index
 from binq.storage.format import Header
-from binq.storage.ids import IdWriter
 from binq.storage.reader import IndexFile
-from binq.storage.sections import write_tombstones
-from binq.storage.writer import writing_index
 
 QUERIES = gaussian(3, 20, seed=1)
 HEADER = Header(0, 4, 4, 1, "ip", None, "", "", packed="lsb")
@@ -192,19 +189,6 @@ def test_arrays_are_read_only_views(whole: bytes, place: Path) -> None:
             file.array(name, dtype, shape)
 
 
-def test_ids_are_indexed_as_a_list_is(whole: bytes, place: Path) -> None:
-    ids = IndexFile(written(whole, place)).ids()
-    assert ids is not None
-    names = [f"id{n}" for n in range(30)]
-    assert list(ids) == names
-    assert len(ids) == 30
-    for row in (0, 29, -1, -30, np.int64(7)):
-        assert ids[row] == names[row]
-    for row in (30, -31, 1 << 70):
-        with pytest.raises(IndexError, match=str(row)):
-            ids[row]
-
-
 def test_a_pickled_file_opens_again_and_refuses_another(whole: bytes, tmp_path: Path) -> None:
     path = written(whole, tmp_path)
     file = IndexFile(path)
@@ -227,58 +211,11 @@ def test_a_closed_file(whole: bytes, place: Path) -> None:
     file.close()
 
 
-def test_rows_that_are_dead_and_ids_that_are_numbers(tmp_path: Path) -> None:
-    """Written as later commands will write them; a file without either stays 1.0."""
-    drawn = np.random.default_rng(0)
-    limits = {np.int64: (-(1 << 63), (1 << 63) - 1), np.uint64: (0, (1 << 64) - 1)}
-    path = tmp_path / "i.binq"
-    for rows in (0, 1, 63, 64, 65, 200):
-        for share in (0.0, 0.3, 1.0):
-            for dtype, (low, high) in limits.items():
-                numbers = drawn.integers(low, high, rows, dtype, endpoint=True)
-                dead = drawn.random(rows) < share
-                with writing_index(path) as writer:
-                    writer.add("codes", np.zeros((rows, 1), np.uint64))
-                    ids = IdWriter(writer)
-                    ids.append(numbers)
-                    write_tombstones(writer, dead)
-                    writer.finish(
-                        Header(rows, 4, 4, 1, "ip", None, "", "", packed="lsb", ids=ids.kind)
-                    )
-                file = IndexFile(path)
-                assert file.verify() == []
-                assert file.version == "1.1"
-                assert [*(file.ids() or ())] == numbers.tolist()
-                assert all(type(entry) is int for entry in file.ids() or ())
-                alive = file.alive()
-                if not dead.any():
-                    assert alive is None
-                    continue
-                assert alive is not None
-                assert (alive.dtype, len(alive)) == (np.uint64, -(-rows // 64))
-                for row in range(64 * len(alive)):
-                    bit = int(alive[row // 64]) >> row % 64 & 1
-                    assert bit == (row < rows and not dead[row])
-
-
 def test_a_plain_file_says_1_0(whole: bytes, place: Path) -> None:
     file = IndexFile(written(whole, place))
     assert file.version == "1.0"
     assert file.alive() is None
     assert b"needs" not in whole
-
-
-def test_offsets_of_ids_are_checked_where_they_are_used(whole: bytes, place: Path) -> None:
-    section = next(s for s in header_of(whole)["sections"] if s["name"] == "ids.offsets")
-    for value in (2**64 - 1, 2**63, 10**6, 0):
-        changed = bytearray(whole)
-        at = section["offset"] + 8 * 7
-        changed[at : at + 8] = np.array([value], "<u8").tobytes()
-        ids = IndexFile(written(bytes(changed), place)).ids()
-        assert ids is not None
-        assert ids[3] == "id3"
-        with pytest.raises(IndexFileError, match="id of row 6"):
-            ids[6]
 
 
 def test_an_old_file_stays_whole_while_it_is_replaced(tmp_path: Path) -> None:

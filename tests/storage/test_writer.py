@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
-from corpora import debris, gaussian, write_jsonl
+from corpora import gaussian, write_jsonl
 from forging import header_of
 
 from binq import build
 from binq.errors import InputError
 from binq.storage import format as fmt
-from binq.storage.ids import IdWriter
 from binq.storage.reader import IndexFile
 from binq.storage.writer import creation_time, writing_index
 
@@ -62,27 +61,6 @@ def test_codes_come_first_and_types_are_held(tmp_path: Path) -> None:
         writer.section("codes", np.uint64, (1,))
         writer.append("codes", np.zeros((2, 1), np.int64))
     assert not list(tmp_path.iterdir())
-
-
-def test_any_id(tmp_path: Path) -> None:
-    path = tmp_path / "i.binq"
-    for ids in (["", "a\tb\n", "日本", "x" * 100_000, ""], ["a"] * 5):
-        with writing_index(path) as writer:
-            writer.section("codes", np.uint64, (1,))
-            writer.append("codes", np.zeros((5, 1), np.uint64))
-            stored = IdWriter(writer)
-            stored.append(ids[:2])
-            stored.append([])
-            stored.append(ids[2:])
-            writer.finish(replace(HEADER, rows=5, ids=stored.kind))
-        assert list(IndexFile(path).ids() or ()) == ids
-
-
-def test_an_id_that_is_no_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Unicode"), writing_index(tmp_path / "i.binq") as writer:
-        writer.section("codes", np.uint64, (1,))
-        IdWriter(writer).append(["a", "\ud800"])
-    assert not debris(tmp_path)
 
 
 def test_a_header_that_would_be_too_large(tmp_path: Path) -> None:
