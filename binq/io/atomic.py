@@ -15,13 +15,7 @@ from binq.errors import EnvironmentFailure, UsageError
 
 # Linux gives files without a name: a process that is killed leaves nothing behind.
 _O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
-_UNSUPPORTED: Final = {
-    errno.EOPNOTSUPP,
-    errno.EISDIR,
-    errno.EINVAL,
-    errno.ENOENT,
-    errno.EPERM,
-}
+_UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.EPERM}
 _BUFFER: Final = 1 << 17
 
 
@@ -111,14 +105,6 @@ class _OutputFile(io.FileIO):
     def readinto(self, buffer: Any) -> int:
         with _failures_named(self._output):
             return cast(int, super().readinto(buffer))
-
-    def seek(self, position: int, whence: int = 0) -> int:
-        with _failures_named(self._output):
-            return super().seek(position, whence)
-
-    def truncate(self, size: int | None = None) -> int:
-        with _failures_named(self._output):
-            return super().truncate(size)
 
 
 @contextmanager

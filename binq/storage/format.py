@@ -68,13 +68,7 @@ class Section:
 
     def to_json(self) -> dict[str, Any]:
         """Return the header's entry for this section."""
-        return {
-            "name": self.name,
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-            "offset": self.offset,
-            "length": self.length,
-        }
+        return vars(self) | {"shape": list(self.shape)}
 
     @classmethod
     def from_json(cls, entry: object) -> Section:
@@ -242,11 +236,8 @@ def encode_header(
     document = header.to_json() | {
         **({"needs": names} if names else {}),
         "sections": [section.to_json() for section in sections],
-        "checksums": {
-            "offset": checksums.offset,
-            "length": checksums.length,
-            "xxh3": checksums_hash,
-        },
+        "checksums": {"offset": checksums.offset, "length": checksums.length}
+        | {"xxh3": checksums_hash},
     }
     return json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1).encode()
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import xxhash
 
@@ -47,19 +46,18 @@ def made_by_newer(version: str, needs: list[str]) -> IndexFileError:
     )
 
 
-@dataclass(frozen=True)
-class Preamble:
-    """The first 128 bytes; sizes in bytes, features as bits."""
+class Preamble(NamedTuple):
+    """The first 128 bytes behind magic and major, in their order; sizes in bytes."""
 
+    minor: int
+    size: int
+    required: int
+    optional: int
     uuid: bytes
     file_length: int
     header_offset: int
     header_length: int
     header_checksum: int
-    required: int = 0
-    optional: int = 0
-    minor: int = 0
-    size: int = PREAMBLE_SIZE
 
     @property
     def version(self) -> str:
@@ -68,21 +66,7 @@ class Preamble:
 
     def encode(self) -> bytes:
         """Return the 128 bytes."""
-        fields = (
-            MAGIC,
-            MAJOR,
-            self.minor,
-            self.size,
-            self.required,
-            self.optional,
-            self.uuid,
-            self.file_length,
-            self.header_offset,
-            self.header_length,
-            self.header_checksum,
-            b"",
-        )
-        body = _PREAMBLE.pack(*fields, 0)[:_CHECKED]
+        body = _PREAMBLE.pack(MAGIC, MAJOR, *self, b"", 0)[:_CHECKED]
         return body + struct.pack("<Q", xxhash.xxh3_64_intdigest(body))
 
     @classmethod
@@ -105,26 +89,16 @@ class Preamble:
             )
         if len(data) < PREAMBLE_SIZE:
             raise corrupt("preamble", f"{PREAMBLE_SIZE} bytes", f"{len(data)}")
-        _, major, minor, size, required, optional, *rest = _PREAMBLE.unpack(data)
-        uuid, length, header_offset, header_length, header_checksum, _, checksum = rest
+        _, major, *fields, _, checksum = _PREAMBLE.unpack(data)
+        preamble = cls(*fields)
         # The version is looked at first: only its own version may say what a checksum covers.
         if major > MAJOR:
-            raise made_by_newer(f"{major}.{minor}", [])
+            raise made_by_newer(f"{major}.{preamble.minor}", [])
         if checksum != xxhash.xxh3_64_intdigest(data[:_CHECKED]):
             raise corrupt("preamble", "a matching checksum", "another")
         if major < MAJOR:
             raise corrupt("preamble", f"format {MAJOR}", major)
-        return cls(
-            uuid,
-            length,
-            header_offset,
-            header_length,
-            header_checksum,
-            required,
-            optional,
-            minor,
-            size,
-        )
+        return preamble
 
     def check(self) -> None:
         """Check sizes and offsets; the length of the file itself is for the reader to compare.

@@ -98,10 +98,7 @@ class IndexFile:
             )
             self.sections = {section.name: section for section in sections}
         except IndexFileError as error:
-            where = ": ".join(part for part in (os.fspath(path), error.where) if part)
-            raise IndexFileError(
-                error.what, where, error.expected, error.got, error.next_step
-            ) from error
+            raise self._placed(error) from error
 
     def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a section as a read-only array over the map.
@@ -182,10 +179,12 @@ class IndexFile:
 
     def corrupt(self, what: str, expected: object, got: object) -> IndexFileError:
         """Return the error of damage found in this file."""
-        error = pre.corrupt(what, expected, got)
-        return IndexFileError(
-            error.what, f"{self.path}: {what}", error.expected, error.got, error.next_step
-        )
+        return self._placed(pre.corrupt(what, expected, got))
+
+    def _placed(self, error: IndexFileError) -> IndexFileError:
+        """Return an error with the path of this file before what it concerns."""
+        where = ": ".join(part for part in (os.fspath(self.path), error.where) if part)
+        return IndexFileError(error.what, where, error.expected, error.got, error.next_step)
 
     def verify(self) -> list[Damage]:
         """Read the whole file and return what is damaged: nothing, if all is well.

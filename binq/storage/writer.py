@@ -141,16 +141,17 @@ class IndexWriter:
         self._file.write(encoded)
         length = self._pad() + pre.FOOTER_SIZE
         self._file.write(pre.encode_footer(identity, length))
-        checksum = xxhash.xxh3_64_intdigest(encoded)
         needs = fmt.needed(header, sections)
         preamble = pre.Preamble(
-            identity,
-            length,
-            header_offset,
-            len(encoded),
-            checksum,
-            required=features.bits_of(needs),
             minor=features.minor_of(needs),
+            size=pre.PREAMBLE_SIZE,
+            required=features.bits_of(needs),
+            optional=0,
+            uuid=identity,
+            file_length=length,
+            header_offset=header_offset,
+            header_length=len(encoded),
+            header_checksum=xxhash.xxh3_64_intdigest(encoded),
         )
         self._file.seek(0)
         self._file.write(preamble.encode())

@@ -91,8 +91,8 @@ def test_preamble_round_trip(uuid: bytes, length: int, data: st.DataObject) -> N
     offset = data.draw(st.integers(128, length - header_length))
     checksum = data.draw(st.integers(0, (1 << 64) - 1))
     features = st.integers(0, (1 << 64) - 1)
-    bits = data.draw(features), data.draw(features), data.draw(st.integers(0, 65535))
-    preamble = pre.Preamble(uuid, length, offset, header_length, checksum, *bits)
+    minor, bits = data.draw(st.integers(0, 65535)), (data.draw(features), data.draw(features))
+    preamble = pre.Preamble(minor, 128, *bits, uuid, length, offset, header_length, checksum)
     preamble.check()
     encoded = preamble.encode()
     assert len(encoded) == 128

@@ -71,7 +71,7 @@ def test_preamble_and_footer() -> None:
         assert fields == pieces(layout)
         assert sum(length for _, length in fields) == size == struct.calcsize(layout)
     fields = placed("Preamble")
-    filled = pre.Preamble(b"u" * 16, 2, 3, 4, 5, required=6, optional=7, minor=8, size=9).encode()
+    filled = pre.Preamble(8, 9, 6, 7, b"u" * 16, 2, 3, 4, 5).encode()
     for name, value in (
         ("major", 1),
         ("minor", 8),
