@@ -9,6 +9,7 @@ difference contains zero), the simplest is taken.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -16,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq import binarizers
-from binq.binarizers import Binarizer, fit
+from binq.binarizers import Binarizer
+from binq.building.options import BinarizerOptions
 from binq.errors import InputError
 from binq.evaluation.statistics import clustered, equal_rows, recall
 from binq.kernels import asymmetric, hamming
 from binq.similarity import best_first, exact_neighbours
-from binq.types import Locate, Method, Metric, Scoring
+from binq.types import Method, Scoring
+from binq.vectors.sample import Sample
 
 K: Final = 10
 ROWS: Final = 20_000
@@ -42,35 +45,25 @@ def candidates(scoring: Scoring, bits: int, dim: int) -> list[Method]:
 
 
 def choose(
+    options: BinarizerOptions,
     dim: int,
-    metric: Metric,
-    sample: NDArray[np.float32],
-    *,
-    scoring: Scoring = "hamming",
-    bits: int | None = None,
-    truncate_dim: int | None = None,
-    seed: int = 0,
+    sample: Sample | None,
+    fit: Callable[..., Binarizer],
     threads: int = 1,
-    locate: Locate = str,
 ) -> Binarizer:
     """Choose a method on rows held out of the sample, and fit it on all of them.
 
     Parameters
     ----------
+    options : BinarizerOptions
     dim : int
         Dimensions of the vectors as they come in.
-    metric : {"cosine", "ip", "l2"}
-    sample : (n, dim) float32
-    scoring : {"hamming", "asymmetric"}
-        The scan that the codes are for.
-    bits, truncate_dim : int, optional
-        As for :func:`binq.binarizers.fit`.
-    seed : int
-        Draws the split, and what the methods draw.
+    sample : Sample or None
+    fit : callable
+        Called with (method, rows), and with what names a row in messages at last; returns a fitted
+        binarizer.
     threads : int
         Affects speed only.
-    locate : callable
-        Names a row of the sample in messages, given its number.
 
     Returns
     -------
@@ -82,59 +75,66 @@ def choose(
     UsageError, InputError
         As :func:`binq.binarizers.fit`.
     """
-    if not len(sample):
+    if sample is None or not len(sample.vectors):
         raise InputError(
             "method auto has no rows to choose by",
             expected="at least one row",
             got="none",
             next_step="use `method=sign`, or a fitted `binarizer`",
         )
-
-    def fitted(method: Method, rows: NDArray[np.float32], where: Locate = str) -> Binarizer:
-        return fit(
-            method,
-            dim,
-            metric,
-            rows,
-            bits=bits,
-            truncate_dim=truncate_dim,
-            seed=seed,
-            threads=threads,
-            locate=where,
+    rows, scoring = sample.vectors, options.scoring or "hamming"
+    width = options.truncate_dim or dim
+    methods = candidates(scoring, options.bits or width, width)
+    corpus, queries = held_out(rows, options.seed)
+    if not len(queries):
+        picked = methods[0]
+        why = f"auto: {picked}, as {len(rows)} rows are too few to choose by"
+    else:
+        truth = exact_neighbours(queries, [(0, corpus)], K, options.metric)[0]
+        found = {
+            method: _recall(fit(method, corpus), corpus, queries, truth, scoring, threads)
+            for method in methods
+        }
+        picked, reason = pick(found, equal_rows(queries))
+        means = ", ".join(f"{method} {values.mean():.3f}" for method, values in found.items())
+        why = (
+            f"auto: {picked}, {reason} by recall@{K} of {len(queries):,} rows held out of "
+            f"{len(corpus) + len(queries):,}, {scoring} scoring: {means}"
         )
-
-    width = truncate_dim or dim
-    methods = candidates(scoring, bits or width, width)
-    few = len(sample) < FEWEST
-    corpus, queries = (sample, sample) if few else _split(sample, seed)
-    if few or not len(queries):
-        why = f"auto: {methods[0]}, as {len(sample)} rows are too few to choose by"
-        return replace(fitted(methods[0], sample, locate), chosen_by=why)
-    truth = exact_neighbours(queries, [(0, corpus)], K, metric)[0]
-    found = {
-        method: _recall(fitted(method, corpus), corpus, queries, truth, scoring, threads)
-        for method in methods
-    }
-    best = max(methods, key=lambda method: float(found[method].mean()))
-    groups = equal_rows(queries)
-    picked = next(
-        method
-        for method in methods
-        if method == best or _reaches_zero(found[best] - found[method], groups)
-    )
-    means = ", ".join(f"{method} {values.mean():.3f}" for method, values in found.items())
-    reason = "the best" if picked == best else f"not to be told from {best}, and simpler"
-    why = (
-        f"auto: {picked}, {reason} by recall@{K} of {len(queries):,} rows held out of "
-        f"{len(corpus) + len(queries):,}, {scoring} scoring: {means}"
-    )
-    return replace(fitted(picked, sample, locate), chosen_by=why)
+    return replace(fit(picked, rows, sample.locate), chosen_by=why)
 
 
-def _split(
+def pick(
+    found: Mapping[Method, NDArray[np.float64]], groups: NDArray[np.int64]
+) -> tuple[Method, str]:
+    """Return the simplest method that cannot be told from the best, and why it is taken.
+
+    Parameters
+    ----------
+    found : mapping of str to (q,) float64
+        Recall of every query by each method, the simplest first.
+    groups : (q,) int64
+        Which queries are one and the same.
+    """
+    best = max(found, key=lambda method: float(found[method].mean()))
+    for method in found:
+        low = clustered(found[best] - found[method], groups).low
+        if method != best and (low <= 0 or math.isnan(low)):
+            return method, f"not to be told from {best}, and simpler"
+        if method == best:
+            break
+    return best, "the best"
+
+
+def held_out(
     sample: NDArray[np.float32], seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return rows to fit on and rows that ask; no row of the one equals a row of the other."""
+    """Return rows to fit on and rows that ask; no row of the one equals a row of the other.
+
+    None asks where there are fewer than 100 rows.
+    """
+    if len(sample) < FEWEST:
+        return sample, sample[:0]
     order = np.random.default_rng(seed).permutation(len(sample))
     few = sample[np.sort(order[: ROWS + QUERIES])]
     groups = equal_rows(few)
@@ -167,9 +167,3 @@ def _recall(
     scores = asymmetric.exact(codes, weights.values, weights.base, near, *row_terms)
     order = best_first(near, scores.astype(np.float64), K)
     return recall(np.take_along_axis(near, order, axis=1), truth)
-
-
-def _reaches_zero(difference: NDArray[np.float64], groups: NDArray[np.int64]) -> bool:
-    """Return whether the interval of the mean of paired differences contains zero."""
-    low = clustered(difference, groups).low
-    return low <= 0 or math.isnan(low)

@@ -1,4 +1,4 @@
-"""Vectors in, codes out; and how a binarizer is chosen, which builds share."""
+"""Vectors in, codes out, as files that others read."""
 
 from __future__ import annotations
 
@@ -6,48 +6,39 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
-from binq.building.choose import BinarizerChoice, choose_binarizer, keep_binarizer, needs_fit
+from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit
+from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.errors import InputError, UsageError
 from binq.io.atomic import atomic_write
 from binq.threads import limited
 from binq.types import (
-    DEFAULT_SAMPLE,
     LAYOUTS,
     Layout,
-    Method,
-    Metric,
     Progress,
     Vectors,
 )
 from binq.vectors import VectorSource, open_vectors
-from binq.vectors.sample import read_sample, rewindable, started
+from binq.vectors.sample import started
 
 
 def binarize(
     vectors: Vectors,
     output: str | os.PathLike[str],
     *,
-    method: Method | Literal["auto"] | None = None,
-    bits: int | None = None,
-    truncate_dim: int | None = None,
-    metric: Metric = "cosine",
     layout: Layout = "ubinary",
-    seed: int = 0,
-    sample: int = DEFAULT_SAMPLE,
-    save_binarizer: str | os.PathLike[str] | None = None,
-    binarizer: str | os.PathLike[str] | None = None,
     column: str | None = None,
     id_column: str | None = None,
     packed: Literal["none"] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
+    **settings: Unpack[BinarizerSettings],
 ) -> int:
     """Turn float vectors into packed codes.
 
@@ -57,20 +48,8 @@ def binarize(
     output : path
         ``.npy`` gets an (n, ceil(bits / 8)) array; ``.parquet`` gets the columns ``id`` (where
         there are ids) and ``code``, and the layout in its metadata.
-    method : str, optional
-        One of :data:`binq.METHODS`, or auto for the best on rows held out of the
-        sample, see :mod:`binq.building.auto`; default sign.
-    bits : int, optional
-        Wanted width of a code.
-    truncate_dim : int, optional
-        Binarize only the first so many dimensions.
-    metric : {"cosine", "ip", "l2"}
     layout : {"ubinary", "binary", "lsb"}
         See :mod:`binq.bits`.
-    seed, sample : int
-        A fit sees at most ``sample`` rows, drawn with ``seed``.
-    save_binarizer, binarizer : path, optional
-        Where to keep the fitted binarizer; a fitted one to use.
     column, id_column : str, optional
         Columns to read, where they are not found by themselves.
     packed : {"none"}, optional
@@ -81,6 +60,8 @@ def binarize(
         Called with (rows done, rows in all or None).
     notice : callable, optional
         Called with what auto picked and why.
+    method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer, scoring
+        See :class:`binq.building.options.BinarizerOptions`.
 
     Returns
     -------
@@ -96,9 +77,7 @@ def binarize(
     kind = Path(output).suffix.lower()
     if kind not in _WRITERS:
         raise UsageError("unknown kind of output", str(output), "a name in .npy or .parquet")
-    choice = BinarizerChoice(
-        method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer
-    )
+    options = BinarizerOptions(**settings)
     with ExitStack() as stack:
         count = stack.enter_context(limited(threads))
         source = stack.enter_context(
@@ -106,13 +85,12 @@ def binarize(
         )
         if source.packed:
             raise InputError("these are bits already", source.name, "float vectors", "packed bits")
-        found = None
-        if needs_fit(choice):
-            source, rows = rewindable(source, Path(output).resolve().parent, stack)
-            found = read_sample(source, rows, sample, seed, metric)
+        sample = None
+        if needs_fit(options):
+            source, sample = look(source, output, options, stack)
         dim, batches = started(source, stack)
-        fitted = choose_binarizer(choice, dim, found, count)
-        if notice is not None and fitted.chosen_by is not None and choice.method == "auto":
+        fitted = choose_binarizer(options, dim, sample, count)
+        if notice is not None and fitted.chosen_by is not None and options.method == "auto":
             notice(fitted.chosen_by)
         file = stack.enter_context(atomic_write(output))
         writer = _WRITERS[kind](file, fitted.bits, layout, source)
@@ -124,7 +102,7 @@ def binarize(
             if progress is not None:
                 progress(done, source.rows)
         writer.finish()
-        keep_binarizer(choice, fitted)
+        keep_binarizer(options, fitted)
     return done
 
 
@@ -139,10 +117,10 @@ class _NpyWriter:
         self._rows = 0
         self._write_header()
 
-    def append(self, octets: NDArray[Any], ids: list[str] | None) -> None:
+    def append(self, packed: NDArray[Any], ids: list[str] | None) -> None:
         del ids
-        self._file.write(octets.tobytes())
-        self._rows += len(octets)
+        self._file.write(packed.tobytes())
+        self._rows += len(packed)
 
     def finish(self) -> None:
         self._file.seek(0)
@@ -175,10 +153,10 @@ class _ParquetWriter:
         self._schema = pa.schema(fields, metadata=facts)
         self._writer = pq.ParquetWriter(file, self._schema, compression="none")
 
-    def append(self, octets: NDArray[Any], ids: list[str] | None) -> None:
+    def append(self, packed: NDArray[Any], ids: list[str] | None) -> None:
         import pyarrow as pa
 
-        codes = pa.FixedSizeListArray.from_arrays(pa.array(octets.reshape(-1)), self._width)
+        codes = pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), self._width)
         columns = [codes] if ids is None else [pa.array(ids, pa.string()), codes]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
 

@@ -1,41 +1,38 @@
-"""Building an index: vectors stream in, codes and payload stream out, one file appears."""
+"""Building an index: vectors stream in, codes and stored vectors stream out, one file appears."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
 
 from binq import binarizers
 from binq import bits as packing
 from binq.binarizers import Binarizer, default_scoring
-from binq.building.choose import BinarizerChoice, choose_binarizer, keep_binarizer, needs_fit
+from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit
+from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.errors import InputError, UsageError
 from binq.similarity import unit_rows
 from binq.storage.format import Header
 from binq.storage.ids import IdWriter
 from binq.storage.sections import Int8Range, TermWriter, VectorWriter
-from binq.storage.writer import creation_time, writing_index
+from binq.storage.writer import IndexWriter, creation_time, writing_index
 from binq.threads import limited
 from binq.types import (
-    DEFAULT_SAMPLE,
     LAYOUTS,
-    SCORINGS,
     STORED_VECTORS,
-    Layout,
-    Method,
     Metric,
+    Packed,
     Progress,
     Scoring,
     StoredVectors,
     Vectors,
 )
-from binq.vectors import VectorSource, open_vectors
-from binq.vectors.sample import Sample, read_sample, rewindable, started
+from binq.vectors import Batch, VectorSource, open_vectors
+from binq.vectors.sample import Sample, started
 from binq.version import __version__
 
 
@@ -49,7 +46,7 @@ class BuildReport:
     method : str or None
         None for bits of unknown origin.
     rescore : str
-        The payload.
+        The stored vectors.
     size : int
         Of the file, in bytes.
     chosen_by : str or None
@@ -69,21 +66,13 @@ def build(
     vectors: Vectors,
     output: str | os.PathLike[str],
     *,
-    method: Method | Literal["auto"] | None = None,
-    bits: int | None = None,
-    truncate_dim: int | None = None,
-    metric: Metric = "cosine",
-    seed: int = 0,
-    sample: int = DEFAULT_SAMPLE,
-    save_binarizer: str | os.PathLike[str] | None = None,
-    binarizer: str | os.PathLike[str] | None = None,
-    scoring: Scoring | None = None,
     rescore: StoredVectors = "none",
-    packed: Layout | Literal["none"] | None = None,
+    packed: Packed | None = None,
     column: str | None = None,
     id_column: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    **settings: Unpack[BinarizerSettings],
 ) -> BuildReport:
     """Build an index file; it appears whole under its name, or not at all.
 
@@ -92,24 +81,8 @@ def build(
     vectors : path, list of paths, "-" or (n, dim) array
         Floats or packed bits.
     output : path
-    method : str, optional
-        One of :data:`binq.METHODS`, or auto for the best on rows held out of the
-        sample under ``scoring``, see :mod:`binq.building.auto`; default sign. For packed input
-        it says how the bits came about, so that the index takes float queries; only sign can be
-        said, anything else needs ``binarizer``.
-    bits : int, optional
-        Wanted width of a code; of packed input its true width.
-    truncate_dim : int, optional
-        Binarize only the first so many dimensions; the payload keeps all.
-    metric : {"cosine", "ip", "l2"}
-    seed, sample : int
-        A fit sees at most ``sample`` rows, drawn with ``seed``.
-    save_binarizer, binarizer : path, optional
-        Where to keep the fitted binarizer; a fitted one to use.
-    scoring : {"hamming", "asymmetric"}, optional
-        The scan that the index is for; default the one that the method's codes are made for.
     rescore : {"none", "int8", "float16", "float32"}
-        Vectors to store for rescoring.
+        Vectors to store for rescoring, with all their dimensions.
     packed : {"none", "ubinary", "binary", "lsb"}, optional
         What 8-bit input is.
     column, id_column : str, optional
@@ -118,6 +91,10 @@ def build(
         Default: as many as the process may use.
     progress : callable, optional
         Called with (rows done, rows in all or None).
+    method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer, scoring
+        See :class:`binq.building.options.BinarizerOptions`. For packed input ``method`` says how
+        the bits came about, so that the index takes float queries; only sign can be said, anything
+        else needs ``binarizer``.
 
     Returns
     -------
@@ -133,101 +110,142 @@ def build(
         If an id stands on more than one row.
     """
     if rescore not in STORED_VECTORS:
-        raise UsageError("unknown payload", "`rescore`", ", ".join(STORED_VECTORS), str(rescore))
-    if scoring is not None and scoring not in SCORINGS:
-        raise UsageError("unknown scoring", "`scoring`", ", ".join(SCORINGS), str(scoring))
-    choice = BinarizerChoice(
-        method,
-        bits,
-        truncate_dim,
-        metric,
-        seed,
-        sample,
-        binarizer,
-        save_binarizer,
-        scoring or "hamming",
-    )
+        raise UsageError(
+            "unknown kind of vectors", "`rescore`", ", ".join(STORED_VECTORS), str(rescore)
+        )
+    options = BinarizerOptions(**settings)
+    # What is entered last ends first: the output, then reading ahead, then the source it reads.
     with ExitStack() as stack:
         count = stack.enter_context(limited(threads))
-        source = stack.enter_context(_open(vectors, column, id_column, packed, bits))
-        found = None
+        source = stack.enter_context(_open(vectors, column, id_column, packed, options.bits))
+        sample = None
         if source.packed:
-            _refuse_for_packed(choice, rescore, source)
-        elif needs_fit(choice) or rescore == "int8":
-            source, rows = rewindable(source, Path(os.path.realpath(output)).parent, stack)
-            found = read_sample(source, rows, sample, seed, metric)
+            _refuse_for_packed(options, rescore, source)
+        elif needs_fit(options) or rescore == "int8":
+            source, sample = look(source, output, options, stack)
         dim, batches = started(source, stack)
-        fitted = _binarizer_for(choice, source, dim, found, count)
-        scan = scoring or default_scoring(fitted.method if fitted else None)
+        binarizer = _binarizer_for(options, source, dim, sample, count)
+        scan = options.scoring or default_scoring(binarizer.method if binarizer else None)
         if scan == "asymmetric" and source.packed:
-            _refuse_asymmetric(fitted)
-        width = fitted.bits if fitted else dim
-        words = packing.words_for(width)
-
+            _refuse_asymmetric(binarizer)
         writer = stack.enter_context(writing_index(output))
-        writer.section("codes", np.uint64, (words,))
-        terms = TermWriter(writer, metric)
-        payload = None
-        if rescore != "none":
-            spread = Int8Range.spanning(found.low, found.high) if found else None
-            payload = VectorWriter(writer, rescore, dim, spread if rescore == "int8" else None)
-        ids = IdWriter(writer)
-        rows = 0
+        rows = _RowWriter(writer, dim, options.metric, binarizer, scan, rescore, sample, count)
         for batch in batches:
-            locate = source.locator(batch.start)
-            if fitted is None or source.packed:
-                writer.append("codes", batch.vectors)
-            elif scan == "hamming":
-                writer.append("codes", fitted.encode(batch.vectors, locate, count))
-            else:
-                codes, found_terms = fitted.encode_with_terms(batch.vectors, locate, count)
-                writer.append("codes", codes)
-                terms.append(found_terms)
-            if payload is not None:
-                kept = unit_rows(batch.vectors, locate) if metric == "cosine" else batch.vectors
-                payload.append(kept, locate)
-            ids.append(batch.ids)
-            rows += len(batch.vectors)
+            rows.append(batch, source)
             if progress is not None:
-                progress(rows, source.rows)
-        ids.warn_of_duplicates()
-        if fitted is not None:
-            for name, array in fitted.arrays().items():
-                writer.add(f"binarizer.{name}", array)
+                progress(rows.count, source.rows)
+        rows.ids.warn_of_duplicates()
+        header = rows.finish(source)
+        keep_binarizer(options, binarizer)
+    return BuildReport(
+        header.rows,
+        header.dim,
+        header.bits,
+        binarizer.method if binarizer else None,
+        rescore,
+        os.stat(output).st_size,
+        binarizer.chosen_by if binarizer and options.method == "auto" else None,
+    )
+
+
+class _RowWriter:
+    """Writes the rows of an index: codes and terms, stored vectors, ids.
+
+    Parameters
+    ----------
+    writer : IndexWriter
+    dim : int
+        Of the vectors as they come in; of packed input the width of its codes.
+    metric : str
+    binarizer : Binarizer or None
+        None for bits of unknown origin.
+    scan : str
+        Terms are written for an asymmetric one.
+    rescore : str
+        The vectors to store.
+    sample : Sample or None
+        Needed to store int8.
+    threads : int
+    """
+
+    def __init__(
+        self,
+        writer: IndexWriter,
+        dim: int,
+        metric: Metric,
+        binarizer: Binarizer | None,
+        scan: Scoring,
+        rescore: StoredVectors,
+        sample: Sample | None,
+        threads: int,
+    ) -> None:
+        self.count = 0
+        self._writer = writer
+        self._metric = metric
+        self._binarizer = binarizer
+        self._scan = scan
+        self._rescore = rescore
+        self._threads = threads
+        self._dim = binarizer.dim if binarizer else dim
+        self._bits = binarizer.bits if binarizer else dim
+        writer.section("codes", np.uint64, (packing.words_for(self._bits),))
+        self._terms = TermWriter(writer, metric)
+        self._stored = None
+        if rescore != "none":
+            needed = sample if rescore == "int8" else None
+            spread = Int8Range.spanning(needed.low, needed.high) if needed else None
+            self._stored = VectorWriter(writer, rescore, dim, spread)
+        self.ids = IdWriter(writer)
+
+    def append(self, batch: Batch, source: VectorSource) -> None:
+        """Append the rows of a batch."""
+        vectors, locate = batch.vectors, source.locator(batch.start)
+        unit = None
+        if self._stored is not None:
+            unit = unit_rows(vectors, locate) if self._metric == "cosine" else None
+            self._stored.append(vectors if unit is None else unit, locate)
+        if self._binarizer is None or source.packed:
+            codes = vectors
+        elif self._scan == "hamming":
+            codes = self._binarizer.encode(vectors, locate, self._threads, unit)
+        else:
+            codes, terms = self._binarizer.encode_with_terms(vectors, locate, self._threads, unit)
+            self._terms.append(terms)
+        self._writer.append("codes", codes)
+        self.ids.append(batch.ids)
+        self.count += len(vectors)
+
+    def finish(self, source: VectorSource) -> Header:
+        """Write the binarizer and the header, once all rows are there."""
+        binarizer = self._binarizer
+        if binarizer is not None:
+            for name, array in binarizer.arrays().items():
+                self._writer.add(f"binarizer.{name}", array)
         header = Header(
-            rows=rows,
-            dim=fitted.dim if fitted else dim,
-            bits=width,
-            words=words,
-            metric=metric,
-            binarizer=fitted.settings() if fitted else None,
+            rows=self.count,
+            dim=self._dim,
+            bits=self._bits,
+            words=packing.words_for(self._bits),
+            metric=self._metric,
+            binarizer=binarizer.settings() if binarizer else None,
             created=creation_time(),
             binq=__version__,
-            scoring=scan,
-            rescore=rescore,
-            ids=ids.kind,
+            scoring=self._scan,
+            rescore=self._rescore,
+            ids=self.ids.kind,
             packed=source.layout,
             sources=source.describe(),
             model=source.metadata,
         )
-        writer.finish(header)
-        keep_binarizer(choice, fitted)
-    return BuildReport(
-        rows,
-        header.dim,
-        width,
-        fitted.method if fitted else None,
-        rescore,
-        os.stat(output).st_size,
-        fitted.chosen_by if fitted and method == "auto" else None,
-    )
+        self._writer.finish(header)
+        return header
 
 
 def _open(
     vectors: Vectors,
     column: str | None,
     id_column: str | None,
-    packed: Layout | Literal["none"] | None,
+    packed: Packed | None,
     bits: int | None,
 ) -> VectorSource:
     """Open the input; ``bits`` is the true width of codes, and not said of floats."""
@@ -243,28 +261,28 @@ def _open(
 
 
 def _refuse_for_packed(
-    choice: BinarizerChoice, rescore: StoredVectors, source: VectorSource
+    options: BinarizerOptions, rescore: StoredVectors, source: VectorSource
 ) -> None:
     """Refuse what needs floats, where the input is bits."""
     if rescore != "none":
         raise UsageError(
-            "an index built from bits takes no payload",
+            "an index built from bits stores no vectors",
             "`rescore`",
             "none",
             rescore,
             "build from the float vectors",
         )
-    if choice.truncate_dim is not None:
+    if options.truncate_dim is not None:
         raise UsageError("bits cannot be truncated", "`truncate_dim`", "float vectors", source.name)
-    if needs_fit(choice):
+    if needs_fit(options):
         raise UsageError(
-            f"method {choice.method} cannot be fitted on bits",
+            f"method {options.method} cannot be fitted on bits",
             "`method`",
             "sign",
-            str(choice.method),
+            str(options.method),
             "give the fitted binarizer with `binarizer`",
         )
-    if choice.save_to is not None and choice.load_from is None and choice.method is None:
+    if options.save_binarizer is not None and options.binarizer is None and options.method is None:
         raise UsageError("there is no binarizer to save", "`save_binarizer`", "float vectors")
 
 
@@ -281,18 +299,18 @@ def _refuse_asymmetric(binarizer: Binarizer | None) -> None:
 
 
 def _binarizer_for(
-    choice: BinarizerChoice, source: VectorSource, dim: int, found: Sample | None, threads: int
+    options: BinarizerOptions, source: VectorSource, dim: int, sample: Sample | None, threads: int
 ) -> Binarizer | None:
     """Return the binarizer of the index, or None for bits of unknown origin."""
     if not source.packed:
-        return choose_binarizer(choice, dim, found, threads)
-    if choice.load_from is None:
-        return choose_binarizer(choice, dim, None, threads) if choice.method else None
-    binarizer = binarizers.load(choice.load_from)
+        return choose_binarizer(options, dim, sample, threads)
+    if options.binarizer is None:
+        return choose_binarizer(options, dim, None, threads) if options.method else None
+    binarizer = binarizers.load(options.binarizer)
     if binarizer.bits != dim:
         raise InputError(
             "the binarizer gives codes of another width",
-            str(choice.load_from),
+            str(options.binarizer),
             f"{dim} bits",
             f"{binarizer.bits} bits",
         )

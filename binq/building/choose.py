@@ -3,71 +3,45 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Literal
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from binq import binarizers
 from binq.binarizers import Binarizer
 from binq.building import auto
+from binq.building.options import BinarizerOptions
 from binq.errors import InputError, UsageError
-from binq.types import DEFAULT_SAMPLE, METHODS, METRICS, Method, Metric, Scoring
-from binq.vectors.sample import Sample
+from binq.types import Locate, Method
+from binq.vectors import VectorSource
+from binq.vectors.sample import Sample, read_sample, rewindable
 
 
-@dataclass(frozen=True)
-class BinarizerChoice:
-    """How vectors shall become bits.
+def needs_fit(options: BinarizerOptions) -> bool:
+    """Return whether the vectors must be read once before they can be binarized."""
+    if options.binarizer is not None:
+        return False
+    return options.method == "auto" or binarizers.TABLE[options.method or "sign"].needs_sample
 
-    Attributes
-    ----------
-    method : str or None
-        None stands for sign, or for "not said" where the input is bits already; auto for the best
-        on rows held out of the sample.
-    width : int or None
-        Wanted bits per code.
-    truncate_dim : int or None
-    metric : str
-    seed : int
-        Draws the sample.
-    sample : int
-        Rows to fit on, at most.
-    load_from, save_to : path or None
-        A fitted binarizer to use in place of a fit; where to keep the one that is used.
-    scoring : str
-        The scan that auto chooses for.
+
+def look(
+    source: VectorSource,
+    output: str | os.PathLike[str],
+    options: BinarizerOptions,
+    stack: ExitStack,
+) -> tuple[VectorSource, Sample]:
+    """Read a source once before it is encoded: return it, rewound, and a sample of its rows.
+
+    What cannot be read twice is kept in a file beside ``output`` until ``stack`` ends.
     """
-
-    method: Method | Literal["auto"] | None = None
-    width: int | None = None
-    truncate_dim: int | None = None
-    metric: Metric = "cosine"
-    seed: int = 0
-    sample: int = DEFAULT_SAMPLE
-    load_from: str | os.PathLike[str] | None = None
-    save_to: str | os.PathLike[str] | None = None
-    scoring: Scoring = "hamming"
-
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise UsageError("unknown metric", "`metric`", ", ".join(METRICS), self.metric)
-        if self.method not in (None, "auto", *METHODS):
-            raise UsageError("unknown method", "`method`", ", ".join(METHODS), str(self.method))
-        if self.sample < 1:
-            raise UsageError("the sample is empty", "`sample`", "at least 1", str(self.sample))
-        if self.seed < 0:
-            raise UsageError("the seed is negative", "`seed`", "at least 0", str(self.seed))
-        if self.load_from is not None:
-            for option, value in (("`method`", self.method), ("`truncate_dim`", self.truncate_dim)):
-                if value is not None:
-                    raise UsageError(
-                        f"`binarizer` already says {option}", next_step=f"leave out {option}"
-                    )
+    source, rows = rewindable(source, Path(os.path.realpath(output)).parent, stack)
+    return source, read_sample(source, rows, options.sample, options.seed, options.metric)
 
 
 def choose_binarizer(
-    choice: BinarizerChoice, dim: int, found: Sample | None, threads: int
+    options: BinarizerOptions, dim: int, sample: Sample | None, threads: int
 ) -> Binarizer:
     """Return the binarizer to use for vectors of ``dim`` dimensions: loaded, or fitted.
 
@@ -78,66 +52,63 @@ def choose_binarizer(
     InputError
         If a loaded binarizer is for another dimension or metric, or there is nothing to fit on.
     """
-    if choice.load_from is not None:
-        binarizer = binarizers.load(choice.load_from)
-        if binarizer.dim != dim:
-            raise InputError(
-                "the binarizer is for another dimension",
-                str(choice.load_from),
-                str(dim),
-                str(binarizer.dim),
-                "use the one that was fitted on these vectors",
-            )
-        if binarizer.metric != choice.metric:
-            raise InputError(
-                "the binarizer is for another metric",
-                str(choice.load_from),
-                choice.metric,
-                binarizer.metric,
-                f"say `metric={binarizer.metric}`",
-            )
-    elif choice.method == "auto":
-        binarizer = auto.choose(
+
+    def fit(method: Method, rows: NDArray[np.float32] | None, locate: Locate = str) -> Binarizer:
+        return binarizers.fit(
+            method,
             dim,
-            choice.metric,
-            found.vectors if found else np.empty((0, dim), np.float32),
-            scoring=choice.scoring,
-            bits=choice.width,
-            truncate_dim=choice.truncate_dim,
-            seed=choice.seed,
+            options.metric,
+            rows,
+            bits=options.bits,
+            truncate_dim=options.truncate_dim,
+            seed=options.seed,
             threads=threads,
-            locate=found.locate if found else str,
+            locate=locate,
         )
+
+    if options.binarizer is not None:
+        binarizer = _load(options, dim)
+    elif options.method == "auto":
+        binarizer = auto.choose(options, dim, sample, fit, threads)
+    elif sample is None:
+        binarizer = fit(options.method or "sign", None)
     else:
-        binarizer = binarizers.fit(
-            choice.method or "sign",
-            dim,
-            choice.metric,
-            found.vectors if found else None,
-            bits=choice.width,
-            truncate_dim=choice.truncate_dim,
-            seed=choice.seed,
-            threads=threads,
-            locate=found.locate if found else str,
-        )
-    if choice.width not in (None, binarizer.bits):
+        binarizer = fit(options.method or "sign", sample.vectors, sample.locate)
+    if options.bits not in (None, binarizer.bits):
         raise UsageError(
             "the binarizer gives codes of another width",
             "`bits`",
             str(binarizer.bits),
-            str(choice.width),
+            str(options.bits),
         )
     return binarizer
 
 
-def keep_binarizer(choice: BinarizerChoice, binarizer: Binarizer | None) -> None:
+def _load(options: BinarizerOptions, dim: int) -> Binarizer:
+    """Return the binarizer that was saved, if it fits."""
+    path = options.binarizer
+    assert path is not None
+    binarizer = binarizers.load(path)
+    if binarizer.dim != dim:
+        raise InputError(
+            "the binarizer is for another dimension",
+            str(path),
+            str(dim),
+            str(binarizer.dim),
+            "use the one that was fitted on these vectors",
+        )
+    if binarizer.metric != options.metric:
+        raise InputError(
+            "the binarizer is for another metric",
+            str(path),
+            options.metric,
+            binarizer.metric,
+            f"say `metric={binarizer.metric}`",
+        )
+    return binarizer
+
+
+def keep_binarizer(options: BinarizerOptions, binarizer: Binarizer | None) -> None:
     """Save the binarizer if that is wanted, once all the input has been found good."""
-    if choice.save_to is not None and binarizer is not None:
-        binarizers.save(binarizer, choice.save_to)
-
-
-def needs_fit(choice: BinarizerChoice) -> bool:
-    """Return whether the vectors must be read once before they can be binarized."""
-    if choice.load_from is not None:
-        return False
-    return choice.method == "auto" or binarizers.TABLE[choice.method or "sign"].needs_sample
+    if options.save_binarizer is not None and binarizer is not None:
+        binarizers.save(binarizer, options.save_binarizer)

@@ -72,8 +72,8 @@ def build(
     if report.chosen_by is not None:
         render.note(report.chosen_by)
     how = report.method or "packed bits"
-    payload = "" if report.rescore == "none" else f", {report.rescore} payload"
+    stored = "" if report.rescore == "none" else f", {report.rescore} vectors"
     render.note(
         f"{output}: {report.rows:,} rows of {report.dim} dims as {report.bits} bits "
-        f"({how}{payload}), {report.size:,} bytes"
+        f"({how}{stored}), {report.size:,} bytes"
     )

@@ -12,9 +12,12 @@ import pytest
 from corpora import gaussian
 
 import binq
-from binq.binarizers import fit
+from binq.binarizers import Binarizer, fit
 from binq.building import auto
+from binq.building.choose import choose_binarizer
+from binq.building.options import BinarizerOptions
 from binq.errors import InputError, UsageError
+from binq.vectors.sample import Sample
 
 
 def stretched(rows: int, dim: int) -> np.ndarray:
@@ -29,68 +32,68 @@ def test_candidates() -> None:
     assert auto.candidates("hamming", 32, 32) == ["sign", "median", "rotate", "itq"]
     assert auto.candidates("hamming", 64, 32) == ["rotate", "lsh", "ste"]
     assert auto.candidates("hamming", 16, 32) == ["rotate", "itq"]
-    assert "learned" in auto.candidates("asymmetric", 64, 32)
-    assert "rabitq" in auto.candidates("asymmetric", 32, 32)
+    assert auto.candidates("asymmetric", 64, 32) == ["rotate", "lsh", "learned"]
+    assert auto.candidates("asymmetric", 32, 32) == [
+        *("sign", "median", "rotate", "itq", "rabitq", "learned")
+    ]
+
+
+def choose(rows: np.ndarray, fit: Any = None, **settings: Any) -> Binarizer:
+    options = BinarizerOptions(method="auto", **settings)
+    sample = Sample(rows, rows[:1], rows[:1], str)
+    if fit is None:
+        return choose_binarizer(options, rows.shape[1], sample, 1)
+    return auto.choose(options, rows.shape[1], sample, fit)
 
 
 def test_picks_what_is_better_and_fits_it_on_all_rows() -> None:
     rows = stretched(1500, 24)
-    chosen = auto.choose(24, "l2", rows)
+    chosen = choose(rows, metric="l2")
     assert chosen.method != "sign"
     assert chosen.chosen_by is not None
     assert "150 rows held out of 1,500, hamming scoring" in chosen.chosen_by
     assert chosen.sample == 1500
-    same = fit(chosen.method, 24, "l2", rows)  # type: ignore[arg-type]
+    same = fit(chosen.method, 24, "l2", rows)
     for name, array in same.arrays().items():
         np.testing.assert_array_equal(chosen.arrays()[name], array)
-    again = auto.choose(24, "l2", rows)
-    assert again.chosen_by == chosen.chosen_by
+    assert choose(rows, metric="l2").chosen_by == chosen.chosen_by
 
 
-def test_the_simplest_of_equals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_simplest_of_equals() -> None:
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, 80)
-    shares = {"sign": 0.5 + noise, "median": 0.4 + noise, "rotate": np.full(80, 0.5), "itq": 0.51}
-    monkeypatch.setattr(
-        auto, "_recall", lambda binarizer, *_: np.broadcast_to(shares[binarizer.method], 80)
-    )
-    chosen = auto.choose(32, "cosine", gaussian(800, 32))
-    assert chosen.method == "sign"  # 0.01 less than itq, and 0.03 uncertain
-    assert "sign, not to be told from itq, and simpler" in (chosen.chosen_by or "")
+    groups = np.arange(80)
+    shares: Any = {"sign": 0.5 + noise, "median": 0.4 + noise, "itq": np.full(80, 0.51)}
+    # 0.01 less than itq, and 0.03 uncertain
+    assert auto.pick(shares, groups) == ("sign", "not to be told from itq, and simpler")
     shares["sign"] = shares["median"]
-    assert auto.choose(32, "cosine", gaussian(800, 32)).method == "itq"
+    assert auto.pick(shares, groups) == ("itq", "the best")
 
 
-def test_nothing_that_asks_is_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_that_asks_is_fitted_on() -> None:
     rows = np.concatenate([gaussian(300, 16), gaussian(300, 16)])  # everything twice
     seen: list[np.ndarray] = []
-    real = auto.fit
 
-    def spy(method: Any, dim: Any, metric: Any, sample: Any, **rest: Any) -> Any:
+    def spy(method: Any, sample: np.ndarray, *_: Any) -> Binarizer:
         seen.append(sample)
-        return real(method, dim, metric, sample, **rest)
+        return fit(method, 16, "ip", sample)
 
-    monkeypatch.setattr(auto, "fit", spy)
-    asked: list[np.ndarray] = []
-    true = auto.exact_neighbours
-    monkeypatch.setattr(
-        auto, "exact_neighbours", lambda q, *rest: (asked.append(q), true(q, *rest))[1]
-    )
-    auto.choose(16, "ip", rows)
-    assert len(asked[0]) == 30
-    probes = {row.tobytes() for row in asked[0]}
+    choose(rows, spy, metric="ip")
+    queries = auto.held_out(rows, 0)[1]
+    assert len(queries) == 30
+    probes = {row.tobytes() for row in queries}
     for sample in seen[:-1]:
         assert not probes & {row.tobytes() for row in sample}
     assert len(seen[-1]) == 600
 
 
 def test_few_rows() -> None:
-    chosen = auto.choose(8, "cosine", gaussian(5, 8))
+    chosen = choose(gaussian(5, 8))
     assert chosen.method == "sign"
     assert "too few to choose by" in (chosen.chosen_by or "")
-    assert auto.choose(8, "cosine", gaussian(5, 8), bits=12).method == "rotate"
-    assert auto.choose(8, "cosine", np.ones((200, 8), np.float32)).method == "sign"
+    assert choose(gaussian(5, 8), bits=12).method == "rotate"
+    assert choose(np.ones((200, 8), np.float32)).method == "sign"
     with pytest.raises(InputError):
-        auto.choose(8, "cosine", np.empty((0, 8), np.float32))
+        choose(np.empty((0, 8), np.float32))
 
 
 def test_build_and_binarize(cli: Callable[..., Any], tmp_path: Path, corpus: Path) -> None:

@@ -17,7 +17,7 @@ def test_it_says_what_it_built(cli: Cli, corpus: Path, tmp_path: Path) -> None:
     found = cli("build", corpus, "-o", tmp_path / "i.binq", "--rescore", "int8")
     size = (tmp_path / "i.binq").stat().st_size
     assert found.out == ""
-    assert "300 rows of 48 dims as 48 bits (sign, int8 payload)" in found.err
+    assert "300 rows of 48 dims as 48 bits (sign, int8 vectors)" in found.err
     assert f"{size:,} bytes" in found.err
 
 

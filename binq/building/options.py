@@ -1,0 +1,84 @@
+"""What a build can be told about its binarizer; imports no numpy."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from binq.errors import UsageError
+from binq.types import DEFAULT_SAMPLE, METHODS, METRICS, SCORINGS, Method, Metric, Scoring
+
+
+class BinarizerSettings(TypedDict, total=False):
+    """The fields of :class:`BinarizerOptions`, as keywords."""
+
+    method: Method | Literal["auto"] | None
+    bits: int | None
+    truncate_dim: int | None
+    metric: Metric
+    seed: int
+    sample: int
+    binarizer: str | os.PathLike[str] | None
+    save_binarizer: str | os.PathLike[str] | None
+    scoring: Scoring | None
+
+
+@dataclass(frozen=True)
+class BinarizerOptions:
+    """How vectors shall become bits.
+
+    Attributes
+    ----------
+    method : str or None
+        One of :data:`binq.METHODS`, or auto for the best on rows held out of the sample, see
+        :mod:`binq.building.auto`. None stands for sign, or for "not said" where the input is bits
+        already.
+    bits : int or None
+        Wanted width of a code; of packed input its true width.
+    truncate_dim : int or None
+        Binarize only the first so many dimensions.
+    metric : {"cosine", "ip", "l2"}
+    seed, sample : int
+        A fit sees at most ``sample`` rows, drawn with ``seed``.
+    binarizer, save_binarizer : path or None
+        A fitted binarizer to use in place of a fit; where to keep the one that is used.
+    scoring : {"hamming", "asymmetric"} or None
+        The scan that the codes are for, and that auto chooses for; None stands for the one that the
+        method's codes are made for, Hamming under auto.
+
+    Raises
+    ------
+    UsageError
+        If a value is unknown or out of range, or one contradicts another.
+    """
+
+    method: Method | Literal["auto"] | None = None
+    bits: int | None = None
+    truncate_dim: int | None = None
+    metric: Metric = "cosine"
+    seed: int = 0
+    sample: int = DEFAULT_SAMPLE
+    binarizer: str | os.PathLike[str] | None = None
+    save_binarizer: str | os.PathLike[str] | None = None
+    scoring: Scoring | None = None
+
+    def __post_init__(self) -> None:
+        for name, known, none in (
+            ("method", (*METHODS, "auto"), True),
+            ("metric", METRICS, False),
+            ("scoring", SCORINGS, True),
+        ):
+            value = getattr(self, name)
+            if value not in known and not (none and value is None):
+                raise UsageError(f"unknown {name}", f"`{name}`", ", ".join(known), str(value))
+        if self.sample < 1:
+            raise UsageError("the sample is empty", "`sample`", "at least 1", str(self.sample))
+        if self.seed < 0:
+            raise UsageError("the seed is negative", "`seed`", "at least 0", str(self.seed))
+        if self.binarizer is not None:
+            for option, value in (("`method`", self.method), ("`truncate_dim`", self.truncate_dim)):
+                if value is not None:
+                    raise UsageError(
+                        f"`binarizer` already says {option}", next_step=f"leave out {option}"
+                    )
