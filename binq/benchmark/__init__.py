@@ -3,16 +3,16 @@
 ===============  ===============================================================
 module           holds
 ===============  ===============================================================
+``bench``        ``bench``, which runs all tasks
 ``corpus``       the codes that are searched and the queries that are asked
-``setting``      what every task is run with
-``findings``     a row of the report
+``conditions``   what every task is run with
+``timing``       what one engine took for one task
 ``engines``      binq and its peers, ready to answer, each with its check
 ``by_numpy``     the plainest searches: an engine, and the truth of every check
 ``race``         engines timed in turns
 ``processes``    whole processes that answer one query
 ``builds``       builds, beside reading the same file
 ``environment``  the peers that are installed, their versions, the machine
-``workflow``     ``bench``, which runs them all
 ===============  ===============================================================
 
 Engines take turns round by round, so that a machine whose speed drifts slows all of them alike.

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from binq.benchmark.builds import builds
+from binq.benchmark.conditions import Conditions
 from binq.benchmark.corpus import of_index, synthetic
 from binq.benchmark.environment import PEERS, installed, machine, versions
 from binq.benchmark.processes import cold_query
 from binq.benchmark.race import race
-from binq.benchmark.results import Row
-from binq.benchmark.setting import Setting
+from binq.benchmark.timing import Timing
 from binq.errors import UsageError
 from binq.index.index import Index
 from binq.threads import limited
+from binq.types import Progress
 
 Task = Literal[
     "hamming-batch",
@@ -43,7 +44,7 @@ def bench(
     rounds: int = 5,
     seed: int = 0,
     threads: int | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Time binq beside its peers.
 
@@ -88,7 +89,7 @@ def bench(
             if name not in known:
                 raise UsageError("unknown name", option, ", ".join(known), name)
     chosen = installed(peers)
-    rows: list[Row] = []
+    rows: list[Timing] = []
     with limited(threads) as count, tempfile.TemporaryDirectory() as place:
         corpus = (
             synthetic(n, bits, queries, seed)
@@ -96,12 +97,12 @@ def bench(
             else of_index(Index(index), queries, seed)
         )
         most = min(k, len(corpus.codes))
-        setting = Setting(corpus, most, count, rounds, chosen, Path(place), seed)
+        conditions = Conditions(corpus, most, count, rounds, chosen, Path(place), seed)
         wanted = TASKS if tasks is None else tasks
         for done, task in enumerate(wanted):
             if progress is not None:
                 progress(done, len(wanted))
-            rows += _run(task, setting)
+            rows += _run(task, conditions)
     return {
         "schema": "binq.bench/1",
         "machine": machine(),
@@ -113,10 +114,10 @@ def bench(
     }
 
 
-def _run(task: str, setting: Setting) -> list[Row]:
+def _run(task: str, conditions: Conditions) -> list[Timing]:
     """Run one task and return a row per engine, binq's first."""
     if task == "cold-query":
-        return cold_query(setting)
+        return cold_query(conditions)
     if task == "build":
-        return builds(setting)
-    return race(task, setting)
+        return builds(conditions)
+    return race(task, conditions)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from binq import bits as packing
 from binq.benchmark import by_numpy
 from binq.benchmark.by_numpy import Answer
-from binq.benchmark.setting import Setting
+from binq.benchmark.conditions import Conditions
 from binq.kernels import asymmetric, hamming
 
 # How many queries are answered once more to be checked.
@@ -44,9 +44,9 @@ class Engine:
     check: Callable[[Answer, int, int], bool]
 
 
-def hamming_engines(setting: Setting) -> list[Engine]:
+def hamming_engines(conditions: Conditions) -> list[Engine]:
     """Return what scans by Hamming distance, binq first."""
-    corpus, k, threads = setting.corpus, setting.k, setting.threads
+    corpus, k, threads = conditions.corpus, conditions.k, conditions.threads
     codes, queries = corpus.codes, corpus.queries
     truth = by_numpy.nearest(codes, queries[:CHECKED], k)[1]
 
@@ -56,18 +56,18 @@ def hamming_engines(setting: Setting) -> list[Engine]:
     searches: dict[str, Search] = {
         "binq": lambda i, j: hamming.topk(codes, queries[i:j], k, threads)
     }
-    if "faiss" in setting.peers:
-        searches["faiss"] = _faiss_flat(setting)
-    if "usearch" in setting.peers:
-        searches["usearch"] = _usearch_exact(setting)
-    if "numpy" in setting.peers:
+    if "faiss" in conditions.peers:
+        searches["faiss"] = _faiss_flat(conditions)
+    if "usearch" in conditions.peers:
+        searches["usearch"] = _usearch_exact(conditions)
+    if "numpy" in conditions.peers:
         searches["numpy"] = lambda i, j: by_numpy.nearest(codes, queries[i:j], k)
     return [Engine(name, search, check) for name, search in searches.items()]
 
 
-def asymmetric_engines(setting: Setting) -> list[Engine]:
+def asymmetric_engines(conditions: Conditions) -> list[Engine]:
     """Return what scores codes by float queries, binq first."""
-    corpus, k, threads = setting.corpus, setting.k, setting.threads
+    corpus, k, threads = conditions.corpus, conditions.k, conditions.threads
     codes, weights = corpus.codes, corpus.weights
     base = np.zeros(len(weights), np.float32)
     truth = by_numpy.best_scores(corpus, weights[:CHECKED], k)
@@ -82,34 +82,34 @@ def asymmetric_engines(setting: Setting) -> list[Engine]:
     searches: dict[str, Search] = {
         "binq": lambda i, j: asymmetric.topk(codes, weights[i:j], base[i:j], k, threads=threads)
     }
-    if "faiss" in setting.peers:
-        searches["faiss-rabitq"] = _faiss_rabitq(setting, "IndexRaBitQ")
-        searches["faiss-rabitqfs"] = _faiss_rabitq(setting, "IndexRaBitQFastScan")
-    if "numpy" in setting.peers:
+    if "faiss" in conditions.peers:
+        searches["faiss-rabitq"] = _faiss_rabitq(conditions, "IndexRaBitQ")
+        searches["faiss-rabitqfs"] = _faiss_rabitq(conditions, "IndexRaBitQFastScan")
+    if "numpy" in conditions.peers:
         searches["numpy"] = lambda i, j: by_numpy.best(corpus, weights[i:j], k)
     return [Engine(name, search, check) for name, search in searches.items()]
 
 
-def _faiss_flat(setting: Setting) -> Search:
+def _faiss_flat(conditions: Conditions) -> Search:
     import faiss
 
-    octets, asked = _octets(setting)
-    faiss.omp_set_num_threads(setting.threads)
-    flat = faiss.IndexBinaryFlat(8 * octets.shape[1])
-    flat.add(octets)
+    codes, asked = _as_bytes(conditions)
+    faiss.omp_set_num_threads(conditions.threads)
+    flat = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    flat.add(codes)
 
     def search(first: int, last: int) -> Answer:
-        distances, rows = flat.search(asked[first:last], setting.k)
+        distances, rows = flat.search(asked[first:last], conditions.k)
         return rows, distances
 
     return search
 
 
-def _faiss_rabitq(setting: Setting, kind: str) -> Search:
+def _faiss_rabitq(conditions: Conditions, kind: str) -> Search:
     import faiss
 
-    codes, bits = setting.corpus.codes, setting.corpus.bits
-    faiss.omp_set_num_threads(setting.threads)
+    codes, bits = conditions.corpus.codes, conditions.corpus.bits
+    faiss.omp_set_num_threads(conditions.threads)
     flat = getattr(faiss, kind)(bits, faiss.METRIC_INNER_PRODUCT)
     flat.qb = 4
     flat.train(by_numpy.signs(codes[:_TRAINED_ON], bits))
@@ -117,35 +117,35 @@ def _faiss_rabitq(setting: Setting, kind: str) -> Search:
         flat.add(by_numpy.signs(codes[start : start + _BLOCK], bits))
 
     def search(first: int, last: int) -> Answer:
-        scores, rows = flat.search(setting.corpus.weights[first:last], setting.k)
+        scores, rows = flat.search(conditions.corpus.weights[first:last], conditions.k)
         return rows, scores
 
     return search
 
 
-def _usearch_exact(setting: Setting) -> Search:
+def _usearch_exact(conditions: Conditions) -> Search:
     from usearch.index import MetricKind  # type: ignore[attr-defined]
     from usearch.index import search as scan
 
-    octets, asked = _octets(setting)
+    codes, asked = _as_bytes(conditions)
 
     def search(first: int, last: int) -> Answer:
         found = scan(
-            octets,
+            codes,
             asked[first:last],
-            setting.k,
+            conditions.k,
             MetricKind.Hamming,
             exact=True,
-            threads=setting.threads,
+            threads=conditions.threads,
         )
-        shape = (last - first, setting.k)
+        shape = (last - first, conditions.k)
         return np.reshape(found.keys, shape), np.reshape(found.distances, shape)
 
     return search
 
 
-def _octets(setting: Setting) -> tuple[NDArray[Any], NDArray[Any]]:
+def _as_bytes(conditions: Conditions) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return codes (n, ceil(bits / 8)) and queries (q, ceil(bits / 8)) as bytes, uint8."""
-    corpus = setting.corpus
+    corpus = conditions.corpus
     codes = packing.to_layout(corpus.codes, corpus.bits, "lsb")
     return codes, packing.to_layout(corpus.queries, corpus.bits, "lsb")

@@ -11,8 +11,8 @@ import numpy as np
 
 from binq import bits as packing
 from binq.benchmark.by_numpy import nearest
-from binq.benchmark.results import Row, rows_of
-from binq.benchmark.setting import Setting
+from binq.benchmark.conditions import Conditions
+from binq.benchmark.timing import Timing, timings_of
 from binq.building.build import build
 
 _FAISS_SCRIPT: Final = """
@@ -26,12 +26,12 @@ for row, distance in zip(rows[0], distances[0]):
 """
 
 
-def cold_query(setting: Setting) -> list[Row]:
+def cold_query(conditions: Conditions) -> list[Timing]:
     """Time whole processes that answer one query of an index on disk."""
-    corpus, k = setting.corpus, setting.k
-    octets = packing.to_layout(corpus.codes, corpus.bits, "lsb")
-    index, query = setting.place / "cold.binq", setting.place / "query.npy"
-    build(octets, index, packed="lsb", bits=corpus.bits)
+    corpus, k = conditions.corpus, conditions.k
+    codes = packing.to_layout(corpus.codes, corpus.bits, "lsb")
+    index, query = conditions.place / "cold.binq", conditions.place / "query.npy"
+    build(codes, index, packed="lsb", bits=corpus.bits)
     np.save(query, packing.to_layout(corpus.queries[:1], corpus.bits, "lsb"))
     commands = {
         "binq": [
@@ -46,31 +46,31 @@ def cold_query(setting: Setting) -> list[Row]:
             "-k",
             str(k),
             "--threads",
-            str(setting.threads),
+            str(conditions.threads),
             "--format",
             "tsv",
         ],
         "numpy-import": [sys.executable, "-c", "import numpy"],
     }
-    if "faiss" in setting.peers:
+    if "faiss" in conditions.peers:
         import faiss
 
-        flat = faiss.IndexBinaryFlat(8 * octets.shape[1])
-        flat.add(octets)
-        faiss.write_index_binary(flat, str(setting.place / "cold.faiss"))
+        flat = faiss.IndexBinaryFlat(8 * codes.shape[1])
+        flat.add(codes)
+        faiss.write_index_binary(flat, str(conditions.place / "cold.faiss"))
         commands["faiss"] = [
             sys.executable,
             "-c",
             _FAISS_SCRIPT,
-            str(setting.place / "cold.faiss"),
+            str(conditions.place / "cold.faiss"),
             str(query),
             str(k),
-            str(setting.threads),
+            str(conditions.threads),
         ]
     truth = nearest(corpus.codes, corpus.queries[:1], k)[1][0]
     times: dict[str, list[float]] = {name: [] for name in commands}
     correct = dict.fromkeys(commands, True)
-    for turn in range(setting.rounds + 1):
+    for turn in range(conditions.rounds + 1):
         for name, command in commands.items():
             begun = time.perf_counter()
             done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -79,4 +79,4 @@ def cold_query(setting: Setting) -> list[Row]:
             elif name != "numpy-import":
                 column = [float(line.split("\t")[-1]) for line in done.stdout.splitlines()]
                 correct[name] = np.array_equal(np.abs(column), truth)
-    return rows_of("cold-query", setting, len(corpus.codes), 1, k, times, correct)
+    return timings_of("cold-query", conditions, len(corpus.codes), 1, k, times, correct)

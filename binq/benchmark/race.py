@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from binq.benchmark.conditions import Conditions
 from binq.benchmark.engines import CHECKED, Engine, asymmetric_engines, hamming_engines
-from binq.benchmark.results import Row, ratio, spread
-from binq.benchmark.setting import Setting
+from binq.benchmark.timing import Timing, ratio, spread
 from binq.kernels import hamming
 from binq.kernels.blocks import run_blocks
 
@@ -18,24 +18,24 @@ _SINGLE_QUERIES: Final = 16
 _ROUND_SECONDS: Final = 2.0
 
 
-def race(task: str, setting: Setting) -> list[Row]:
+def race(task: str, conditions: Conditions) -> list[Timing]:
     """Let engines answer in turns.
 
     Parameters
     ----------
     task : str
         ``hamming`` or ``asymmetric``, then ``-batch`` or ``-single``.
-    setting : Setting
+    conditions : Conditions
 
     Returns
     -------
-    list of Row
+    list of Timing
         One per engine, binq's first.
     """
     scan, size = task.split("-")
-    engines = (hamming_engines if scan == "hamming" else asymmetric_engines)(setting)
+    engines = (hamming_engines if scan == "hamming" else asymmetric_engines)(conditions)
     single = size == "single"
-    corpus = setting.corpus
+    corpus = conditions.corpus
     asked = min(_SINGLE_QUERIES, len(corpus.queries)) if single else len(corpus.queries)
     given, correct = {}, {}
     for engine in engines:
@@ -48,22 +48,22 @@ def race(task: str, setting: Setting) -> list[Row]:
         given[engine.name] = first
     times: dict[str, list[float]] = {engine.name: [] for engine in engines}
     bounds = []
-    for turn in range(setting.rounds):
+    for turn in range(conditions.rounds):
         for engine in engines[turn % len(engines) :] + engines[: turn % len(engines)]:
             count = given[engine.name]
             times[engine.name].append(1000 * _seconds(engine, count, single) / count)
-        bounds.append(_bound(single, setting))
+        bounds.append(_bound(single, conditions))
     own = times[engines[0].name]
     reached = statistics.median(bound / taken for bound, taken in zip(bounds, own, strict=True))
     return [
-        Row(
+        Timing(
             engine.name,
             task,
             len(corpus.codes),
             corpus.bits,
             1 if single else given[engine.name],
-            setting.k,
-            setting.threads,
+            conditions.k,
+            conditions.threads,
             spread(times[engine.name]),
             ratio(times[engine.name], own),
             correct[engine.name],
@@ -84,9 +84,9 @@ def _seconds(engine: Engine, count: int, single: bool) -> float:
     return time.perf_counter() - begun
 
 
-def _bound(single: bool, setting: Setting) -> float:
+def _bound(single: bool, conditions: Conditions) -> float:
     """Return the milliseconds per query that the hardware allows."""
-    codes, queries, threads = setting.corpus.codes, setting.corpus.queries, setting.threads
+    codes, queries, threads = conditions.corpus.codes, conditions.corpus.queries, conditions.threads
     if single:
         parts = np.array_split(codes, threads)
         begun = time.perf_counter()

@@ -19,7 +19,7 @@ from binq.types import Format
 _Ids = list[str] | list[int]
 # The third entry, where there is one, holds the texts of the queries.
 Answers = Iterable[tuple[_Ids, list[Hits]] | tuple[_Ids, list[Hits], list[str]]]
-Row = tuple[str | int, int, str | int, int | None, float]
+Line = tuple[str | int, int, str | int, int | None, float]
 
 _SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
@@ -64,7 +64,7 @@ def choose_format(
     return chosen
 
 
-def flatten(answers: Answers) -> Iterator[Row]:
+def flatten(answers: Answers) -> Iterator[Line]:
     """Yield (query, rank, id, distance, score) for every hit; ranks count from 1."""
     for query, hits, _ in _each(answers):
         for rank, (name, distance, score) in enumerate(_line(hits), start=1):

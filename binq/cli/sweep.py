@@ -19,6 +19,60 @@ from binq.types import DEFAULT_K, DEFAULT_SAMPLE
 if TYPE_CHECKING:
     from binq.sweeping.results import Recommendation, Sweep
 
+_Queries = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[QUERIES]...",
+        help="Query vectors; without them rows held out of VECTORS stand in.",
+        show_default=False,
+    ),
+]
+_Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--methods",
+        help="Methods to try, with commas. [default: all but mean and rotate, ste only where "
+        "bits are more than dimensions]",
+        show_default=False,
+    ),
+]
+_Widths = Annotated[
+    str | None,
+    typer.Option(
+        "--bits",
+        help="Widths to try, with commas. [default: a third of the dimensions, all, twice]",
+        show_default=False,
+    ),
+]
+_TrainQueries = Annotated[
+    str | None,
+    typer.Option(
+        "--train-queries",
+        metavar="QUERIES",
+        help="Queries to choose by, where QUERIES are to report on; without QUERIES they are "
+        "split by a hash of their ids.",
+        show_default=False,
+    ),
+]
+_Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write a page of HTML, with figures.",
+        show_default=False,
+    ),
+]
+_Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Draw recall over bytes, as .png, .svg or .pdf (extra plot).",
+        show_default=False,
+    ),
+]
+
 
 def sweep(
     vectors: Annotated[
@@ -29,46 +83,15 @@ def sweep(
             show_default=False,
         ),
     ],
-    queries: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[QUERIES]...",
-            help="Query vectors; without them rows held out of VECTORS stand in.",
-            show_default=False,
-        ),
-    ] = None,
+    queries: _Queries = None,
     k: Annotated[int, typer.Option("-k", help="Recall is that of the best k.")] = DEFAULT_K,
     metric: opt.Metric = "cosine",
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            "--methods",
-            help="Methods to try, with commas. [default: all but mean and rotate, ste only where "
-            "bits are more than dimensions]",
-            show_default=False,
-        ),
-    ] = None,
-    bits: Annotated[
-        str | None,
-        typer.Option(
-            "--bits",
-            help="Widths to try, with commas. [default: a third of the dimensions, all, twice]",
-            show_default=False,
-        ),
-    ] = None,
+    methods: _Methods = None,
+    bits: _Widths = None,
     target_recall: Annotated[
         float, typer.Option("--target-recall", help="The recall to recommend for.")
     ] = 0.95,
-    train_queries: Annotated[
-        str | None,
-        typer.Option(
-            "--train-queries",
-            metavar="QUERIES",
-            help="Queries to choose by, where QUERIES are to report on; without QUERIES they are "
-            "split by a hash of their ids.",
-            show_default=False,
-        ),
-    ] = None,
+    train_queries: _TrainQueries = None,
     no_peers: Annotated[
         bool, typer.Option("--no-peers", help="Do not compare with faiss.")
     ] = False,
@@ -78,24 +101,8 @@ def sweep(
     ] = DEFAULT_SAMPLE,
     column: opt.Column = None,
     id_column: opt.IdColumn = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            metavar="FILE",
-            help="Write a page of HTML, with figures.",
-            show_default=False,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE",
-            help="Draw recall over bytes, as .png, .svg or .pdf (extra plot).",
-            show_default=False,
-        ),
-    ] = None,
+    report: _Report = None,
+    plot: _Plot = None,
     json: opt.Json = False,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,

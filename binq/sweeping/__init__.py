@@ -1,6 +1,6 @@
 """Whether these embeddings can be binarized, and at what cost.
 
-``gathering`` reads corpus and queries, ``plan`` says what is tried, ``measuring`` fits, encodes and
-searches each, ``peers`` does what binq is compared with, ``choosing`` recommends, and
-``workflow.sweep`` runs them all.
+``data`` reads corpus and queries, ``plan`` says what is tried, ``measure`` fits, encodes and
+searches each, ``baselines`` does so with faiss, ``recommend`` says what to build, ``results``
+holds and ``report`` draws what was found, and ``sweep`` runs them all.
 """

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from binq.evaluation.statistics import Estimate, recall
+from binq.evaluation.statistics import recall
 from binq.sweeping.measure import Setting
 from binq.sweeping.results import Row
 
@@ -29,13 +29,10 @@ NOTE: Final = (
 )
 
 
-def available() -> bool:
-    """Return whether faiss is installed."""
-    return find_spec("faiss") is not None
-
-
 def planned(dim: int, rows: int, widths: Sequence[int]) -> list[tuple[str, int]]:
-    """Return what to try as (kind, bytes of a code)."""
+    """Return what to try as (kind, bytes of a code); nothing where faiss is not installed."""
+    if find_spec("faiss") is None:
+        return []
     sizes = sorted({width // 8 for width in widths if width % 8 == 0 and width // 8 <= dim})
     found = [("PQ", size) for size in sizes if rows >= _CENTROIDS]
     if dim // 8 in sizes and rows >= _CENTROIDS:
@@ -65,25 +62,23 @@ def measure(kind: str, size: int, setting: Setting) -> Iterator[Row]:
     faiss.omp_set_num_threads(setting.threads)
     index.add(corpus)
     added = time.perf_counter()
-    _, near = index.search(queries, setting.deepest)
+    _, near = index.search(queries, setting.most_candidates)
     few = queries[:_TIMED_QUERIES]
     searched = time.perf_counter()
     index.search(few, setting.k)
     scan = time.perf_counter() - searched
-    row = Row(
+    yield Row(
         kind="faiss",
         method=f"faiss {kind}",
         bits=None,
         truncate_dim=None,
         scoring="asymmetric",
         bytes=size or int(index.sa_code_size()),
-        recall=Estimate.of(np.zeros(1), np.zeros(1, np.int64)),
-        rescored={},
         scan_ms=1000 * scan / len(few) / (len(corpus) / 1e6),
         fit_seconds=trained - begun,
         encode_per_second=len(corpus) / max(added - trained, 1e-9),
+        **setting.recalls(recall(near[:, : setting.k], setting.truth), near),
     )
-    yield setting.row(row, recall(near[:, : setting.k], setting.truth), near)
 
 
 def _index(faiss: Any, kind: str, size: int, dim: int, setting: Setting) -> tuple[Any, int, Any]:
@@ -92,23 +87,23 @@ def _index(faiss: Any, kind: str, size: int, dim: int, setting: Setting) -> tupl
     if kind == "RaBitQ":
         if not hasattr(faiss, "IndexRaBitQ"):
             return None, 0, None
-        turn = faiss.RandomRotationMatrix(dim, dim)
-        turn.init(setting.seed)
-        return faiss.IndexPreTransform(turn, faiss.IndexRaBitQ(dim, metric)), 0, None
+        rotation = faiss.RandomRotationMatrix(dim, dim)
+        rotation.init(setting.seed)
+        return faiss.IndexPreTransform(rotation, faiss.IndexRaBitQ(dim, metric)), 0, None
     wide = -(-dim // size) * size
     quantizer = faiss.IndexPQ(wide, size, 8, metric)
     _bound(quantizer.pq, setting.seed)
     if kind == "PQ":
         return quantizer, wide - dim, None
-    turn = faiss.OPQMatrix(dim, size, wide)
-    turn.niter = OPQ_ITERATIONS
-    turn.niter_pq = 4
-    turn.niter_pq_0 = PQ_ITERATIONS
-    turn.max_train_points = TRAINED
+    rotation = faiss.OPQMatrix(dim, size, wide)
+    rotation.niter = OPQ_ITERATIONS
+    rotation.niter_pq = 4
+    rotation.niter_pq_0 = PQ_ITERATIONS
+    rotation.max_train_points = TRAINED
     inner = faiss.ProductQuantizer(wide, size, 8)
     _bound(inner, setting.seed)
-    turn.pq = inner
-    return faiss.IndexPreTransform(turn, quantizer), 0, inner
+    rotation.pq = inner
+    return faiss.IndexPreTransform(rotation, quantizer), 0, inner
 
 
 def _bound(quantizer: Any, seed: int) -> None:

@@ -25,7 +25,7 @@ MOST_QUERIES: Final = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered:
+class SweepData:
     """Corpus and queries.
 
     Attributes
@@ -83,7 +83,7 @@ class _Read:
         )
 
 
-def gather(
+def read_data(
     vectors: Vectors,
     queries: Vectors | None,
     train_queries: Vectors | None,
@@ -93,7 +93,7 @@ def gather(
     seed: int,
     column: str | None = None,
     id_column: str | None = None,
-) -> Gathered:
+) -> SweepData:
     """Read corpus and queries, holding rows out where there are no queries.
 
     Raises
@@ -144,7 +144,7 @@ def gather(
             f"{int(reported.sum()) - distinct:,} queries equal others; "
             "intervals count equal queries once"
         )
-    return Gathered(
+    return SweepData(
         read.total,
         read.raw,
         read.unit,

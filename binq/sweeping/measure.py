@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,10 @@ from binq.search.queries import Queries
 from binq.similarity import best_first, exact_neighbours
 from binq.storage.sections import Int8Range
 from binq.structures.flat import Flat
-from binq.sweeping.data import Gathered
+from binq.sweeping.data import SweepData
 from binq.sweeping.plan import Trial
 from binq.sweeping.results import Row
-from binq.types import Metric, Scoring
-
-# What ``binq query`` takes unless told otherwise, after an asymmetric scan.
-CODES_OVERSAMPLE: Final = 4.0
+from binq.types import DEFAULT_OVERSAMPLE, Metric, Scoring
 
 _QUERY_BLOCK: Final = 256
 _TIMED_ROWS: Final = 1 << 17
@@ -39,7 +36,7 @@ class Setting:
 
     Attributes
     ----------
-    data : Gathered
+    data : SweepData
     truth : (q, min(k, n)) int64
         Exact neighbours.
     metric : {"cosine", "ip", "l2"}
@@ -50,7 +47,7 @@ class Setting:
         ``sample`` bounds the rows that a binarizer is fitted on.
     """
 
-    data: Gathered
+    data: SweepData
     truth: NDArray[np.int64]
     metric: Metric
     k: int
@@ -60,39 +57,35 @@ class Setting:
     sample: int
     threads: int
 
-    def depth(self, oversample: float) -> int:
-        """Return how many survivors there are."""
+    def candidate_count(self, oversample: float) -> int:
+        """Return how many candidates a search for k hits rescores."""
         return min(-int(-round(self.k * oversample, 6) // 1), len(self.data.raw))
 
     @property
-    def deepest(self) -> int:
-        """The survivors of the largest oversample that is looked at."""
-        return max(map(self.depth, (1.0, CODES_OVERSAMPLE, *self.oversamples)))
+    def most_candidates(self) -> int:
+        """The candidates at the largest oversample that is looked at."""
+        return max(map(self.candidate_count, (1.0, DEFAULT_OVERSAMPLE, *self.oversamples)))
 
-    def row(
-        self,
-        row: Row,
-        per_query: NDArray[np.float64],
-        survivors: NDArray[np.int64] | None = None,
-    ) -> Row:
-        """Return the row with what its hits say: recall, and recall rescored."""
+    def recalls(
+        self, per_query: NDArray[np.float64], candidates: NDArray[np.int64] | None = None
+    ) -> dict[str, Any]:
+        """Return what hits and candidates say of a row: recall, and recall once rescored."""
         deep = {}
-        if survivors is not None:
-            places = positions(survivors, self.truth)
+        if candidates is not None:
+            places = positions(candidates, self.truth)
             for oversample in self.oversamples:
-                deep[oversample] = (places < self.depth(oversample)).mean(axis=1)
+                deep[oversample] = (places < self.candidate_count(oversample)).mean(axis=1)
         seen, groups = self.data.reported, self.data.groups
-        values = vars(row) | {
+        return {
             "recall": Estimate.of(per_query[seen], groups[seen]),
             "rescored": {x: Estimate.of(found[seen], groups[seen]) for x, found in deep.items()},
             "per_query": per_query,
             "rescored_per_query": deep,
-            "survivors": None if survivors is None else survivors.astype(np.int32),
+            "candidates": None if candidates is None else candidates.astype(np.int32),
         }
-        return Row(**values)
 
 
-def true_neighbours(
+def nearest_rows(
     queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int, metric: Metric
 ) -> NDArray[np.int64]:
     """Return the rows (q, min(k, n)) of the exact neighbours."""
@@ -142,30 +135,26 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
             balance = _balance(codes, fitted.bits)
         index = Flat(codes, terms)
         if scoring == "hamming":
-            found = index.nearest(queries.codes, setting.deepest, threads=threads)
-            survivors = found.rows
-            hits = survivors[:, : setting.k]
+            candidates = index.nearest(queries.codes, setting.most_candidates, threads=threads).rows
+            hits = candidates[:, : setting.k]
         else:
-            found = index.best(queries.weights, setting.deepest, threads=threads)
-            survivors = found.rows
-            near = survivors[:, : setting.depth(CODES_OVERSAMPLE)]
+            candidates = index.best(queries.weights, setting.most_candidates, threads=threads).rows
+            near = candidates[:, : setting.candidate_count(DEFAULT_OVERSAMPLE)]
             exact = index.scores(queries.weights, near)
             hits = np.take_along_axis(near, best_first(near, exact, setting.k), axis=1)
-        row = Row(
+        yield Row(
             kind="binq",
             method=trial.method,
             bits=fitted.bits,
             truncate_dim=trial.truncate_dim,
             scoring=scoring,
             bytes=codes.shape[1] * 8 + _term_bytes(terms, setting.metric),
-            recall=Estimate.of(np.zeros(1), np.zeros(1, np.int64)),
-            rescored={},
             scan_ms=_scan_ms(index, queries, scoring, setting),
             fit_seconds=fit_seconds,
             encode_per_second=len(codes) / max(encode_seconds, 1e-9),
             balance=balance,
+            **setting.recalls(recall(hits, setting.truth), candidates),
         )
-        yield setting.row(row, recall(hits, setting.truth), survivors)
 
 
 def exact_rows(setting: Setting) -> Iterator[Row]:
@@ -175,21 +164,19 @@ def exact_rows(setting: Setting) -> Iterator[Row]:
         begun = time.perf_counter()
         stored = restored(data.corpus, method)
         seconds = time.perf_counter() - begun
-        near = true_neighbours(data.queries, stored, setting.k, setting.metric)
-        row = Row(
+        near = nearest_rows(data.queries, stored, setting.k, setting.metric)
+        yield Row(
             kind="floats",
             method=method,
             bits=None,
             truncate_dim=None,
             scoring="exact",
             bytes=size * data.raw.shape[1],
-            recall=Estimate.of(np.zeros(1), np.zeros(1, np.int64)),
-            rescored={},
             scan_ms=None,
             fit_seconds=None,
             encode_per_second=len(stored) / max(seconds, 1e-9),
+            **setting.recalls(recall(near, setting.truth)),
         )
-        yield setting.row(row, recall(near, setting.truth))
 
 
 def restored(vectors: NDArray[np.float32], method: str) -> NDArray[np.float32]:
@@ -235,13 +222,13 @@ def _scan_ms(index: Flat, queries: Queries, scoring: Scoring, setting: Setting) 
     rows = np.tile(np.arange(len(index)), -(-_TIMED_ROWS // len(index)))
     whole = Flat(index.take(rows), index.terms.take(rows))
     some = queries.part(slice(0, _TIMED_QUERIES))
-    depth = setting.depth(1.0)
+    k = setting.candidate_count(1.0)
     best = np.inf
     for _ in range(3):
         begun = time.perf_counter()
         if scoring == "hamming":
-            whole.nearest(some.codes, depth, threads=setting.threads)
+            whole.nearest(some.codes, k, threads=setting.threads)
         else:
-            whole.best(some.weights, depth, threads=setting.threads)
+            whole.best(some.weights, k, threads=setting.threads)
         best = min(best, time.perf_counter() - begun)
     return 1000 * best / len(some) / (len(whole) / 1e6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,21 @@ from binq.evaluation.statistics import Estimate, clustered, recall
 from binq.similarity import best_first, scores
 from binq.sweeping.measure import Setting, restored
 from binq.sweeping.results import Recommendation, Row
+from binq.types import StoredVectors
 
 DEFAULT_TARGET: Final = 0.95
-StoredVectors = Literal["none", "int8", "float16"]
 # With fewer the normal interval is not to be trusted.
 _FEWEST: Final = 20
 _BLOCK_BYTES: Final = 32 << 20
-_SIZES: Final[dict[StoredVectors, int]] = {"none": 0, "int8": 1, "float16": 2}
+_SIZES: Final[dict[StoredVectors, int]] = {"int8": 1, "float16": 2}
 
 
 @dataclass(frozen=True, eq=False)
 class _Option:
-    """A row, with or without vectors stored to rescore its survivors."""
+    """A row, with or without vectors stored to rescore its candidates."""
 
     row: Row
-    payload: StoredVectors
+    stored: StoredVectors
     oversample: float | None
     bytes: int
     bound: NDArray[np.float64]
@@ -76,22 +76,24 @@ def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommend
         if row.kind != "binq":
             continue
         options.append(_Option(row, "none", None, row.bytes, row.per_query))
-        for payload in ("int8", "float16"):
-            size = row.bytes + dim * _SIZES[payload]
+        for stored, width in _SIZES.items():
+            size = row.bytes + dim * width
             options += [
-                _Option(row, payload, x, size, bound) for x, bound in row.rescored_per_query.items()
+                _Option(row, stored, x, size, bound) for x, bound in row.rescored_per_query.items()
             ]
     options.sort(key=lambda o: (o.bytes, o.oversample or 0, -o.bound[data.choosing].mean()))
     stores: dict[StoredVectors, NDArray[np.float32]] = {}
 
     def measured(option: _Option) -> NDArray[np.float64]:
-        if option.payload == "none" or option.oversample is None:
+        if option.stored == "none" or option.oversample is None:
             return option.row.per_query
-        if option.payload not in stores:
-            stores[option.payload] = restored(data.corpus, option.payload)
-        assert option.row.survivors is not None
-        near = option.row.survivors[:, : setting.depth(option.oversample)].astype(np.int64)
-        return recall(_rescored(near, stores[option.payload], setting), setting.truth)
+        if option.stored not in stores:
+            stores[option.stored] = restored(data.corpus, option.stored)
+        assert option.row.candidates is not None
+        near = option.row.candidates[:, : setting.candidate_count(option.oversample)].astype(
+            np.int64
+        )
+        return recall(_rescored(near, stores[option.stored], setting), setting.truth)
 
     chosen, found, reached = None, None, False
     for option in options:
@@ -106,7 +108,7 @@ def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommend
     estimate = Estimate.of(found[data.reported], data.groups[data.reported])
     return Recommendation(
         chosen.row,
-        chosen.payload,
+        chosen.stored,
         chosen.oversample,
         chosen.bytes,
         estimate,
@@ -121,7 +123,7 @@ def _sentence(option: _Option, estimate: Any, reached: bool, target: float, s: S
     row = option.row
     how = "no floats stored"
     if option.oversample is not None:
-        how = f"{option.payload} vectors to rescore by and `oversample={option.oversample:g}`"
+        how = f"{option.stored} vectors to rescore by and `oversample={option.oversample:g}`"
     aim = f"recall@{s.k} of {target:g}"
     start = f"For {aim}: build" if reached else f"Nothing tried reaches {aim}; closest comes"
     return (
@@ -144,8 +146,8 @@ def _build(option: _Option, setting: Setting) -> dict[str, Any]:
         keywords["metric"] = setting.metric
     if row.scoring != default_scoring(row.method):
         keywords["scoring"] = row.scoring
-    if option.payload != "none":
-        keywords["rescore"] = option.payload
+    if option.stored != "none":
+        keywords["rescore"] = option.stored
     if setting.seed:
         keywords["seed"] = setting.seed
     return keywords

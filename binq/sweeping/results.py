@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.evaluation.statistics import Estimate
+from binq.types import StoredVectors
 from binq.version import __version__
 
 OVERSAMPLES: Final = (1.0, 4.0, 10.0)
-Kind = Literal["binq", "floats", "faiss"]
+RowKind = Literal["binq", "floats", "faiss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class Row:
     Attributes
     ----------
     kind : {"binq", "floats", "faiss"}
-        A binarizer; the vectors in fewer bits; a peer.
+        A binarizer; the vectors in fewer bits; another library.
     method : str
     bits : int or None
         Width of a code.
@@ -43,13 +44,13 @@ class Row:
         No other row has both as few bytes and as much recall.
     per_query : (q,) float64
     rescored_per_query : dict of float to (q,) float64
-    survivors : (q, m) int32 or None
+    candidates : (q, m) int32 or None
         The scan's best rows.
     balance : (bits,) float64 or None
         Share of the rows in which each bit is set.
     """
 
-    kind: Kind
+    kind: RowKind
     method: str
     bits: int | None
     truncate_dim: int | None
@@ -63,7 +64,7 @@ class Row:
     pareto: bool = False
     per_query: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
     rescored_per_query: dict[float, NDArray[np.float64]] = field(default_factory=dict, repr=False)
-    survivors: NDArray[np.int32] | None = field(default=None, repr=False)
+    candidates: NDArray[np.int32] | None = field(default=None, repr=False)
     balance: NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
@@ -105,12 +106,12 @@ class Recommendation:
     Attributes
     ----------
     row : Row
-    payload : {"none", "int8", "float16"}
-        What is stored for rescoring.
+    stored : {"none", "int8", "float16"}
+        The vectors stored for rescoring.
     oversample : float or None
-        None without a payload: the default of ``binq query``.
+        None without stored vectors: the default of ``binq query``.
     bytes : int
-        Per vector, payload included.
+        Per vector, stored vectors included.
     recall : Estimate
         Measured, on the queries that are reported on.
     reached : bool
@@ -123,7 +124,7 @@ class Recommendation:
     """
 
     row: Row
-    payload: Literal["none", "int8", "float16"]
+    stored: StoredVectors
     oversample: float | None
     bytes: int
     recall: Estimate
@@ -137,7 +138,7 @@ class Recommendation:
         named = ("method", "bits", "truncate_dim", "scoring")
         return {
             **{name: getattr(self.row, name) for name in named},
-            "payload": self.payload,
+            "payload": self.stored,
             "oversample": self.oversample,
             "bytes": self.bytes,
             "recall": vars(self.recall),

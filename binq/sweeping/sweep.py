@@ -10,10 +10,9 @@ import numpy as np
 
 from binq.errors import InputError, UsageError
 from binq.similarity import scores
-from binq.sweeping import baselines as peers
-from binq.sweeping import measure as measuring
-from binq.sweeping.data import gather
-from binq.sweeping.measure import Setting
+from binq.sweeping import baselines
+from binq.sweeping.data import read_data
+from binq.sweeping.measure import Setting, exact_rows, measure, nearest_rows
 from binq.sweeping.plan import plan
 from binq.sweeping.recommend import DEFAULT_TARGET, compare, recommend, with_pareto
 from binq.sweeping.results import OVERSAMPLES, Row, Sweep
@@ -92,7 +91,7 @@ def sweep(
     """
     _check(metric, k, scorings, oversamples, target_recall, seed, sample)
     with limited(threads) as count:
-        data = gather(
+        data = read_data(
             vectors,
             queries,
             train_queries,
@@ -108,22 +107,22 @@ def sweep(
         trials, left_out = plan(dim, methods, bits)
         notes = data.notes + left_out
         widths = sorted({trial.bits for trial in trials})
-        rivals = peers.planned(dim, rows, widths) if with_peers and peers.available() else []
-        if rivals:
-            notes.append(peers.NOTE)
-        steps = _Steps(1 + len(trials) + 2 + len(rivals), progress)
-        truth = measuring.true_neighbours(data.queries, data.corpus, k, metric)
+        others = baselines.planned(dim, rows, widths) if with_peers else []
+        if others:
+            notes.append(baselines.NOTE)
+        steps = _Steps(1 + len(trials) + 2 + len(others), progress)
+        truth = nearest_rows(data.queries, data.corpus, k, metric)
         setting = Setting(data, truth, metric, k, scorings, oversamples, seed, sample, count)
         steps.done()
         found: list[Row] = []
         for trial in trials:
-            found += measuring.measure(trial, setting)
+            found += measure(trial, setting)
             steps.done()
-        for row in measuring.exact_rows(setting):
+        for row in exact_rows(setting):
             found.append(row)
             steps.done()
-        for kind, size in rivals:
-            found += peers.measure(kind, size, setting)
+        for kind, size in others:
+            found += baselines.measure(kind, size, setting)
             steps.done()
         found = with_pareto(found)
         chosen = recommend(found, setting, target_recall)
@@ -135,21 +134,26 @@ def sweep(
                 "the recommendation was chosen on the queries that it is reported on, which "
                 "flatters it a little; `train_queries` take others"
             )
-        facts = {
-            "n": data.total,
-            "swept": rows,
-            "queries": int(data.reported.sum()),
-            "distinct_queries": len(np.unique(data.groups[data.reported])),
-            "choosing_queries": int(data.choosing.sum()),
-            "held_out": data.held_out,
-            "dim": dim,
-            "metric": metric,
-            "k": k,
-            "target_recall": target_recall,
-            "seed": seed,
-            "threads": count,
-        }
+        facts = _facts(setting, target_recall)
         return Sweep(facts, found, chosen, comparison, notes, _worst(chosen.row, setting))
+
+
+def _facts(setting: Setting, target_recall: float) -> dict[str, Any]:
+    data = setting.data
+    return {
+        "n": data.total,
+        "swept": len(data.raw),
+        "queries": int(data.reported.sum()),
+        "distinct_queries": len(np.unique(data.groups[data.reported])),
+        "choosing_queries": int(data.choosing.sum()),
+        "held_out": data.held_out,
+        "dim": data.raw.shape[1],
+        "metric": setting.metric,
+        "k": setting.k,
+        "target_recall": target_recall,
+        "seed": setting.seed,
+        "threads": setting.threads,
+    }
 
 
 class _Steps:
@@ -182,7 +186,7 @@ def _check(
     if not scorings or set(scorings) - set(SCORINGS):
         raise UsageError("unknown scoring", "scorings", ", ".join(SCORINGS), ", ".join(scorings))
     if not all(1 <= x < math.inf for x in oversamples):
-        raise UsageError("too few survivors", "oversamples", "at least 1", str(list(oversamples)))
+        raise UsageError("too few candidates", "oversamples", "at least 1", str(list(oversamples)))
     if not 0 < target <= 1:
         raise UsageError("no such recall", "`target_recall`", "above 0, at most 1", str(target))
     if seed < 0:
@@ -194,8 +198,8 @@ def _check(
 def _worst(row: Row, setting: Setting) -> list[dict[str, Any]]:
     """Return the queries whose neighbours the codes of a row find least."""
     data = setting.data
-    deepest = max(row.rescored_per_query, default=None)
-    deep = row.per_query if deepest is None else row.rescored_per_query[deepest]
+    most = max(row.rescored_per_query, default=None)
+    deep = row.per_query if most is None else row.rescored_per_query[most]
     numbers = np.flatnonzero(data.reported)
     order = np.lexsort((numbers, deep[numbers], row.per_query[numbers]))
     few = numbers[order[:_WORST]]
@@ -204,8 +208,8 @@ def _worst(row: Row, setting: Setting) -> list[dict[str, Any]]:
         {
             "query": data.query_ids[number],
             "recall": float(row.per_query[number]),
-            "rescored": None if deepest is None else float(deep[number]),
-            "oversample": deepest,
+            "rescored": None if most is None else float(deep[number]),
+            "oversample": most,
             "first_score": float(values[0]),
             "last_score": float(values[-1]),
         }

@@ -64,7 +64,7 @@ def test_jsonl() -> None:
     ]
 
 
-def test_jsonl_is_json_whatever_a_damaged_payload_gives() -> None:
+def test_jsonl_is_json_whatever_a_damaged_vectors_give() -> None:
     found = text([(["q"], [hits("x", "y", scores=[float("nan"), float("-inf")])])], "jsonl")
     entries = json.loads(found, parse_constant=pytest.fail)["hits"]
     assert [entry["score"] for entry in entries] == [None, None]

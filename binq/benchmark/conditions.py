@@ -9,7 +9,7 @@ from binq.benchmark.corpus import Corpus
 
 
 @dataclass(frozen=True)
-class Setting:
+class Conditions:
     """What every task is run with.
 
     Attributes

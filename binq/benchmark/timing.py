@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from binq.benchmark.setting import Setting
+from binq.benchmark.conditions import Conditions
 
 
 @dataclass(frozen=True)
-class Row:
+class Timing:
     """What one engine took for one task.
 
     Attributes
@@ -55,25 +55,25 @@ def ratio(times: list[float], own: list[float]) -> float:
     return round(statistics.median(a / b for a, b in zip(times, own, strict=True)), 3)
 
 
-def rows_of(
+def timings_of(
     task: str,
-    setting: Setting,
+    conditions: Conditions,
     n: int,
     queries: int,
     k: int,
     times: dict[str, list[float]],
     correct: dict[str, bool],
-) -> list[Row]:
+) -> list[Timing]:
     """Return a row for each engine in ``times``, milliseconds by round; binq is one of them."""
     return [
-        Row(
+        Timing(
             engine,
             task,
             n,
-            setting.corpus.bits,
+            conditions.corpus.bits,
             queries,
             k,
-            setting.threads,
+            conditions.threads,
             spread(taken),
             ratio(taken, times["binq"]),
             correct[engine],
