@@ -41,6 +41,7 @@ FAMILY = aot.Family(
         "columns",
         "select",
         "simd",
+        "registers",
         "scalars",
         "features",
     ),

@@ -43,6 +43,7 @@ FAMILY = aot.Family(
         "columns",
         "select",
         "simd",
+        "registers",
         "scalars",
         "counts",
         "features",

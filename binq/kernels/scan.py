@@ -91,6 +91,18 @@ class Scan(NamedTuple):
         """What the compiled object tells of this scan."""
         return self.library.layout[f"{self.name}.{name}"]
 
+    def some(self, queries: Rows) -> Rows:
+        """The members for a task over these queries alone, their numbers ascending."""
+        if not self.size("paired"):
+            padded = np.full(-(-len(queries) // self.size("group")) * self.size("group"), -1)
+            padded[: len(queries)] = queries
+            return padded
+        asked = np.zeros((-(-self.queries // 2), 2), np.bool_)
+        asked.ravel()[queries] = True
+        members = np.arange(asked.size).reshape(-1, 2)
+        kept = asked.any(axis=1)
+        return np.where(asked[kept], members[kept], ~members[kept]).ravel()
+
     def rows_per_block(self, n: int, threads: int) -> int:
         """Short enough for Ctrl-C, and several for each thread."""
         work = len(self.members) * int(self.codes.shape[1]) * self.cost
@@ -245,7 +257,9 @@ def run(
 
 def tasks_of(scan: Scan, chosen: Chosen, threads: int, engine: Engine) -> list[Task]:
     """All queries over all chosen rows, in blocks."""
-    size = engine.rows_per_block or scan.rows_per_block(chosen.n, threads)
+    # Where few rows are allowed, blocks are as much longer.
+    per_block = scan.rows_per_block(chosen.count, threads) * chosen.n // max(1, chosen.count)
+    size = engine.rows_per_block or max(1, per_block)
     return [Task(spans, scan.members) for spans in chosen.blocks(size)]
 
 

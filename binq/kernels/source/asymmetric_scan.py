@@ -171,7 +171,7 @@ def _collector(v: SimpleNamespace) -> Any:
 
 
 def one_scan(lanes: int, shuffle_name: str | None) -> Any:
-    """`scan_one`: `scan` for one query, or a few, each by itself.
+    """`scan_one`: `scan` for one query.
 
     Byte columns are looked up while they are in registers: nothing of the transposition is stored.
     No 8 neighbouring look-ups exceed 255.
@@ -209,6 +209,8 @@ def one_scan(lanes: int, shuffle_name: str | None) -> Any:
         mul, add, factors, members, n_members, limits, found, keys, capacity, k, scratch,
     ):  # fmt: skip
         pitch = words * 8
+        own = members[0]
+        own_tables = offset_by(tables, own * words * 256, tables)
         start = first
         while start < last:
             source, place, have, following, row_mul, row_add = block_with_factors(
@@ -218,40 +220,36 @@ def one_scan(lanes: int, shuffle_name: str | None) -> Any:
             ahead = lanes * pitch
             if filtered:
                 ahead = 0
-            for member in range(n_members):
-                own = members[member]
-                t = own * words * 256
-                for group in range(4):
-                    for line in range(fetch, fetch + ahead, 64):
-                        prefetch(codes, line)
-                    fetch += ahead
-                    even = splat16(-32768)
-                    odd = even
-                    at = place + group * lanes * pitch
-                    for i in range(0, words - 1, 2):
-                        c = pair_columns(source, at + i * 8, pitch, splat8(0))
-                        even, odd = word(
-                            c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], tables, t + i * 256,
-                            even, odd,
-                        )  # fmt: skip
-                        even, odd = word(
-                            c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], tables,
-                            t + i * 256 + 256, even, odd,
-                        )  # fmt: skip
-                    if words & 1:
-                        i = words - 1
-                        c = word_columns(source, at + i * 8, pitch, splat8(0))
-                        even, odd = word(
-                            c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], tables, t + i * 256,
-                            even, odd,
-                        )  # fmt: skip
-                    store(scratch, 2 * group * lanes, even)
-                    store(scratch, (2 * group + 1) * lanes, odd)
-                collect(
-                    start, have, filtered, own, 0, steps[own], bases[own], sizes[own], row_mul,
-                    row_add, factors, limits, found, keys, capacity, k, scratch,
-                )  # fmt: skip
-                ahead = 0
+            for group in range(4):
+                for line in range(fetch, fetch + ahead, 64):
+                    prefetch(codes, line)
+                fetch += ahead
+                even = splat16(-32768)
+                odd = even
+                at = place + group * lanes * pitch
+                for i in range(0, words - 1, 2):
+                    c = pair_columns(source, at + i * 8, pitch, splat8(0))
+                    even, odd = word(
+                        c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], own_tables, i * 256,
+                        even, odd,
+                    )  # fmt: skip
+                    even, odd = word(
+                        c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], own_tables,
+                        i * 256 + 256, even, odd,
+                    )  # fmt: skip
+                if words & 1:
+                    i = words - 1
+                    c = word_columns(source, at + i * 8, pitch, splat8(0))
+                    even, odd = word(
+                        c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], own_tables, i * 256,
+                        even, odd,
+                    )  # fmt: skip
+                store(scratch, 2 * group * lanes, even)
+                store(scratch, (2 * group + 1) * lanes, odd)
+            collect(
+                start, have, filtered, own, 0, steps[own], bases[own], sizes[own], row_mul,
+                row_add, factors, limits, found, keys, capacity, k, scratch,
+            )  # fmt: skip
             start = following
 
     return scan_one

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from binq.kernels.source.scalars import jit, trailing_zeros
+from binq.kernels.source.scalars import copy_bytes, jit, popcount, trailing_zeros
 
 
 @jit
@@ -36,6 +36,23 @@ def pick(allowed, at, last, most, picked):
 
 
 @jit
+def many(allowed, first, last):
+    """Whether more than an eighth of some rows is allowed, judged by the whole words around them.
+
+    Then it costs less to look at all of them, one after another, than to pick these.
+    """
+    total = np.uint64(0)
+    for word in range(first >> 6, (last + 63) >> 6):
+        total += popcount(allowed[word])
+    return 8 * np.intp(total) > last - first
+
+
+@jit
+def is_allowed(allowed, row):
+    return (allowed[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) != np.uint64(0)
+
+
+@jit
 def block_of(codes, words, at, last, size, allowed, filtered, picked, padded):
     """The next `size` rows of ``[at, last)`` to look at, where they can be read as a whole.
 
@@ -50,8 +67,7 @@ def block_of(codes, words, at, last, size, allowed, filtered, picked, padded):
         have, following = pick(allowed, at, last, size, picked)
         for i in range(have):
             row = np.intp(picked[i]) * words
-            for word in range(words):
-                padded[i * words + word] = codes[row + word]
+            copy_bytes(padded, i * words * 8, codes, row * 8, words * 8)
     else:
         have = min(size, last - at)
         following = at + have

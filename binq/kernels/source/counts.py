@@ -11,8 +11,8 @@ from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel, register_default
 from numba.extending import intrinsic
 
+from binq.kernels.source.registers import splat as repeat
 from binq.kernels.source.scalars import I32, U64, address
-from binq.kernels.source.simd import splat as repeat
 
 
 class CountsType(types.Type):

@@ -11,16 +11,19 @@ the least of every `GROUP` rows, and looked through stream by stream when one of
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from binq.kernels.source.columns import pick, row_at
+from binq.kernels.source.columns import is_allowed, many, pick, row_at
 from binq.kernels.source.scalars import jit, popcount, uint32s
 from binq.kernels.source.select import append, lower_limit
 from binq.kernels.source.simd import vectors
 
+# Allowed rows are picked before a scan where they are few; else hits are tested.
+PICKED, TESTED = 1, 2
 STREAM = 1024
 GROUP = 64
 # Bytes of a few registers, whatever their width.
@@ -28,21 +31,34 @@ SPARE = 128
 SCRATCH = 16 * STREAM + 16 * (STREAM // GROUP) + SPARE + 4 * 4 * STREAM
 
 
-def row_kernels(lanes: int) -> tuple[Any, Any]:
-    """`scan_rows` and `measure` for registers of `lanes` bytes; see `simd.vectors`."""
-    v = vectors(lanes, None)
-    load, store, set_bits, total8, totals = v.load, v.store, v.set_bits, v.total8, v.totals
-    add8, both, differ, splat8 = v.add8, v.both, v.differ, v.splat8
-    # Four distances of 32 bits.
-    four = vectors(16, None)
-    load4, store4, add4, least4, splat4 = (
-        four.load, four.store, four.add32, four.least32, four.splat32
-    )  # fmt: skip
+@jit
+def number(scratch, i):
+    # 32 bits of it.
+    return np.int64((scratch[i >> 1] >> np.uint64(32 * (i & 1))) & np.uint64(0xFFFFFFFF))
 
-    @jit
-    def number(scratch, i):
-        # 32 bits of it.
-        return np.int64((scratch[i >> 1] >> np.uint64(32 * (i & 1))) & np.uint64(0xFFFFFFFF))
+
+@njit(error_model="numpy", inline="never")
+def report(
+    begin, low, high, row, allowed, mode, picked, query, limits, found, keys, capacity, k,
+    scratch, stream,
+):  # fmt: skip
+    # The hits at the positions [low, high) of a stream that begins at position `begin`.
+    for group in range((low - begin) // GROUP, (high - begin + GROUP - 1) // GROUP):
+        if number(scratch, 4 * (STREAM + group) + stream) < limits[query]:
+            first = max(low - begin, group * GROUP)
+            for i in range(first, min(high - begin, (group + 1) * GROUP)):
+                away = number(scratch, 4 * i + stream)
+                at = row_at(begin + i, row, mode == PICKED, picked)
+                if away < limits[query] and (mode != TESTED or is_allowed(allowed, at)):
+                    lower_limit(keys, found, limits, query, capacity, k, 1)
+                    append(keys, found, query, capacity, away, at)
+
+
+def _distances(v: SimpleNamespace, four: SimpleNamespace) -> Any:
+    """The functions for the distance of one row, and of four."""
+    load, set_bits, total8, totals = v.load, v.set_bits, v.total8, v.totals
+    add8, both, differ, splat8, lanes = v.add8, v.both, v.differ, v.splat8, v.lanes
+    store4, add4, splat4 = four.store, four.add32, four.splat32
 
     @jit
     def distance(codes, at, queries, start, words):
@@ -116,21 +132,17 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
             total = add4(total, totals(c0, c1, c2, c3))
         store4(scratch, at, total)
 
-    @njit(error_model="numpy", inline="never")
-    def report(
-        begin, low, high, row, filtered, picked, query, limits, found, keys, capacity, k, scratch,
-        stream,
-    ):  # fmt: skip
-        # The hits at the positions [low, high) of a stream that begins at position `begin`.
-        for group in range((low - begin) // GROUP, (high - begin + GROUP - 1) // GROUP):
-            if number(scratch, 4 * (STREAM + group) + stream) < limits[query]:
-                first = max(low - begin, group * GROUP)
-                for i in range(first, min(high - begin, (group + 1) * GROUP)):
-                    away = number(scratch, 4 * i + stream)
-                    if away < limits[query]:
-                        lower_limit(keys, found, limits, query, capacity, k, 1)
-                        at = row_at(begin + i, row, filtered, picked)
-                        append(keys, found, query, capacity, away, at)
+    return distance, distances
+
+
+def row_kernels(lanes: int) -> tuple[Any, Any]:
+    """`scan_rows` and `measure` for registers of `lanes` bytes; see `simd.vectors`."""
+    v = vectors(lanes, None)
+    # Four distances of 32 bits.
+    four = vectors(16, None)
+    load, store, splat8 = v.load, v.store, v.splat8
+    load4, store4, least4, splat4 = four.load, four.store, four.least32, four.splat32
+    distance, distances = _distances(v, four)
 
     def scan_rows(
         codes, words, first, last, allowed, filtered, queries, members, n_members, limits, found,
@@ -163,8 +175,12 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
         while start < last:
             count = min(4 * STREAM, last - start)
             following = start + count
+            mode = filtered
             if filtered:
-                count, following = pick(allowed, start, last, 4 * STREAM, picked)
+                if many(allowed, start, following):
+                    mode = TESTED
+                else:
+                    count, following = pick(allowed, start, last, 4 * STREAM, picked)
             each = (count + 3) // 4
             # The last streams start early where rows are few, and measure some a second time.
             final = count - each
@@ -180,7 +196,7 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                 for group in range((each + GROUP - 1) // GROUP):
                     near = splat4(0x7FFFFFFF)
                     for i in range(group * GROUP, min(each, (group + 1) * GROUP)):
-                        if filtered:
+                        if mode == PICKED:
                             at0 = np.intp(picked[i]) * words
                             at1 = np.intp(picked[p1 + i]) * words
                             at2 = np.intp(picked[p2 + i]) * words
@@ -203,7 +219,7 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                             min(stream * each, final),
                             min(stream * each, count),
                             min((stream + 1) * each, count),
-                            start, filtered, picked, query, limits, found, keys, capacity, k,
+                            start, allowed, mode, picked, query, limits, found, keys, capacity, k,
                             scratch, stream,
                         )  # fmt: skip
             start = following

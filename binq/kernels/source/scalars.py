@@ -94,6 +94,19 @@ def int16s(typingctx, pointer, offset):
 
 
 @intrinsic
+def copy_bytes(typingctx, target, to, source, start, count):
+    """Copy `count` bytes from byte `start` of `source` to byte `to` of `target`."""
+
+    def emit(context, builder, sig, args):
+        target, to, source, start, count = args
+        to, start = address(builder, target, to, U8), address(builder, source, start, U8)
+        cgutils.raw_memcpy(builder, to, start, count, 1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp, types.intp), emit
+
+
+@intrinsic
 def uint32s(typingctx, pointer, offset):
     """The memory at byte `offset` as unsigned 32-bit numbers."""
 

@@ -18,72 +18,21 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.datamodel import PrimitiveModel, register_default
 from numba.extending import intrinsic
 
+from binq.kernels.source.registers import Register, VectorType, constants, interleave, splat
 from binq.kernels.source.scalars import I32, U8, U16, U64, address
 
 
-class VectorType(types.Type):
-    """A register of `lanes` bytes."""
-
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
-        super().__init__(name=f"Vector{lanes}")
-
-
-@register_default(VectorType)
-class _VectorModel(PrimitiveModel):
-    def __init__(self, manager: Any, vector: VectorType) -> None:
-        super().__init__(manager, vector, ir.VectorType(U8, vector.lanes))
-
-
-def splat(builder: Any, scalar: Any, count: int) -> Any:
-    """A vector of `count` copies."""
-    vector = ir.VectorType(scalar.type, count)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, I32(0))
-    return builder.shuffle_vector(
-        one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(I32, count), [0] * count)
+def _arithmetic(r: Register) -> dict[str, Any]:
+    """Operations on all lanes at once."""
+    lanes, vec, bytes_type, words_type, numbers_type = (
+        r.lanes,
+        r.vec,
+        r.bytes_type,
+        r.words_type,
+        r.numbers_type,
     )
-
-
-def _constants(values: list[int]) -> Any:
-    return ir.Constant(ir.VectorType(I32, len(values)), values)
-
-
-def interleave(builder: Any, a: Any, b: Any, lanes: int, size: int, high: bool) -> Any:
-    """Elements of `size` bytes of a and b in turn, from the low or high half of every 16 bytes."""
-    kind = ir.VectorType(ir.IntType(8 * size), lanes // size)
-    order: list[int] = []
-    for lane in range(0, lanes, 16):
-        for element in range(8 // size):
-            start = (lane + 8 * high) // size + element
-            order += [start, lanes // size + start]
-    return builder.shuffle_vector(
-        builder.bitcast(a, kind), builder.bitcast(b, kind), _constants(order)
-    )
-
-
-def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
-    """The vector operations for registers of `lanes` bytes.
-
-    Parameters
-    ----------
-    lanes : int
-        Bytes per register: 16, 32 or 64.
-    shuffle_name : str or None
-        LLVM intrinsic that looks up 16-byte tables over `lanes` bytes; None for none.
-
-    Returns
-    -------
-    SimpleNamespace
-        numba intrinsics; see the comments at each.
-    """
-    vec = VectorType(lanes)
-    bytes_type = ir.VectorType(U8, lanes)
-    words_type = ir.VectorType(U16, lanes // 2)
-    numbers_type = ir.VectorType(I32, lanes // 4)
-    none = ir.Constant(bytes_type, ir.Undefined)
 
     def binary(name: str, lane_type: Any) -> Any:
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -109,6 +58,47 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         return operation
 
     @intrinsic
+    def set_bits(typingctx, a):
+        # Of every byte. Where there is no instruction for it, LLVM looks half-bytes up, or adds.
+        def emit(context, builder, sig, args):
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(bytes_type, [bytes_type]), f"llvm.ctpop.v{lanes}i8"
+            )
+            return builder.call(function, args)
+
+        return vec(vec), emit
+
+    @intrinsic
+    def least32(typingctx, a, b):
+        # The smaller of every two signed 32-bit lanes.
+        def emit(context, builder, sig, args):
+            a, b = (builder.bitcast(x, numbers_type) for x in args)
+            smaller = builder.select(builder.icmp_signed("<", a, b), a, b)
+            return builder.bitcast(smaller, bytes_type)
+
+        return vec(vec, vec), emit
+
+    return {
+        "set_bits": set_bits,
+        "least32": least32,
+        "add8": binary("add", bytes_type),
+        "sub8": binary("sub", bytes_type),
+        "add16": binary("add", words_type),
+        "add32": binary("add", numbers_type),
+        "sub16": binary("sub", words_type),
+        "both": binary("and_", bytes_type),
+        "either": binary("or_", bytes_type),
+        "differ": binary("xor", bytes_type),
+        "left16": shift("shl"),
+        "right16": shift("lshr"),
+    }
+
+
+def _memory(r: Register) -> dict[str, Any]:
+    """What comes from memory, or from one number, and goes there."""
+    lanes, vec, bytes_type = r.lanes, r.vec, r.bytes_type
+
+    @intrinsic
     def load(typingctx, pointer, offset):
         def emit(context, builder, sig, args):
             return builder.load(address(builder, *args, bytes_type), align=1)
@@ -131,7 +121,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             part = ir.VectorType(U8, 16)
             value = builder.load(address(builder, *args, part), align=1)
             order = [lane % 16 for lane in range(lanes)]
-            return builder.shuffle_vector(value, ir.Constant(part, ir.Undefined), _constants(order))
+            return builder.shuffle_vector(value, ir.Constant(part, ir.Undefined), constants(order))
 
         return vec(pointer, types.intp), emit
 
@@ -144,16 +134,34 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
 
         return vec(pointer, types.intp), emit
 
-    @intrinsic
-    def set_bits(typingctx, a):
-        # Of every byte. Where there is no instruction for it, LLVM looks half-bytes up, or adds.
-        def emit(context, builder, sig, args):
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(bytes_type, [bytes_type]), f"llvm.ctpop.v{lanes}i8"
-            )
-            return builder.call(function, args)
+    def repeated(lane: Any) -> Any:
+        # One number in every lane.
+        count = 8 * lanes // lane.width
 
-        return vec(vec), emit
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            value = splat(builder, builder.trunc(args[0], lane), count)
+            return builder.bitcast(value, bytes_type)
+
+        @intrinsic
+        def operation(typingctx, value):
+            return vec(types.intp), emit
+
+        return operation
+
+    return {
+        "load": load,
+        "store": store,
+        "table": table,
+        "broadcast": broadcast,
+        "splat8": repeated(U8),
+        "splat16": repeated(U16),
+        "splat32": repeated(I32),
+    }
+
+
+def _sums(r: Register) -> dict[str, Any]:
+    """Sums of all bytes."""
+    lanes, vec, words_type = r.lanes, r.vec, r.words_type
 
     @intrinsic
     def total8(typingctx, a):
@@ -189,39 +197,20 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             count = lanes // 2
             while count > 4:
                 count //= 2
-                first = builder.shuffle_vector(result, result, _constants([*range(count)]))
+                first = builder.shuffle_vector(result, result, constants([*range(count)]))
                 last = [*range(count, 2 * count)]
-                result = builder.add(
-                    first, builder.shuffle_vector(result, result, _constants(last))
-                )
+                result = builder.add(first, builder.shuffle_vector(result, result, constants(last)))
             sums = builder.zext(result, ir.VectorType(I32, 4))
             return builder.bitcast(sums, ir.VectorType(U8, 16))
 
         return VectorType(16)(vec, vec, vec, vec), emit
 
-    @intrinsic
-    def least32(typingctx, a, b):
-        # The smaller of every two signed 32-bit lanes.
-        def emit(context, builder, sig, args):
-            a, b = (builder.bitcast(x, numbers_type) for x in args)
-            smaller = builder.select(builder.icmp_signed("<", a, b), a, b)
-            return builder.bitcast(smaller, bytes_type)
+    return {"total8": total8, "totals": totals}
 
-        return vec(vec, vec), emit
 
-    def repeated(lane: Any) -> Any:
-        # One number in every lane.
-        count = 8 * lanes // lane.width
-
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            value = splat(builder, builder.trunc(args[0], lane), count)
-            return builder.bitcast(value, bytes_type)
-
-        @intrinsic
-        def operation(typingctx, value):
-            return vec(types.intp), emit
-
-        return operation
+def _comparisons(r: Register) -> dict[str, Any]:
+    """Comparisons of 16-bit lanes, and of all at once."""
+    lanes, vec, bytes_type, words_type = r.lanes, r.vec, r.bytes_type, r.words_type
 
     @intrinsic
     def greater16(typingctx, a, b):
@@ -252,6 +241,13 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
 
         return types.uint64(vec), emit
 
+    return {"greater16": greater16, "nonzero": nonzero, "mask16": mask16}
+
+
+def _shuffles(r: Register, shuffle_name: str | None) -> dict[str, Any]:
+    """Look-ups, and lanes in another order."""
+    lanes, vec, bytes_type, words_type = r.lanes, r.vec, r.bytes_type, r.words_type
+
     def zipped(high: bool) -> Any:
         # The low or high half of a0 b0 a1 b1 ..., 16 bits each.
         order: list[int] = []
@@ -261,7 +257,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
 
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             a, b = (builder.bitcast(x, words_type) for x in args)
-            return builder.bitcast(builder.shuffle_vector(a, b, _constants(order)), bytes_type)
+            return builder.bitcast(builder.shuffle_vector(a, b, constants(order)), bytes_type)
 
         @intrinsic
         def operation(typingctx, a, b):
@@ -280,7 +276,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
                     shuffle_name,
                 )
                 return builder.call(function, args)
-            result = none
+            result = ir.Constant(bytes_type, ir.Undefined)
             for lane in range(lanes):
                 index = builder.zext(builder.extract_element(args[1], I32(lane)), I32)
                 index = builder.add(index, I32(16 * (lane // 16)))
@@ -289,6 +285,13 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             return result
 
         return vec(vec, vec), emit
+
+    return {"shuffle": shuffle, "zip_low": zipped(False), "zip_high": zipped(True)}
+
+
+def _columns(r: Register) -> dict[str, Any]:
+    """Transposition of codes."""
+    lanes, vec, bytes_type = r.lanes, r.vec, r.bytes_type
 
     def byte_columns(words: int) -> Any:
         # Byte columns of `lanes` codes: register j gets byte j of every code, in their order, of
@@ -299,7 +302,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
             value = builder.load(address(builder, pointer, offset, part), align=8)
             if words == 2:
                 return value
-            return builder.shuffle_vector(value, ir.Constant(part, None), _constants([*range(16)]))
+            return builder.shuffle_vector(value, ir.Constant(part, None), constants([*range(16)]))
 
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             pointer, offset, pitch, flip = args
@@ -310,7 +313,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
                 value = row(builder, pointer, offset)
                 if lanes == 32:
                     other = row(builder, pointer, builder.add(offset, step))
-                    value = builder.shuffle_vector(value, other, _constants([*range(32)]))
+                    value = builder.shuffle_vector(value, other, constants([*range(32)]))
                 registers.append(builder.xor(value, flip))
                 offset = builder.add(offset, pitch)
             # Four perfect shuffles of 16 registers of 16 bytes transpose them.
@@ -332,35 +335,37 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
 
         return operation
 
+    return {"word_columns": byte_columns(1), "pair_columns": byte_columns(2)}
+
+
+def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
+    """The vector operations for registers of `lanes` bytes.
+
+    Parameters
+    ----------
+    lanes : int
+        Bytes per register: 16, 32 or 64.
+    shuffle_name : str or None
+        LLVM intrinsic that looks up 16-byte tables over `lanes` bytes; None for none.
+
+    Returns
+    -------
+    SimpleNamespace
+        numba intrinsics; see the comments at each.
+    """
+    register = Register(
+        lanes,
+        VectorType(lanes),
+        ir.VectorType(U8, lanes),
+        ir.VectorType(U16, lanes // 2),
+        ir.VectorType(I32, lanes // 4),
+    )
     return SimpleNamespace(
         lanes=lanes,
-        load=load,
-        store=store,
-        table=table,
-        broadcast=broadcast,
-        set_bits=set_bits,
-        total8=total8,
-        splat8=repeated(U8),
-        splat16=repeated(U16),
-        word_columns=byte_columns(1),
-        pair_columns=byte_columns(2),
-        shuffle=shuffle,
-        greater16=greater16,
-        nonzero=nonzero,
-        add8=binary("add", bytes_type),
-        sub8=binary("sub", bytes_type),
-        add16=binary("add", words_type),
-        add32=binary("add", numbers_type),
-        least32=least32,
-        splat32=repeated(I32),
-        totals=totals,
-        sub16=binary("sub", words_type),
-        both=binary("and_", bytes_type),
-        either=binary("or_", bytes_type),
-        differ=binary("xor", bytes_type),
-        left16=shift("shl"),
-        right16=shift("lshr"),
-        mask16=mask16,
-        zip_low=zipped(False),
-        zip_high=zipped(True),
+        **_arithmetic(register),
+        **_memory(register),
+        **_sums(register),
+        **_comparisons(register),
+        **_shuffles(register, shuffle_name),
+        **_columns(register),
     )
