@@ -72,7 +72,8 @@ _PLACES = {
     ),
     "binq.errors",
 )
-__all__ = ["__version__", *_PLACES]
+# Not ``open``: a star import would take the builtin's place.
+__all__ = ["__version__", *(name for name in _PLACES if name != "open")]
 
 
 def __getattr__(name: str) -> Any:
@@ -86,4 +87,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "open"])

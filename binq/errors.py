@@ -144,7 +144,10 @@ class CheckFailed(BinqError):
 
 
 class BinqWarning(UserWarning):
-    """Something that the user should know, and that stops nothing."""
+    """Something that the user should know, and that stops nothing; marks parameters likewise."""
+
+    def __str__(self) -> str:
+        return spelled(super().__str__(), in_python)
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:

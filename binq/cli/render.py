@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from binq.errors import BinqWarning
+from binq.cli.spelling import option
+from binq.errors import BinqWarning, spelled
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -191,7 +192,8 @@ def _show_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     if issubclass(category, BinqWarning) and not _quiet:
-        _to_stderr(f"binq: warning: {message}")
+        text = str(message.args[0]) if isinstance(message, Warning) else message
+        _to_stderr(f"binq: warning: {spelled(text, option)}")
 
 
 def _encoded(text: str) -> bytes:

@@ -53,10 +53,13 @@ def allowed_rows(
     for name, wanted in (("filter_ids", keep), ("exclude_ids", leave_out)):
         if wanted is None:
             continue
-        found, unknown = _find(ids, rows, read_ids(wanted, name))
+        named = read_ids(wanted, name)
+        found, unknown = _find(ids, rows, named)
         if unknown:
             warnings.warn(
-                f"{unknown:,} ids of `{name}` are not in the index", BinqWarning, stacklevel=4
+                f"{unknown:,} of {len(named):,} ids of `{name}` are not in the index",
+                BinqWarning,
+                stacklevel=4,
             )
         found = found if name == "filter_ids" else ~found
         mask = found if mask is None else mask & found
