@@ -7,7 +7,6 @@ finds is kept per worker, in `State`; hits are keys, ``(value << 32) | row``, se
 from __future__ import annotations
 
 import ctypes
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +29,9 @@ _WORK_PER_BLOCK = 1 << 26
 _WORK_WORTH_A_THREAD = 1 << 21
 
 _BYTE = ctypes.c_char
+_BYTES = np.dtype(np.uint8)
+_INT64 = np.dtype(np.int64)
+_UINT64 = np.dtype(np.uint64)
 _ALONE = np.zeros(1, np.int64)
 
 Keys = npt.NDArray[np.uint64]
@@ -139,17 +141,19 @@ class Memory:
     """
 
     def __init__(self, *sizes: int) -> None:
-        ends = list(itertools.accumulate([(size + 63) & -64 for size in sizes], initial=64))
-        self._raw = np.empty(ends[-1], np.uint8)
-        base = address(self._raw)
-        self._first = -base % 64 - 64
-        self._ends = ends
-        base += self._first
-        self.addresses = [base + end for end in ends[:-1]]
+        starts, end = [], 0
+        for size in sizes:
+            starts.append(end)
+            end += (size + 63) & -64
+        self._raw = np.empty(end + 64, _BYTES)
+        base = ctypes.addressof(_BYTE.from_buffer(self._raw.data))
+        skipped = -base % 64
+        self._starts = [skipped + start for start in starts]
+        self.addresses = [base + start for start in self._starts]
 
     def view(self, number: int, dtype: Any, count: int) -> npt.NDArray[Any]:
         """The first `count` elements of an array."""
-        return np.frombuffer(self._raw, dtype, count, self._first + self._ends[number])
+        return np.frombuffer(self._raw, dtype, count, self._starts[number])
 
 
 class State:
@@ -163,9 +167,9 @@ class State:
         self._memory = memory
         self.limits = memory.view(0, scan.limits.dtype, count)
         self.limits[:] = scan.limits
-        self.found = memory.view(1, np.int64, count)
+        self.found = memory.view(1, _INT64, count)
         self.found[:] = 0
-        self.keys = memory.view(2, np.uint64, count * capacity).reshape(count, capacity)
+        self.keys = memory.view(2, _UINT64, count * capacity).reshape(count, capacity)
         self._kernel = scan.library.functions[scan.name]
         self._codes = (address(scan.codes), words)
         filtered = (None, 0) if allowed is None else (address(allowed), 1)
