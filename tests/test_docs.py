@@ -119,7 +119,7 @@ def test_tables_say_what_the_code_says() -> None:
         assert row[2].strip().lower() == method.scoring, name
         assert ("any" in row[1]) == (method.widths == "any"), name
     for name in set(re.findall(r"`binq\.(\w+)", python)):
-        assert name in binq.__all__, name
+        assert name in dir(binq) or (ROOT / "binq" / name).is_dir(), name
 
 
 def test_workflows_and_metadata_are_yaml() -> None:
