@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from binq.cli import options as opt
 from binq.cli import render
 
 
+@opt.takes("settings", opt.BINARIZER)
 def binarize(
     vectors: opt.VectorsArgument,
     output: Annotated[
@@ -20,17 +21,11 @@ def binarize(
             "-o", "--output", metavar="CODES", help="A .npy or .parquet file.", show_default=False
         ),
     ],
-    method: opt.Method = None,
-    bits: opt.Bits = None,
-    truncate_dim: opt.TruncateDim = None,
-    metric: opt.Metric = "cosine",
+    *,
+    settings: dict[str, Any],
     layout: Annotated[
         types.Layout, typer.Option("--layout", help="How bits are packed into bytes.")
     ] = "ubinary",
-    seed: opt.Seed = 0,
-    sample: opt.Sample = types.DEFAULT_SAMPLE,
-    save_binarizer: opt.SaveBinarizer = None,
-    binarizer: opt.LoadBinarizer = None,
     packed: Annotated[
         Literal["none"] | None,
         typer.Option("--packed", help="none: 8-bit input is numbers.", show_default=False),
@@ -49,20 +44,13 @@ def binarize(
         rows = binarize_vectors(
             vectors,
             output,
-            method=method,
-            bits=bits,
-            truncate_dim=truncate_dim,
-            metric=metric,
             layout=layout,
-            seed=seed,
-            sample=sample,
-            save_binarizer=save_binarizer,
-            binarizer=binarizer,
             packed=packed,
             column=column,
             id_column=id_column,
             threads=threads,
             progress=progress,
+            **settings,
             notice=render.note,
         )
     render.note(f"{output}: {rows:,} codes in layout {layout}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,20 +12,15 @@ from binq.cli import options as opt
 from binq.cli import render
 
 
+@opt.takes("settings", opt.BINARIZER)
 def build(
     vectors: opt.VectorsArgument,
     output: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="INDEX", help="The index.", show_default=False),
     ],
-    method: opt.Method = None,
-    bits: opt.Bits = None,
-    truncate_dim: opt.TruncateDim = None,
-    metric: opt.Metric = "cosine",
-    seed: opt.Seed = 0,
-    sample: opt.Sample = types.DEFAULT_SAMPLE,
-    save_binarizer: opt.SaveBinarizer = None,
-    binarizer: opt.LoadBinarizer = None,
+    *,
+    settings: dict[str, Any],
     scoring: Annotated[
         types.Scoring | None,
         typer.Option(
@@ -53,14 +48,6 @@ def build(
         report = build_index(
             vectors,
             output,
-            method=method,
-            bits=bits,
-            truncate_dim=truncate_dim,
-            metric=metric,
-            seed=seed,
-            sample=sample,
-            save_binarizer=save_binarizer,
-            binarizer=binarizer,
             scoring=scoring,
             rescore=rescore,
             packed=packed,
@@ -68,6 +55,7 @@ def build(
             id_column=id_column,
             threads=threads,
             progress=progress,
+            **settings,
         )
     if report.chosen_by is not None:
         render.note(report.chosen_by)

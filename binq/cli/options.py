@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -137,6 +140,51 @@ KeyFile = Annotated[
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+BINARIZER: Final[dict[str, tuple[Any, Any]]] = {
+    "method": (Method, None),
+    "bits": (Bits, None),
+    "truncate_dim": (TruncateDim, None),
+    "metric": (Metric, "cosine"),
+    "seed": (Seed, 0),
+    "sample": (Sample, types.DEFAULT_SAMPLE),
+    "save_binarizer": (SaveBinarizer, None),
+    "binarizer": (LoadBinarizer, None),
+}
+"""What ``build`` and ``binarize`` can be told about the binarizer, with the defaults."""
+
+
+def takes(
+    place: str, options: Mapping[str, tuple[Any, Any]]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options, each an annotation and a default.
+
+    They stand where its parameter ``place`` does, which gets their values by name.
+    """
+
+    def given(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in own.parameters.values():
+            if parameter.name != place:
+                parameters.append(parameter)
+                continue
+            parameters += [
+                parameter.replace(name=name, annotation=annotation, default=default)
+                for name, (annotation, default) in options.items()
+            ]
+
+        @wraps(command)
+        def collected(**values: Any) -> None:
+            command(**{place: {name: values.pop(name) for name in options}}, **values)
+
+        vars(collected)["__signature__"] = own.replace(parameters=parameters)
+        collected.__annotations__ = {part.name: part.annotation for part in parameters}
+        del collected.__wrapped__  # typer would look behind it
+        return collected
+
+    return given
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

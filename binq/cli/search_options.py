@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any, Final, Literal
@@ -128,27 +127,13 @@ def takes_search_options(command: Callable[..., None]) -> Callable[..., None]:
     They stand where its parameter ``search`` does, which gets them as the settings of
     :class:`binq.search.options.SearchOptions`.
     """
-    own = inspect.signature(command, eval_str=True)
-    parameters: list[inspect.Parameter] = []
-    for parameter in own.parameters.values():
-        if parameter.name != "search":
-            parameters.append(parameter)
-            continue
-        parameters += [
-            parameter.replace(name=name, annotation=annotation, default=default)
-            for name, (annotation, default) in OPTIONS.items()
-        ]
 
     @wraps(command)
-    def collected(**values: Any) -> None:
-        search = {name: values.pop(name) for name in OPTIONS}
+    def read(*, search: dict[str, Any], **values: Any) -> None:
         search["oversample"] = _oversample(search["oversample"])
         command(**values, search=search)
 
-    vars(collected)["__signature__"] = own.replace(parameters=parameters)
-    collected.__annotations__ = {part.name: part.annotation for part in parameters}
-    del collected.__wrapped__  # typer would look behind it
-    return collected
+    return opt.takes("search", OPTIONS)(read)
 
 
 def _oversample(text: str) -> float | Literal["auto"]:
