@@ -13,9 +13,8 @@ Spans = list[tuple[int, int]]
 GATHER_SHARE = 0.02
 """Of the rows: below it, a scan of a copy, ``codes[rows]``, is faster than one with a bitmap.
 
-Measured, ms, bitmap and copy at 1 % and at 5 %, one thread (docs/speed.md): 1 M x 768 bits, one
-query 0.28 and 0.26, 2.0 and 3.9, batch of 64 1.5 and 1.2, 5.1 and 6.6; 100,000 x 384 bits, one
-query 0.064 and 0.040, 0.104 and 0.104.
+As measured in docs/speed.md: from 1 % of a million rows on the bitmap is, and from 2 to 5 % of
+100,000.
 """
 
 
