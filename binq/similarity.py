@@ -39,6 +39,8 @@ def normalize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
     """
     squares = np.einsum("ij,ij->i", vectors, vectors)
     # Outside this range the sum of squares has lost digits to under- or overflow.
+    if squares.size and squares.min() > 1e-20 and squares.max() < 1e30:
+        return vectors * (1 / np.sqrt(squares))[:, None], np.empty(0, np.int64)
     safe = (squares > 1e-20) & (squares < 1e30)
     scale = np.ones(len(vectors), dtype=np.float32)
     np.divide(1, np.sqrt(squares), out=scale, where=safe)

@@ -184,10 +184,9 @@ class Binarizer:
             # Signs do not change with the length: the floats are touched once.
             cut = self.cut(vectors, locate)
             packed = pack(cut, None, threads)
-            if self.metric == "cosine":
+            if self.metric == "cosine" and not packed.squares.all():
                 doubtful = np.flatnonzero(packed.squares == 0)
-                if doubtful.size:
-                    unit_rows(cut[doubtful], lambda row: locate(int(doubtful[row])))
+                unit_rows(cut[doubtful], lambda row: locate(int(doubtful[row])))
             return packed.codes
         return self._codes(self.prepare(vectors, locate, unit), threads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -73,13 +74,11 @@ def pack(
     if n and dim > 1 and x.strides[1] != 4:
         raise ValueError("values of a row are not next to each other")
     words = -(-dim // 64)
-    thresholds = aligned(64 * words, np.float32)
-    thresholds[:dim] = 0
-    # No value is above infinity: tail bits stay zero.
-    thresholds[dim:] = np.inf
+    thresholds = _zeros(dim)
     if threshold is not None:
         if threshold.shape != (dim,):
             raise ValueError(f"threshold {threshold.shape} for {dim} dimensions")
+        thresholds = thresholds.copy()
         thresholds[:dim] = threshold
     codes = np.empty((n, words), np.uint64)
     finite = np.empty(n, np.bool_)
@@ -104,6 +103,15 @@ def pack(
 
     run_blocks(-(-n // per_block), threads, work)
     return Packed(codes, finite, squares)
+
+
+@functools.lru_cache(16)
+def _zeros(dim: int) -> Floats:
+    """Thresholds of zero; no value is above infinity, so that tail bits stay zero."""
+    thresholds = aligned(-(-dim // 64) * 64, np.float32)
+    thresholds[:dim] = 0
+    thresholds[dim:] = np.inf
+    return thresholds
 
 
 def _numpy_pack(

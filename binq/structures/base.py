@@ -88,7 +88,9 @@ class Candidates:
     @classmethod
     def by_distance(cls, rows: Rows, distances: NDArray[np.int32]) -> Candidates:
         """Return candidates whose score is minus their Hamming distance."""
-        return cls(rows, distances, np.subtract(0.0, distances, dtype=np.float64))
+        # Subtracted from 0.0: the score of distance 0 is not -0.0.
+        scores: NDArray[np.float64] = np.float64(0.0) - distances
+        return cls(rows, distances, scores)
 
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Return those at positions (q, k)."""
