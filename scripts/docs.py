@@ -106,7 +106,8 @@ def steps(text: str) -> Iterator[Step]:
 
 
 def fresh_place(folder: Path) -> Path:
-    """Return a directory to run a document in."""
+    """Return a directory to run a document in; no command in it will have kernels to compile."""
+    subprocess.run([sys.executable, "-m", "binq.kernels"], check=True)
     shutil.copytree(ROOT / "sample_data", folder / "sample_data")
     return folder
 
