@@ -106,7 +106,7 @@ def _aligned(
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield the truth's batches, checking that its rows are those of the index.
 
-    Where not all rows are allowed, only those that are come, and are counted.
+    Where not all rows are allowed, only those that are come, are counted and are checked.
     """
     rows, n, passed = 0, index.file.header.rows, 0
     for batch in source.batches():
@@ -114,21 +114,20 @@ def _aligned(
         rows = start + len(batch.vectors)
         if rows > n:
             break
+        numbers, vectors = np.arange(start, rows), batch.vectors
+        if allowed is not None:
+            numbers = numbers[allowed.contains(numbers)]
+            vectors = vectors[numbers - start]
         if batch.ids is not None and index.ids is not None:
-            for number, name in enumerate(batch.ids, start):
-                if str(index.ids[number]) != name:
+            for number in numbers.tolist():
+                if str(index.ids[number]) != batch.ids[number - start]:
                     raise InputError(
                         "the truth is not aligned with the index",
                         source.locate(number),
                         f"id {index.ids[number]!r}",
-                        f"{name!r}",
+                        f"{batch.ids[number - start]!r}",
                         "give the vectors the index was built from, in their order",
                     )
-        vectors = batch.vectors
-        numbers = np.arange(start, rows)
-        if allowed is not None:
-            numbers = numbers[allowed.contains(numbers)]
-            vectors = vectors[numbers - start]
         if index.metric == "cosine":
             vectors = unit_rows(vectors, partial(_located, source, numbers))
         yield passed, vectors

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import naive
 import numpy as np
 import pytest
 from conftest import Real
 from corpora import gaussian, write_jsonl
+from data.make_golden import grow
 
 import binq
-from binq.errors import CheckFailed, UsageError
+from binq.errors import CheckFailed, InputError, UsageError
 from binq.evaluation.evaluate import evaluate, parse_floors
 
 KS = [1, 10, 100]
@@ -57,11 +59,11 @@ def test_recall_on_real_data_equals_numpy(real: Real, place: Path) -> None:
     assert found.query_ids == real.probe_ids
 
 
-def test_recall_of_payloads_on_real_data(real: Real, place: Path) -> None:
+def test_recall_of_stored_vectors_on_real_data(real: Real, place: Path) -> None:
     values = {}
-    for payload in ("float32", "int8"):
-        path = place / f"{payload}.binq"
-        binq.build(str(real.docs), path, rescore=payload)  # type: ignore[arg-type]
+    for stored in ("float32", "int8"):
+        path = place / f"{stored}.binq"
+        binq.build(str(real.docs), path, rescore=stored)  # type: ignore[arg-type]
         found = evaluate(
             path,
             str(real.queries),
@@ -70,9 +72,9 @@ def test_recall_of_payloads_on_real_data(real: Real, place: Path) -> None:
             oversample=10,
             cache_truth=place / "truth.npz",
         )
-        values[payload] = found.metrics["recall@10"]["value"]
+        values[stored] = found.metrics["recall@10"]["value"]
         candidates = found.metrics["candidate_recall@10"]["value"]
-        assert candidates >= values[payload] - 1e-12
+        assert candidates >= values[stored] - 1e-12
     assert values["float32"] >= 0.95
     assert abs(values["float32"] - values["int8"]) <= 0.01
 
@@ -168,3 +170,52 @@ def test_the_same_at_one_and_two_threads(tmp_path: Path) -> None:
         for threads in (1, 2)
     ]
     assert found[0].metrics == found[1].metrics
+
+
+@pytest.mark.parametrize("rescore", ["none", "float32"])
+def test_dead_and_filtered_rows_are_as_if_they_were_not_there(tmp_path: Path, rescore: Any) -> None:
+    vectors, names = gaussian(90, 16), [f"d{n}" for n in range(90)]
+    dead, kept = [3, 64, 89], [row for row in range(90) if row not in (3, 64, 89)]
+    corpus = write_jsonl(tmp_path / "c.jsonl", vectors, names)
+    queries = write_jsonl(tmp_path / "q.jsonl", gaussian(20, 16, seed=1), names[:20])
+    binq.build(corpus, tmp_path / "all.binq", rescore=rescore)
+    grow(tmp_path / "all.binq", tmp_path / "dead.binq", dead=dead)
+    # What stands in the place of a dead row is not looked at.
+    altered, others = vectors.copy(), list(names)
+    altered[3], others[64] = 0, "another"
+    truth = write_jsonl(tmp_path / "t.jsonl", altered, others)
+    left = write_jsonl(tmp_path / "left.jsonl", vectors[kept], [names[row] for row in kept])
+    binq.build(left, tmp_path / "left.binq", rescore=rescore)
+    options: dict[str, Any] = {"k": [1, 10, 100], "exclude_self": True}
+    wanted = evaluate(tmp_path / "left.binq", queries, truth=left, **options)
+    found = evaluate(tmp_path / "dead.binq", queries, truth=truth, **options)
+    assert (found.facts["n"], wanted.facts["n"]) == (87, 87)
+    assert found.metrics == wanted.metrics
+    few = [names[row] for row in kept]
+    filtered = evaluate(tmp_path / "all.binq", queries, truth=corpus, filter_ids=few, **options)
+    assert filtered.metrics == wanted.metrics
+    cache = tmp_path / "truth.npz"
+    for ids in (few, few[:50]):  # the truth of one filter is not that of another
+        judged = [
+            evaluate(
+                tmp_path / "all.binq", queries, truth=corpus, filter_ids=ids, **options, **more
+            )
+            for more in ({}, {"cache_truth": cache})
+        ]
+        assert judged[0].metrics == judged[1].metrics
+    with pytest.raises(InputError, match="not aligned"):
+        evaluate(tmp_path / "all.binq", queries, truth=truth, k=[1])
+
+
+def test_ids_that_are_integers(tmp_path: Path) -> None:
+    vectors = gaussian(60, 16)
+    numbers = np.arange(60)[::-1] * 7
+    corpus = write_jsonl(tmp_path / "c.jsonl", vectors, [str(n) for n in numbers])
+    binq.build(corpus, tmp_path / "text.binq")
+    grow(tmp_path / "text.binq", tmp_path / "i.binq", ids=numbers)
+    queries = write_jsonl(tmp_path / "q.jsonl", vectors[:9], [str(n) for n in numbers[:9]])
+    wanted, found = (
+        evaluate(tmp_path / name, queries, truth=corpus, k=[5], exclude_self=True).metrics
+        for name in ("text.binq", "i.binq")
+    )
+    assert found == wanted

@@ -28,15 +28,15 @@ def test_recall_and_candidates_against_the_oracle(
     found = evaluate(path, queries, truth=vectors, k=ks, oversample=oversample)
     codes, probes = naive.pack(vectors > 0), naive.pack(queries > 0)
     for k in ks:
-        depth = min(120, math.ceil(k * oversample))
+        count = min(120, math.ceil(k * oversample))
         for number in range(8):
             true = naive.neighbours(queries[number], vectors, min(k, 120), metric)
-            survivors = [row for _, row in naive.topk(codes, probes[number], depth)]
+            candidates = [row for _, row in naive.topk(codes, probes[number], count)]
             scores = naive.score(queries[number], vectors, metric)
-            best = sorted(survivors, key=lambda row: (-scores[row], row))[:k]
+            best = sorted(candidates, key=lambda row: (-scores[row], row))[:k]
             assert found.per_query[f"recall@{k}"][number] == pytest.approx(naive.recall(best, true))
             assert found.per_query[f"candidate_recall@{k}"][number] == pytest.approx(
-                naive.recall(survivors, true)
+                naive.recall(candidates, true)
             )
     assert not any(name.startswith("recall_expected") for name in found.metrics)
 
