@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 from binq.binarizers import RowTerms, Weights
 from binq.errors import UsageError
 from binq.kernels import asymmetric, hamming
+from binq.kernels.allowed import GATHER_SHARE
 from binq.structures.base import AllowedRows, Candidates, Codes, Effort, Rows
 from binq.types import Kind
-
-# Where fewer rows than this share are allowed, their codes are copied and scanned outright: sooner
-# done than passing over all codes with a bitmap.
-LISTED_SHARE: Final = 1 / 16
 
 
 class Flat:
@@ -158,7 +155,8 @@ class Flat:
         return self.codes[rows]
 
     def _few(self, allowed: AllowedRows) -> bool:
-        return allowed.count < LISTED_SHARE * len(self)
+        # Their codes are copied and scanned outright.
+        return allowed.count < GATHER_SHARE * len(self)
 
     def _refuse(self, effort: Effort | None) -> None:
         if effort is not None:

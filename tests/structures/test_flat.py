@@ -12,14 +12,15 @@ from corpora import codes_of
 from binq.binarizers import RowTerms, Weights
 from binq.errors import UsageError
 from binq.index.index import Index
+from binq.kernels.allowed import GATHER_SHARE
 from binq.structures.base import AllowedRows, Effort
-from binq.structures.flat import LISTED_SHARE, Flat
+from binq.structures.flat import Flat
 
 
 def masks(n: int) -> list[np.ndarray]:
     """Return masks that let all, many, few and no rows through."""
     rng = np.random.default_rng(0)
-    shares = (1.0, 0.5, LISTED_SHARE / 2, 0.0)
+    shares = (1.0, 0.5, GATHER_SHARE / 2, 0.0)
     return [rng.random(n) < share for share in shares]
 
 
