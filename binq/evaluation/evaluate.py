@@ -187,7 +187,7 @@ def evaluate(
     with limited(options.threads) as count, ExitStack() as stack:
         prepared, query_ids, is_packed = _read_queries(ix, queries, column, id_column, options)
         pipeline = stack.enter_context(ix.pipeline(options, packed=is_packed))
-        own = OwnRows(ix, query_ids, pipeline.allowed) if exclude_self else None
+        own = OwnRows(ix, query_ids, pipeline.scope.allowed) if exclude_self else None
         neighbours = None
         if truth is not None:
             neighbours = true_neighbours(
@@ -198,7 +198,7 @@ def evaluate(
                 truth_column,
                 cache_truth,
                 options.force,
-                pipeline.allowed,
+                pipeline.scope.allowed,
             )
         judge = Judge(pipeline, prepared, own, neighbours, progress)
         for size in ks:

@@ -153,9 +153,7 @@ class Judge:
         pipeline, structure = self._pipeline, self._pipeline.structure
         cut = distances[:, -1]
         closer = (distances < cut[:, None]).sum(axis=1)
-        within = structure.count_within(
-            queries.codes, cut.astype(np.int64), allowed=pipeline.allowed, threads=pipeline.threads
-        )
+        within = structure.count_within(queries.codes, cut.astype(np.int64), pipeline.scope)
         own_within = (structure.distances(queries.codes, own) <= cut[:, None]).sum(axis=1)
         return expected_recall(
             structure.distances(queries.codes, near),

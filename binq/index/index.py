@@ -21,6 +21,7 @@ from binq.search.rescore import ByCodes, ByVectors, Originals, Rescorer
 from binq.similarity import unit_rows
 from binq.storage.reader import IndexFile
 from binq.storage.sections import StoredVectorReader, restore_binarizer, row_terms
+from binq.structures.base import Scope
 from binq.structures.flat import Flat
 from binq.threads import resolve
 from binq.types import DEFAULT_K, LAYOUTS, Layout, Metric, Rescore, Scoring
@@ -279,9 +280,7 @@ class Index:
                 scoring,
                 rescorer,
                 None if options.oversample == "auto" else options.oversample,
-                allowed,
-                options.effort,
-                threads,
+                Scope(allowed, options.effort, threads),
                 self.binarizer,
                 stack.pop_all(),
             )

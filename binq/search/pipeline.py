@@ -19,7 +19,7 @@ from binq.search.queries import Queries
 from binq.search.rescore import Rescorer
 from binq.similarity import best_first
 from binq.storage.ids import StoredIds
-from binq.structures.base import AllowedRows, Candidates, Effort, Structure
+from binq.structures.base import Candidates, Scope, Structure
 from binq.types import Scoring
 
 
@@ -37,11 +37,8 @@ class Pipeline:
         Sorts the candidates; without one the order of the scan stands.
     oversample : float or None
         None rescores as many candidates as each query needs, see :mod:`binq.search.adaptive`.
-    allowed : AllowedRows or None
-        The rows that may be returned; None for all.
-    effort : Effort or None
-        How far the structure looks; None for its own default.
-    threads : int
+    scope : Scope
+        The rows that may be returned, how far the structure looks, on how many threads.
     binarizer : Binarizer or None
     resources : ExitStack or None
         What was opened for it, closed with it.
@@ -52,9 +49,7 @@ class Pipeline:
     scoring: Scoring
     rescorer: Rescorer | None
     oversample: float | None
-    allowed: AllowedRows | None
-    effort: Effort | None
-    threads: int
+    scope: Scope
     binarizer: Binarizer | None
     resources: ExitStack | None = None
 
@@ -68,7 +63,8 @@ class Pipeline:
     @property
     def rows(self) -> int:
         """How many rows may be returned."""
-        return len(self.structure) if self.allowed is None else self.allowed.count
+        allowed = self.scope.allowed
+        return len(self.structure) if allowed is None else allowed.count
 
     def search(self, queries: Queries, k: int) -> Hits:
         """Return the best min(k, rows) rows of every query."""
@@ -97,20 +93,8 @@ class Pipeline:
         """Return the best min(count, rows) rows of the scan."""
         count = min(count, self.rows)
         if self.scoring == "hamming":
-            return self.structure.nearest(
-                queries.codes,
-                count,
-                allowed=self.allowed,
-                effort=self.effort,
-                threads=self.threads,
-            )
-        return self.structure.best(
-            queries.weights,
-            count,
-            allowed=self.allowed,
-            effort=self.effort,
-            threads=self.threads,
-        )
+            return self.structure.nearest(queries.codes, count, self.scope)
+        return self.structure.best(queries.weights, count, self.scope)
 
     def rescore(self, queries: Queries, found: Candidates, k: int) -> Hits:
         """Sort candidates and return the best k."""
@@ -140,7 +124,8 @@ class Pipeline:
     def _calibration(self) -> adaptive.Calibration:
         """How the scan foretells rescored scores, from rows that stand in for queries."""
         assert self.rescorer is not None
-        pool = np.arange(len(self.structure)) if self.allowed is None else self.allowed.rows
+        allowed = self.scope.allowed
+        pool = np.arange(len(self.structure)) if allowed is None else allowed.rows
         picked = np.random.default_rng(0).permutation(len(pool))[: adaptive.CALIBRATION_ROWS]
         chosen = pool[np.sort(picked)]
         queries = Queries(self.rescorer.stand_ins(chosen), binarizer=self.binarizer)
@@ -157,9 +142,7 @@ class Pipeline:
             raise UsageError("the radius is negative", "`radius`", "at least 0", str(radius))
         if k is not None and k < 1:
             raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
-        lims, rows, distances = self.structure.within(
-            queries.codes, radius, allowed=self.allowed, threads=self.threads
-        )
+        lims, rows, distances = self.structure.within(queries.codes, radius, self.scope)
         found = []
         for query in range(len(queries)):
             part = slice(lims[query], lims[query + 1])

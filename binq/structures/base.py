@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,27 @@ class AllowedRows:
 
 
 @dataclass(frozen=True, eq=False)
+class Scope:
+    """What a search over a structure may return, and what it may take.
+
+    Attributes
+    ----------
+    allowed : AllowedRows or None
+        None for every row.
+    effort : Effort or None
+        How far to look; None for the structure's own default.
+    threads : int
+    """
+
+    allowed: AllowedRows | None = None
+    effort: Effort | None = None
+    threads: int = 1
+
+
+EVERYTHING: Final = Scope()
+
+
+@dataclass(frozen=True, eq=False)
 class Candidates:
     """What a structure finds, ordered by (score descending, row ascending).
 
@@ -122,15 +143,7 @@ class Structure(Protocol):
     def check(self, effort: Effort) -> None:
         """Raise a ``UsageError`` if the structure takes no such effort."""
 
-    def nearest(
-        self,
-        queries: Codes,
-        m: int,
-        *,
-        allowed: AllowedRows | None = None,
-        effort: Effort | None = None,
-        threads: int = 1,
-    ) -> Candidates:
+    def nearest(self, queries: Codes, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows nearest to every query by Hamming distance.
 
         Parameters
@@ -138,28 +151,17 @@ class Structure(Protocol):
         queries : (q, words) uint64
         m : int
             At least 0.
-        allowed : AllowedRows, optional
-            Default: every row.
-        effort : Effort, optional
-            Default: the structure's own.
-        threads : int
+        scope : Scope
+            Default: every row, with the structure's own effort, on one thread.
         """
 
-    def best(
-        self,
-        weights: Weights,
-        m: int,
-        *,
-        allowed: AllowedRows | None = None,
-        effort: Effort | None = None,
-        threads: int = 1,
-    ) -> Candidates:
+    def best(self, weights: Weights, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows that score best by the quantized weights of a query.
 
         Parameters
         ----------
         weights : Weights
-        m, allowed, effort, threads
+        m, scope
             As for :meth:`nearest`.
 
         Raises
@@ -169,22 +171,12 @@ class Structure(Protocol):
         """
 
     def within(
-        self,
-        queries: Codes,
-        radius: int,
-        *,
-        allowed: AllowedRows | None = None,
-        threads: int = 1,
+        self, queries: Codes, radius: int, scope: Scope = EVERYTHING
     ) -> tuple[Rows, Rows, NDArray[np.int32]]:
         """Return all allowed rows within ``radius``: lims (q + 1,), flat rows and distances."""
 
     def count_within(
-        self,
-        queries: Codes,
-        radii: NDArray[np.int64],
-        *,
-        allowed: AllowedRows | None = None,
-        threads: int = 1,
+        self, queries: Codes, radii: NDArray[np.int64], scope: Scope = EVERYTHING
     ) -> Rows:
         """Return how many allowed rows lie within ``radii[i]`` of query i, as (q,) int64."""
 

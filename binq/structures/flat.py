@@ -12,7 +12,7 @@ from binq.binarizers import RowTerms, Weights
 from binq.errors import UsageError
 from binq.kernels import asymmetric, hamming
 from binq.kernels.allowed import GATHER_SHARE
-from binq.structures.base import AllowedRows, Candidates, Codes, Effort, Rows
+from binq.structures.base import EVERYTHING, Candidates, Codes, Effort, Rows, Scope
 from binq.types import Kind
 
 
@@ -66,41 +66,24 @@ class Flat:
                     next_step=f"leave out `{name}`",
                 )
 
-    def nearest(
-        self,
-        queries: Codes,
-        m: int,
-        *,
-        allowed: AllowedRows | None = None,
-        effort: Effort | None = None,
-        threads: int = 1,
-    ) -> Candidates:
+    def nearest(self, queries: Codes, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
-        self._refuse(effort)
-        if allowed is not None and self._few(allowed):
-            near, distances = hamming.topk(self.take(allowed.rows), queries, m, threads)
-            return Candidates.by_distance(allowed.rows[near], distances)
-        found = hamming.topk(self.codes, queries, m, threads, allowed=_bitmap(allowed))
+        listed = self._listed(scope)
+        if listed is not None:
+            near, distances = hamming.topk(self.take(listed), queries, m, scope.threads)
+            return Candidates.by_distance(listed[near], distances)
+        found = hamming.topk(self.codes, queries, m, scope.threads, allowed=_bitmap(scope))
         return Candidates.by_distance(*found)
 
-    def best(
-        self,
-        weights: Weights,
-        m: int,
-        *,
-        allowed: AllowedRows | None = None,
-        effort: Effort | None = None,
-        threads: int = 1,
-    ) -> Candidates:
+    def best(self, weights: Weights, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows that score best; see ``Structure``.
 
         The scan rounds the weights to 4 bits.
         """
-        self._refuse(effort)
-        codes, terms = self.codes, self.terms
-        listed = allowed is not None and self._few(allowed)
-        if allowed is not None and listed:
-            codes, terms = self.take(allowed.rows), terms.take(allowed.rows)
+        codes, terms, bitmap = self.codes, self.terms, _bitmap(scope)
+        listed = self._listed(scope)
+        if listed is not None:
+            codes, terms, bitmap = self.take(listed), terms.take(listed), None
         rows, scores = asymmetric.topk(
             codes,
             weights.values,
@@ -108,35 +91,25 @@ class Flat:
             m,
             terms.factor,
             terms.addend,
-            threads,
-            allowed=None if listed else _bitmap(allowed),
+            scope.threads,
+            allowed=bitmap,
         )
-        if allowed is not None and listed:
-            rows = allowed.rows[rows]
+        rows = rows if listed is None else listed[rows]
         return Candidates(rows, None, scores.astype(np.float64) + weights.offset[:, None])
 
     def within(
-        self,
-        queries: Codes,
-        radius: int,
-        *,
-        allowed: AllowedRows | None = None,
-        threads: int = 1,
+        self, queries: Codes, radius: int, scope: Scope = EVERYTHING
     ) -> tuple[Rows, Rows, NDArray[np.int32]]:
         """Return all allowed rows within ``radius``; see ``Structure``."""
         radii = np.full(len(queries), min(radius, 64 * self.words))
-        return hamming.within(self.codes, queries, radii, threads, allowed=_bitmap(allowed))
+        return hamming.within(self.codes, queries, radii, scope.threads, allowed=_bitmap(scope))
 
     def count_within(
-        self,
-        queries: Codes,
-        radii: NDArray[np.int64],
-        *,
-        allowed: AllowedRows | None = None,
-        threads: int = 1,
+        self, queries: Codes, radii: NDArray[np.int64], scope: Scope = EVERYTHING
     ) -> Rows:
         """Return how many allowed rows lie within ``radii[i]`` of query i, as (q,) int64."""
-        return hamming.count_within(self.codes, queries, radii, threads, allowed=_bitmap(allowed))
+        bitmap = _bitmap(scope)
+        return hamming.count_within(self.codes, queries, radii, scope.threads, allowed=bitmap)
 
     def distances(self, queries: Codes, rows: Rows) -> NDArray[np.int32]:
         """Return the Hamming distances (q, m) of chosen rows (q, m)."""
@@ -154,14 +127,14 @@ class Flat:
         """Return the codes (m, words) of rows (m,)."""
         return self.codes[rows]
 
-    def _few(self, allowed: AllowedRows) -> bool:
-        # Their codes are copied and scanned outright.
-        return allowed.count < GATHER_SHARE * len(self)
+    def _listed(self, scope: Scope) -> Rows | None:
+        """Return the allowed rows where they are so few that a copy of their codes is scanned."""
+        if scope.effort is not None:
+            self.check(scope.effort)
+        allowed = scope.allowed
+        few = allowed is not None and allowed.count < GATHER_SHARE * len(self)
+        return allowed.rows if allowed is not None and few else None
 
-    def _refuse(self, effort: Effort | None) -> None:
-        if effort is not None:
-            self.check(effort)
 
-
-def _bitmap(allowed: AllowedRows | None) -> Codes | None:
-    return None if allowed is None else allowed.bitmap
+def _bitmap(scope: Scope) -> Codes | None:
+    return None if scope.allowed is None else scope.allowed.bitmap

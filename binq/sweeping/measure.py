@@ -17,6 +17,7 @@ from binq.evaluation.statistics import Estimate, recall
 from binq.search.queries import Queries
 from binq.similarity import best_first, exact_neighbours
 from binq.storage.sections import Int8Range
+from binq.structures.base import Scope
 from binq.structures.flat import Flat
 from binq.sweeping.data import SweepData
 from binq.sweeping.plan import Trial
@@ -125,7 +126,7 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
     )
     fit_seconds = time.perf_counter() - begun
     queries = Queries(data.queries, binarizer=fitted)
-    balance = None
+    scope, balance = Scope(threads=threads), None
     for scoring in setting.scorings:
         _encoded(fitted, data.raw[:1], scoring, threads)  # loads what it needs
         begun = time.perf_counter()
@@ -135,10 +136,10 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
             balance = _balance(codes, fitted.bits)
         index = Flat(codes, terms)
         if scoring == "hamming":
-            candidates = index.nearest(queries.codes, setting.most_candidates, threads=threads).rows
+            candidates = index.nearest(queries.codes, setting.most_candidates, scope).rows
             hits = candidates[:, : setting.k]
         else:
-            candidates = index.best(queries.weights, setting.most_candidates, threads=threads).rows
+            candidates = index.best(queries.weights, setting.most_candidates, scope).rows
             near = candidates[:, : setting.candidate_count(DEFAULT_OVERSAMPLE)]
             exact = index.scores(queries.weights, near)
             hits = np.take_along_axis(near, best_first(near, exact, setting.k), axis=1)
@@ -222,13 +223,13 @@ def _scan_ms(index: Flat, queries: Queries, scoring: Scoring, setting: Setting) 
     rows = np.tile(np.arange(len(index)), -(-_TIMED_ROWS // len(index)))
     whole = Flat(index.take(rows), index.terms.take(rows))
     some = queries.part(slice(0, _TIMED_QUERIES))
-    k = setting.candidate_count(1.0)
+    k, scope = setting.candidate_count(1.0), Scope(threads=setting.threads)
     best = np.inf
     for _ in range(3):
         begun = time.perf_counter()
         if scoring == "hamming":
-            whole.nearest(some.codes, k, threads=setting.threads)
+            whole.nearest(some.codes, k, scope)
         else:
-            whole.best(some.weights, k, threads=setting.threads)
+            whole.best(some.weights, k, scope)
         best = min(best, time.perf_counter() - begun)
     return 1000 * best / len(some) / (len(whole) / 1e6)
