@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from binq.cli import options as opt
 from binq.cli import render
 from binq.cli.spelling import Spelling, option
 from binq.errors import BinqError, ExitCode, Spell, UsageError
@@ -106,10 +107,8 @@ def _settings(
             "--version", help="Print the version.", callback=_print_version, is_eager=True
         ),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Print results and errors only.")
-    ] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
+    quiet: opt.Quiet = False,
+    no_color: opt.NoColor = False,
 ) -> None:
     del version  # its callback did the work
     render.remember(quiet=quiet, no_color=no_color)

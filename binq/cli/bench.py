@@ -3,68 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from binq.cli import options as opt
 from binq.cli import render
 
 
-def bench(
-    index: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[INDEX]",
-            help="Search its codes; without it, made-up ones.",
-            show_default=False,
+@opt.command(
+    {
+        "index": opt.argument(
+            Path, "[INDEX]", "Search its codes; without it, made-up ones.", default=None
         ),
-    ] = None,
-    n: Annotated[int, typer.Option("--n", help="Codes to make up.")] = 1_000_000,
-    bits: Annotated[int, typer.Option("--bits", help="Width of a made-up code.")] = 768,
-    queries: Annotated[int, typer.Option("--queries", help="Queries of a batch.")] = 256,
-    k: Annotated[int, typer.Option("-k", help="Hits per query.")] = 10,
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            "--tasks",
-            help="Some of hamming-batch, hamming-single, asymmetric-batch, asymmetric-single, "
+        "n": opt.option(int, "Codes to make up.", 1_000_000),
+        "bits": opt.option(int, "Width of a made-up code.", 768),
+        "queries": opt.option(int, "Queries of a batch.", 256),
+        "k": opt.option(int, "Hits per query.", 10, "-k"),
+        "tasks": opt.option(
+            str,
+            "Some of hamming-batch, hamming-single, asymmetric-batch, asymmetric-single, "
             "cold-query, build, with commas. [default: all]",
-            show_default=False,
         ),
-    ] = None,
-    peers: Annotated[
-        str | None,
-        typer.Option(
-            "--peers",
-            help="Some of faiss, usearch, numpy, with commas. [default: all installed]",
-            show_default=False,
+        "peers": opt.option(
+            str, "Some of faiss, usearch, numpy, with commas. [default: all installed]"
         ),
-    ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds counted, after one warm-up.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="Makes the data up.")] = 0,
-    threads: opt.Threads = None,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    no_color: opt.NoColor = False,
+        "rounds": opt.option(int, "Rounds counted, after one warm-up.", 5),
+        "seed": opt.option(int, "Makes the data up.", 0),
+        "threads": opt.THREADS,
+        "json": opt.JSON,
+    }
+)
+def bench(
+    *, index: Path | None, tasks: str | None, peers: str | None, json: bool, **settings: Any
 ) -> None:
     """Measure speed, beside peers, in one run."""
-    render.configure(quiet=quiet, no_color=no_color)
     from binq.benchmark.bench import bench as race
 
     with render.progress("benchmarking") as progress:
         found = race(
             index,
-            n=n,
-            bits=bits,
-            queries=queries,
-            k=k,
-            tasks=None if tasks is None else tasks.split(","),
-            peers=None if peers is None else peers.split(","),
-            rounds=rounds,
-            seed=seed,
-            threads=threads,
+            tasks=opt.words(tasks),
+            peers=opt.words(peers),
             progress=progress,
+            **settings,
         )
     if json:
         render.document(found)

@@ -3,54 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import typer
+from typing import Any, Literal
 
 from binq import types
 from binq.cli import options as opt
 from binq.cli import render
 
 
-@opt.takes("settings", opt.BINARIZER)
-def binarize(
-    vectors: opt.VectorsArgument,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", metavar="CODES", help="A .npy or .parquet file.", show_default=False
-        ),
-    ],
-    *,
-    settings: dict[str, Any],
-    layout: Annotated[
-        types.Layout, typer.Option("--layout", help="How bits are packed into bytes.")
-    ] = "ubinary",
-    packed: Annotated[
-        Literal["none"] | None,
-        typer.Option("--packed", help="none: 8-bit input is numbers.", show_default=False),
-    ] = None,
-    column: opt.Column = None,
-    id_column: opt.IdColumn = None,
-    threads: opt.Threads = None,
-    quiet: opt.Quiet = False,
-    no_color: opt.NoColor = False,
-) -> None:
+@opt.command(
+    {
+        "vectors": opt.VECTORS,
+        "output": opt.output("A .npy or .parquet file.", "CODES"),
+        **opt.BINARIZER,
+        "layout": opt.option(types.Layout, "How bits are packed into bytes.", "ubinary"),
+        "packed": opt.option(Literal["none"], "none: 8-bit input is numbers."),
+        **opt.COLUMNS,
+        "threads": opt.THREADS,
+    }
+)
+def binarize(*, vectors: list[str], output: Path, layout: types.Layout, **settings: Any) -> None:
     """Turn float vectors into packed bits."""
-    render.configure(quiet=quiet, no_color=no_color)
     from binq.building.binarize import binarize as binarize_vectors
 
     with render.progress("binarizing") as progress:
         rows = binarize_vectors(
-            vectors,
-            output,
-            layout=layout,
-            packed=packed,
-            column=column,
-            id_column=id_column,
-            threads=threads,
-            progress=progress,
-            **settings,
-            notice=render.note,
+            vectors, output, layout=layout, progress=progress, notice=render.note, **settings
         )
     render.note(f"{output}: {rows:,} codes in layout {layout}")

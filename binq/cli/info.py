@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from pathlib import Path
 
 from binq.cli import options as opt
 from binq.cli import render
 
 
-def info(
-    index: opt.IndexArgument,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read the whole file and check every checksum.")
-    ] = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    no_color: opt.NoColor = False,
-) -> None:
+@opt.command(
+    {
+        "index": opt.INDEX,
+        "verify": opt.flag("--verify", "Read the whole file and check every checksum."),
+        "json": opt.JSON,
+    }
+)
+def info(*, index: Path, verify: bool, json: bool) -> None:
     """Show what is inside an index, and whether it is whole."""
-    render.configure(quiet=quiet, no_color=no_color)
     from binq.index.describe import describe, require_whole
 
     found = describe(index, verify=verify)

@@ -1,190 +1,140 @@
-"""Options that several commands share, each written once."""
+"""How a command is declared, and the options that several share, each written once."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from binq import types
+from binq.cli import render
 from binq.errors import UsageError
 
-VectorsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="VECTORS...",
-        help="npy, Parquet, Arrow, jsonl, fvecs, bvecs, fbin or u8bin files, globs, directories, "
-        "or - for stdin (jsonl or npy).",
-        show_default=False,
-    ),
-]
-IndexArgument = Annotated[
-    Path, typer.Argument(metavar="INDEX", help="An index file.", show_default=False)
-]
-QueriesArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="QUERIES...",
-        help="Query vectors: files, globs or directories as for build, or - for stdin.",
-        show_default=False,
-    ),
-]
-Method = Annotated[
-    Literal[types.Method, "auto"] | None,
-    typer.Option(
-        "--method",
-        help="How vectors become bits; auto picks on rows held out of the sample, and says what. "
-        "[default: sign]",
-        show_default=False,
-    ),
-]
-Bits = Annotated[
-    int | None,
-    typer.Option(
-        "--bits",
-        help="Width of a code in bits; of packed input its true width.",
-        show_default=False,
-    ),
-]
-TruncateDim = Annotated[
-    int | None,
-    typer.Option(
-        "--truncate-dim", help="Binarize only the first so many dimensions.", show_default=False
-    ),
-]
-Metric = Annotated[
-    types.Metric, typer.Option("--metric", help="What scores, rescoring and truth mean.")
-]
-Seed = Annotated[int, typer.Option("--seed", help="Draws the sample to fit on.")]
-Sample = Annotated[int, typer.Option("--sample", help="Rows to fit on, at most.")]
-SaveBinarizer = Annotated[
-    Path | None,
-    typer.Option(
-        "--save-binarizer", metavar="FILE", help="Keep the binarizer as npz.", show_default=False
-    ),
-]
-LoadBinarizer = Annotated[
-    Path | None,
-    typer.Option(
-        "--binarizer",
-        metavar="FILE",
-        help="Use a binarizer kept by --save-binarizer.",
-        show_default=False,
-    ),
-]
-Packed = Annotated[
-    types.Packed | None,
-    typer.Option(
-        "--packed",
-        help="What 8-bit data is: numbers (none), or packed bits in that layout.",
-        show_default=False,
-    ),
-]
-Column = Annotated[
-    str | None,
-    typer.Option(
-        "--column", help="Column of the vectors, if there are several.", show_default=False
-    ),
-]
-IdColumn = Annotated[
-    str | None,
-    typer.Option("--id-column", help="Column of the ids. [default: id or _id]", show_default=False),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        help="Threads to use. [default: all that the process may use]",
-        show_default=False,
-    ),
-]
-QueryModel = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="Encodes --text; as for encode, and the model of the index. [default: the built-in "
-        "model or fingerprints, where the index names them]",
-        show_default=False,
-    ),
-]
-Prompt = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt",
-        metavar="TEXT",
-        help="Put before every text. [default: the model's own]",
-        show_default=False,
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        help="Where a sentence-transformers model runs, such as cuda.",
-        show_default=False,
-    ),
-]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--key-file",
-        metavar="FILE",
-        help="Holds the key of an endpoint. [default: BINQ_API_KEY]",
-        show_default=False,
-    ),
-]
+Option = tuple[Any, Any]
+"""What typer reads of an option or argument: the annotation, and the default."""
+Options = dict[str, Option]
+"""Options by the names under which a function takes their values."""
+
+_BY_NAME: Final = inspect.Parameter.KEYWORD_ONLY
+REQUIRED: Final = inspect.Parameter.empty
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-BINARIZER: Final[dict[str, tuple[Any, Any]]] = {
-    "method": (Method, None),
-    "bits": (Bits, None),
-    "truncate_dim": (TruncateDim, None),
-    "metric": (Metric, "cosine"),
-    "seed": (Seed, 0),
-    "sample": (Sample, types.DEFAULT_SAMPLE),
-    "save_binarizer": (SaveBinarizer, None),
-    "binarizer": (LoadBinarizer, None),
-}
-"""What ``build`` and ``binarize`` can be told about the binarizer, with the defaults."""
+def option(
+    kind: Any, text: str, default: Any = None, *spellings: str, metavar: str | None = None
+) -> Option:
+    """Declare an option, spelled by its name unless ``spellings`` say otherwise.
 
-
-def takes(
-    place: str, options: Mapping[str, tuple[Any, Any]]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command options, each an annotation and a default.
-
-    They stand where its parameter ``place`` does, which gets their values by name.
+    Parameters
+    ----------
+    kind : type
+        Of its value, None aside.
+    text : str
+        The help; where it tells the default in words, typer is not to add it.
+    default : optional
+        `REQUIRED` where it has to be given.
     """
+    told = typer.Option(
+        *spellings, help=text, metavar=metavar, show_default="[default: " not in text
+    )
+    return Annotated[kind | None if default is None else kind, told], default
 
-    def given(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True)
-        parameters: list[inspect.Parameter] = []
-        for parameter in own.parameters.values():
-            if parameter.name != place:
-                parameters.append(parameter)
-                continue
-            parameters += [
-                parameter.replace(name=name, annotation=annotation, default=default)
-                for name, (annotation, default) in options.items()
+
+def flag(spelling: str, text: str) -> Option:
+    """Declare an option that is there or is not."""
+    return option(bool, text, False, spelling)
+
+
+def argument(kind: Any, metavar: str, text: str, default: Any = REQUIRED) -> Option:
+    """Declare an argument, which has its place and no name."""
+    told = typer.Argument(metavar=metavar, help=text, show_default=False)
+    return Annotated[kind | None if default is None else kind, told], default
+
+
+def file(text: str) -> Option:
+    """Declare an option that names a file."""
+    return option(Path, text, metavar="FILE")
+
+
+def output(text: str, metavar: str, default: Any = REQUIRED) -> Option:
+    """Declare where the result goes."""
+    return option(Path, text, default, "-o", "--output", metavar=metavar)
+
+
+VECTORS: Final = argument(
+    list[str],
+    "VECTORS...",
+    "npy, Parquet, Arrow, jsonl, fvecs, bvecs, fbin or u8bin files, globs, directories, "
+    "or - for stdin (jsonl or npy).",
+)
+INDEX: Final = argument(Path, "INDEX", "An index file.")
+QUERIES_HELP: Final = "Query vectors: files, globs or directories as for build, or - for stdin."
+METRIC: Final = option(types.Metric, "What scores, rescoring and truth mean.", "cosine")
+PACKED: Final = option(
+    types.Packed, "What 8-bit data is: numbers (none), or packed bits in that layout."
+)
+ID_COLUMN: Final = option(str, "Column of the ids. [default: id or _id]")
+COLUMNS: Final[Options] = {
+    "column": option(str, "Column of the vectors, if there are several."),
+    "id_column": ID_COLUMN,
+}
+PROMPT: Final = option(str, "Put before every text. [default: the model's own]", metavar="TEXT")
+MODEL_RUNS: Final[Options] = {
+    "device": option(str, "Where a sentence-transformers model runs, such as cuda."),
+    "key_file": file("Holds the key of an endpoint. [default: BINQ_API_KEY]"),
+}
+THREADS: Final = option(int, "Threads to use. [default: all that the process may use]")
+JSON: Final = flag("--json", "Print JSON.")
+
+BINARIZER: Final[Options] = {
+    "method": option(
+        Literal[types.Method, "auto"],
+        "How vectors become bits; auto picks on rows held out of the sample, and says what. "
+        "[default: sign]",
+    ),
+    "bits": option(int, "Width of a code in bits; of packed input its true width."),
+    "truncate_dim": option(int, "Binarize only the first so many dimensions."),
+    "metric": METRIC,
+    "seed": option(int, "Draws the sample to fit on.", 0),
+    "sample": option(int, "Rows to fit on, at most.", types.DEFAULT_SAMPLE),
+    "save_binarizer": file("Keep the binarizer as npz."),
+    "binarizer": file("Use a binarizer kept by --save-binarizer."),
+}
+"""What ``build`` and ``binarize`` can be told about the binarizer."""
+
+
+def command(options: Options) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function that takes the values of these options by name a command.
+
+    The command also takes ``--quiet`` and ``--no-color``, and sees to them.
+    """
+    every = options | {"quiet": (Quiet, False), "no_color": (NoColor, False)}
+
+    def declared(function: Callable[..., None]) -> Callable[..., None]:
+        def run(*, quiet: bool, no_color: bool, **values: Any) -> None:
+            render.configure(quiet=quiet, no_color=no_color)
+            function(**values)
+
+        run.__doc__ = function.__doc__
+        run.__annotations__ = {name: annotation for name, (annotation, _) in every.items()}
+        vars(run)["__signature__"] = inspect.Signature(
+            [
+                inspect.Parameter(name, _BY_NAME, default=default, annotation=annotation)
+                for name, (annotation, default) in every.items()
             ]
+        )
+        return run
 
-        @wraps(command)
-        def collected(**values: Any) -> None:
-            command(**{place: {name: values.pop(name) for name in options}}, **values)
+    return declared
 
-        vars(collected)["__signature__"] = own.replace(parameters=parameters)
-        collected.__annotations__ = {part.name: part.annotation for part in parameters}
-        del collected.__wrapped__  # typer would look behind it
-        return collected
 
-    return given
+def words(text: str | None) -> list[str] | None:
+    """Read words separated by commas, where there are any."""
+    return None if text is None else text.split(",")
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

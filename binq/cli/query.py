@@ -3,93 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from binq.cli import options as opt
-from binq.cli import render
-from binq.cli.search_options import takes_search_options
+from binq.cli import render, search_options
 from binq.types import Format
 
 
-@takes_search_options
-def query(
-    index: opt.IndexArgument,
-    queries: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[QUERIES...]",
-            help="Query vectors: files, globs or directories as for build, or - for stdin.",
-            show_default=False,
-        ),
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text",
+@opt.command(
+    {
+        "index": opt.INDEX,
+        "queries": opt.argument(list[str], "[QUERIES...]", opt.QUERIES_HELP, default=None),
+        "text": opt.option(
+            list[str],
+            "A question in place of QUERIES; repeatable; - reads one a line from stdin.",
             metavar="TEXT",
-            help="A question in place of QUERIES; repeatable; - reads one a line from stdin.",
-            show_default=False,
         ),
-    ] = None,
-    model: opt.QueryModel = None,
-    prompt: opt.Prompt = None,
-    device: opt.Device = None,
-    key_file: opt.KeyFile = None,
-    k: Annotated[
-        int | None,
-        typer.Option(
-            "-k", help="Hits per query. [default: 10; all with --radius]", show_default=False
+        "model": opt.option(
+            str,
+            "Encodes --text; as for encode, and the model of the index. [default: the built-in "
+            "model or fingerprints, where the index names them]",
         ),
-    ] = None,
-    radius: Annotated[
-        int | None,
-        typer.Option(
-            "--radius", help="Every row at Hamming distance at most this.", show_default=False
-        ),
-    ] = None,
-    *,
-    search: dict[str, Any],
-    format_: Annotated[
-        Format | None,
-        typer.Option(
+        "prompt": opt.PROMPT,
+        **opt.MODEL_RUNS,
+        "k": opt.option(int, "Hits per query. [default: 10; all with --radius]", None, "-k"),
+        "radius": opt.option(int, "Every row at Hamming distance at most this."),
+        **search_options.OPTIONS,
+        "format_": opt.option(
+            Format,
+            "[default: by the suffix of -o; else table on a terminal, jsonl in a pipe]",
+            None,
             "--format",
-            help="[default: by the suffix of -o; else table on a terminal, jsonl in a pipe]",
-            show_default=False,
         ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="OUT", help="A file in place of stdout.", show_default=False
-        ),
-    ] = None,
-    column: opt.Column = None,
-    id_column: opt.IdColumn = None,
-    quiet: opt.Quiet = False,
-    no_color: opt.NoColor = False,
+        "output": opt.output("A file in place of stdout.", "OUT", default=None),
+        **opt.COLUMNS,
+    }
+)
+def query(
+    *,
+    index: Path,
+    queries: list[str] | None,
+    text: list[str] | None,
+    oversample: str,
+    format_: Format | None,
+    output: Path | None,
+    **settings: Any,
 ) -> None:
     """Find the nearest rows of an index."""
-    render.configure(quiet=quiet, no_color=no_color)
     from binq.cli import formats as results
     from binq.index.index import Index
     from binq.index.stream import query as answer
 
+    factor = search_options.factor(oversample)
     shape = results.choose_format(format_, output, render.on_terminal())
     answers = answer(
         Index(index),
         queries or None,
-        k,
         text="-" if text == ["-"] else text or None,
-        model=model,
-        prompt=prompt,
-        device=device,
-        key_file=key_file,
-        radius=radius,
-        column=column,
-        id_column=id_column,
-        **search,
+        oversample=factor,
+        **settings,
     )
     if shape == "table":
         columns, rows = results.as_table(answers)

@@ -6,9 +6,7 @@ import shlex
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from binq.cli import options as opt
 from binq.cli import render
@@ -19,101 +17,68 @@ from binq.types import DEFAULT_K, DEFAULT_SAMPLE
 if TYPE_CHECKING:
     from binq.sweeping.results import Recommendation, Sweep
 
-_Queries = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[QUERIES]...",
-        help="Query vectors; without them rows held out of VECTORS stand in.",
-        show_default=False,
-    ),
-]
-_Methods = Annotated[
-    str | None,
-    typer.Option(
-        "--methods",
-        help="Methods to try, with commas. [default: all but mean and rotate, ste only where "
-        "bits are more than dimensions]",
-        show_default=False,
-    ),
-]
-_Widths = Annotated[
-    str | None,
-    typer.Option(
-        "--bits",
-        help="Widths to try, with commas. [default: a third of the dimensions, all, twice]",
-        show_default=False,
-    ),
-]
-_TrainQueries = Annotated[
-    str | None,
-    typer.Option(
-        "--train-queries",
-        metavar="QUERIES",
-        help="Queries to choose by, where QUERIES are to report on; without QUERIES they are "
-        "split by a hash of their ids.",
-        show_default=False,
-    ),
-]
-_Report = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE",
-        help="Write a page of HTML, with figures.",
-        show_default=False,
-    ),
-]
-_Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot",
-        metavar="FILE",
-        help="Draw recall over bytes, as .png, .svg or .pdf (extra plot).",
-        show_default=False,
-    ),
-]
 
-
-def sweep(
-    vectors: Annotated[
-        str,
-        typer.Argument(
-            metavar="VECTORS",
-            help="Vectors to sweep over: a file, glob or directory as for build, or - for stdin.",
-            show_default=False,
+@opt.command(
+    {
+        "vectors": opt.argument(
+            str,
+            "VECTORS",
+            "Vectors to sweep over: a file, glob or directory as for build, or - for stdin.",
         ),
-    ],
-    queries: _Queries = None,
-    k: Annotated[int, typer.Option("-k", help="Recall is that of the best k.")] = DEFAULT_K,
-    metric: opt.Metric = "cosine",
-    methods: _Methods = None,
-    bits: _Widths = None,
-    target_recall: Annotated[
-        float, typer.Option("--target-recall", help="The recall to recommend for.")
-    ] = 0.95,
-    train_queries: _TrainQueries = None,
-    no_peers: Annotated[
-        bool, typer.Option("--no-peers", help="Do not compare with faiss.")
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Draws samples and binarizers.")] = 0,
-    sample: Annotated[
-        int, typer.Option("--sample", help="Rows to sweep over, at most.")
-    ] = DEFAULT_SAMPLE,
-    column: opt.Column = None,
-    id_column: opt.IdColumn = None,
-    report: _Report = None,
-    plot: _Plot = None,
-    json: opt.Json = False,
-    threads: opt.Threads = None,
-    quiet: opt.Quiet = False,
-    no_color: opt.NoColor = False,
+        "queries": opt.argument(
+            list[str],
+            "[QUERIES]...",
+            "Query vectors; without them rows held out of VECTORS stand in.",
+            default=None,
+        ),
+        "k": opt.option(int, "Recall is that of the best k.", DEFAULT_K, "-k"),
+        "metric": opt.METRIC,
+        "methods": opt.option(
+            str,
+            "Methods to try, with commas. [default: all but mean and rotate, ste only where "
+            "bits are more than dimensions]",
+        ),
+        "bits": opt.option(
+            str,
+            "Widths to try, with commas. [default: a third of the dimensions, all, twice]",
+        ),
+        "target_recall": opt.option(float, "The recall to recommend for.", 0.95),
+        "train_queries": opt.option(
+            str,
+            "Queries to choose by, where QUERIES are to report on; without QUERIES they are "
+            "split by a hash of their ids.",
+            metavar="QUERIES",
+        ),
+        "no_peers": opt.flag("--no-peers", "Do not compare with faiss."),
+        "seed": opt.option(int, "Draws samples and binarizers.", 0),
+        "sample": opt.option(int, "Rows to sweep over, at most.", DEFAULT_SAMPLE),
+        **opt.COLUMNS,
+        "report": opt.file("Write a page of HTML, with figures."),
+        "plot": opt.file("Draw recall over bytes, as .png, .svg or .pdf (extra plot)."),
+        "json": opt.JSON,
+        "threads": opt.THREADS,
+    }
+)
+def sweep(
+    *,
+    vectors: str,
+    queries: list[str] | None,
+    methods: str | None,
+    bits: str | None,
+    no_peers: bool,
+    column: str | None,
+    id_column: str | None,
+    report: Path | None,
+    plot: Path | None,
+    json: bool,
+    **settings: Any,
 ) -> None:
     """Find out which binarizer, size, scoring and oversample reach which recall."""
-    render.configure(quiet=quiet, no_color=no_color)
     from binq.io.atomic import atomic_write
     from binq.sweeping import report as drawing
     from binq.sweeping.sweep import sweep as measure
 
+    columns: dict[str, Any] = {"column": column, "id_column": id_column}
     if plot is not None:
         drawing.check_plot(plot)
     with ExitStack() as files:
@@ -124,22 +89,15 @@ def sweep(
             found = measure(
                 vectors,
                 queries or None,
-                metric=metric,
-                k=k,
-                methods=None if methods is None else methods.split(","),
+                methods=opt.words(methods),
                 bits=None if bits is None else opt.whole_numbers(bits, "--bits"),
-                train_queries=train_queries,
-                target_recall=target_recall,
                 with_peers=not no_peers,
-                seed=seed,
-                sample=sample,
-                column=column,
-                id_column=id_column,
-                threads=threads,
                 progress=progress,
+                **columns,
+                **settings,
             )
         found = _in_options(found)
-        commands = _commands(found.recommendation, vectors, queries, column, id_column)
+        commands = _commands(found.recommendation, vectors, queries, columns)
         if page is not None:
             page.write(drawing.html(found, commands).encode())
         if image is not None and plot is not None:
@@ -166,11 +124,9 @@ def _commands(
     chosen: Recommendation,
     vectors: str,
     queries: list[str] | None,
-    column: str | None,
-    id_column: str | None,
+    columns: dict[str, Any],
 ) -> tuple[str, str]:
     """Return the commands that build and query what is recommended."""
-    columns = {"column": column, "id_column": id_column}
     return (
         _command("build", vectors, "-o", "INDEX.binq", **chosen.build, **columns),
         _command("query", "INDEX.binq", *(queries or ["QUERIES"]), **chosen.query, **columns),
