@@ -56,6 +56,7 @@ def test_wrong_answers_are_found_out() -> None:
             assert not engine.check(((rows + 250) % 500, values + 1), 0, 4)
 
 
+@pytest.mark.slow
 def test_processes_and_builds() -> None:
     found = bench(
         n=400, bits=64, queries=2, k=3, tasks=["cold-query", "build"], peers=["numpy"], rounds=1

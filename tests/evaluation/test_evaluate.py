@@ -38,6 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("evaluation")
 
 
+@pytest.mark.slow
 def test_recall_on_real_data_equals_numpy(real: Real, place: Path) -> None:
     binq.build(str(real.docs), place / "plain.binq", method="sign")
     found = evaluate(
@@ -59,6 +60,7 @@ def test_recall_on_real_data_equals_numpy(real: Real, place: Path) -> None:
     assert found.query_ids == real.probe_ids
 
 
+@pytest.mark.slow
 def test_recall_of_stored_vectors_on_real_data(real: Real, place: Path) -> None:
     values = {}
     for stored in ("float32", "int8"):

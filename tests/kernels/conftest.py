@@ -23,7 +23,11 @@ FEATURES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=[*FEATURES, "numpy"], scope="module")
+# Those of other CPUs have to be compiled first.
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in FEATURES if name != "native"]
+
+
+@pytest.fixture(params=["native", *OTHERS, "numpy"], scope="module")
 def engine_of(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Engine]:

@@ -26,6 +26,7 @@ def swept(**settings: Any) -> binq.Sweep:
     return binq.sweep(vectors, given.pop("queries", QUERIES), **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 def test_rows_equal_real_builds(metric: Any, tmp_path: Path) -> None:
     found = swept(

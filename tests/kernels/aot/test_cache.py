@@ -283,6 +283,7 @@ def _start(directory: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_compile_at_once_and_a_third_needs_no_numba(tmp_path: Path) -> None:
     both = [_start(tmp_path / "cache") for _ in range(2)]
     assert [process.communicate()[0] for process in both] == ["[1, 2, 4] True\n"] * 2
