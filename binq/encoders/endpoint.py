@@ -31,6 +31,13 @@ from binq.types import MAX_DIM, Role
 _INPUT_TYPES: Final[dict[Role, str]] = {"query": "search_query", "document": "search_document"}
 
 
+class EndpointOptions(FloatOptions, total=False):
+    """What every endpoint can be told; `EndpointEncoder` says what the options mean."""
+
+    key_file: str | os.PathLike[str] | None
+    transport: Transport | None
+
+
 class EndpointEncoder(FloatEncoder):
     """The common part of the protocols: where to ask, and batches that the endpoint takes.
 
@@ -140,15 +147,8 @@ class OpenAIEncoder(EndpointEncoder):
     The address is ``http(s)://HOST/v1``; see `EndpointEncoder` for the rest.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        key_file: str | os.PathLike[str] | None = None,
-        transport: Transport | None = None,
-        **options: Unpack[FloatOptions],
-    ) -> None:
-        super().__init__(address, key_file=key_file, transport=transport, **options)
+    def __init__(self, address: str, **options: Unpack[EndpointOptions]) -> None:
+        super().__init__(address, **options)
         base = self._url.removesuffix("/embeddings")
         if not self._model:
             self._model = _only_model(self._transport, base)
@@ -205,18 +205,12 @@ class CohereEncoder(EndpointEncoder):
     """
 
     def __init__(
-        self,
-        address: str,
-        *,
-        bits: bool = False,
-        key_file: str | os.PathLike[str] | None = None,
-        transport: Transport | None = None,
-        **options: Unpack[FloatOptions],
+        self, address: str, *, bits: bool = False, **options: Unpack[EndpointOptions]
     ) -> None:
         if bits:
             options["normalize"] = False
             self.dtype = np.uint8
-        super().__init__(address, key_file=key_file, transport=transport, **options)
+        super().__init__(address, **options)
         if not self._model:
             raise UsageError("no model is named", "`model`", f"{self._url}#MODEL")
         # Cohere takes at most 96 texts at a time.

@@ -153,9 +153,10 @@ def encode_texts(
         # before the checkpoint goes.
         file = stack.enter_context(atomic_write(output))
         run.read(source, checkpoint)
-        width = write_embeddings(
+        shape = write_embeddings(
             file, checkpoint, encoder, options.role, run.precision, with_ids=run.with_ids
         )
-        run.report.dim, run.report.bits = width.dim, width.bits
+    run.report.bits = shape.bits
+    run.report.dim = shape.width if shape.bits is None else None
     run.report.seconds = time.monotonic() - run.began
     return run.report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -13,20 +12,6 @@ from binq.text.checkpoint import Checkpoint, Shape
 from binq.types import Precision, Role
 
 
-@dataclass(frozen=True, slots=True)
-class Width:
-    """How wide a row is.
-
-    Attributes
-    ----------
-    dim, bits : int or None
-        Of embeddings; of codes.
-    """
-
-    dim: int | None
-    bits: int | None
-
-
 def write_embeddings(
     file: BinaryIO,
     checkpoint: Checkpoint,
@@ -35,7 +20,7 @@ def write_embeddings(
     precision: Precision,
     *,
     with_ids: bool,
-) -> Width:
+) -> Shape:
     """Write the rows of a checkpoint as the columns ``id`` and ``embedding``.
 
     Parameters
@@ -51,7 +36,8 @@ def write_embeddings(
 
     Returns
     -------
-    Width
+    Shape
+        Of a row.
 
     Raises
     ------
@@ -92,7 +78,7 @@ def write_embeddings(
             flat = pa.array(vectors.ravel(), schema.field(1).type.value_type)
             column = pa.FixedSizeListArray.from_arrays(flat, type=schema.field(1).type)
             writer.write_batch(pa.record_batch([names, column], schema=schema))
-    return Width(None if bits is not None else width, bits)
+    return shape
 
 
 def _shape_of_nothing(encoder: Encoder, role: Role, precision: Precision) -> Shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from codecs import BOM_UTF8
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -33,8 +33,8 @@ class QuestionSource(VectorSource):
     ----------
     name : str
         What messages call it.
-    batches : callable
-        Returns lists of texts, of which none is blank, as they arrive.
+    batches : iterable of lists of str
+        Texts as they arrive, of which none is blank.
     encoder : Encoder
     signs : bool
         Pack the signs of the encoder's floats, as ``encode --precision ubinary`` does.
@@ -45,7 +45,7 @@ class QuestionSource(VectorSource):
     def __init__(
         self,
         name: str,
-        batches: Callable[[], Iterator[list[str]]],
+        batches: Iterable[list[str]],
         encoder: Encoder,
         *,
         signs: bool,
@@ -64,7 +64,7 @@ class QuestionSource(VectorSource):
     def batches(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield the questions as vectors; see ``VectorSource.batches``."""
         start = 0
-        for arrived in self._batches():
+        for arrived in self._batches:
             size = min(max_rows or _BATCH, _BATCH)
             for first in range(0, len(arrived), size):
                 self.texts = arrived[first : first + size]
@@ -133,12 +133,9 @@ def open_questions(
     )
     from_signs = header.model.get("binq.precision") == "ubinary" and header.binarizer is None
 
-    def arriving() -> Iterator[list[str]]:
-        return _arriving(ByteStream.of_stdin(stdin)) if texts == "-" else iter([several])
-
     return QuestionSource(
         "stdin" if texts == "-" else "`text`",
-        arriving,
+        _arriving(ByteStream.of_stdin(stdin)) if texts == "-" else [several],
         encoder,
         signs=from_signs and encoder.bits is None,
         threads=count,

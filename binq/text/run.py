@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -182,12 +182,12 @@ class Run:
         unique = {digest: text for digest, (_, text) in zip(digests, rows, strict=True)}
         numbers = checkpoint.find(list(unique))
         self._check_lengths([text for _, text in rows])
-        new = [(digest, text) for digest, text in unique.items() if digest not in numbers]
-        new.sort(key=lambda item: len(item[1].text), reverse=True)
+        new = [text for digest, text in unique.items() if digest not in numbers]
+        new.sort(key=lambda text: len(text.text), reverse=True)
         void: set[bytes] = set()
-        for batch in _batches(new, self.batch_size):
-            vectors, bits = self._encode([text for _, text in batch])
-            added = [digest for digest, _ in batch]
+        for batch in batched(new, self.batch_size, _CHARACTERS_IN_BATCH):
+            vectors, bits = self._encode(batch)
+            added = [digest_of(text.text) for text in batch]
             if bits is None:
                 # A text of which the model knows no token has no direction.
                 some: NDArray[np.bool_] = np.any(vectors != 0, axis=1)
@@ -265,18 +265,3 @@ class Run:
             self._progress.fraction = fraction
             self._progress.seconds = time.monotonic() - self.began
             self.options.progress(self._progress)
-
-
-def _batches(items: list[tuple[bytes, Text]], size: int) -> Iterator[list[tuple[bytes, Text]]]:
-    """Cut a list into batches of at most ``size`` texts and of bounded length together."""
-    held: list[tuple[bytes, Text]] = []
-    characters = 0
-    for item in items:
-        length = len(item[1].text)
-        if held and (len(held) == size or characters + length > _CHARACTERS_IN_BATCH):
-            yield held
-            held, characters = [], 0
-        held.append(item)
-        characters += length
-    if held:
-        yield held

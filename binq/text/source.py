@@ -20,8 +20,9 @@ import codecs
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -82,6 +83,7 @@ class TextSource:
         if self._text is not None and not all(self._text):
             raise UsageError("empty column name", "`text_column`", got=repr(text_column))
         self._id = id_column
+        self._choose = partial(choose_columns, text=self._text, identity=id_column)
         self._kind = kind
         self._stdin = stdin
         self._sizes = [_size(path) for path in self.paths]
@@ -98,20 +100,20 @@ class TextSource:
             If a file may not be read.
         """
         self._read = 0
-        with_ids: tuple[str, bool] | None = None
+        with_ids: bool | None = None
         for path, size in zip(self.paths, self._sizes, strict=True):
             before = self._read
             first = True
             for text in self._texts_of(path):
                 if first:
                     has = text.id is not None
-                    if with_ids is not None and with_ids[1] != has:
+                    if with_ids not in (None, has):
                         raise InputError(
                             "some files have ids and some have none",
                             path,
                             next_step="name the id column with `id_column`",
                         )
-                    with_ids, first = (path, has), False
+                    with_ids, first = has, False
                 yield text
             if size is not None:
                 self._read = before + size
@@ -181,14 +183,7 @@ class TextSource:
                 raise InputError("not an object", where, "one object a line", type(entry).__name__)
             if columns is None:
                 strings = [key for key, value in entry.items() if isinstance(value, str)]
-                columns = choose_columns(
-                    list(entry),
-                    strings,
-                    where,
-                    text=self._text,
-                    identity=self._id,
-                    optional_title=True,
-                )
+                columns = self._choose(list(entry), strings, where, optional_title=True)
             yield columns.text_of(entry, where)
 
     def _delimited(
@@ -229,9 +224,7 @@ class TextSource:
                 )
             entry = dict(zip(names, row, strict=True))
             if columns is None:
-                columns = choose_columns(
-                    names, names, _line(name, 1), text=self._text, identity=self._id
-                )
+                columns = self._choose(names, names, _line(name, 1))
             yield columns.text_of(entry, where)
 
     def _parquet(self, path: str) -> Iterator[Text]:
@@ -243,9 +236,7 @@ class TextSource:
         with damage_named(path), open_parquet(path) as file:
             schema = file.schema_arrow
             strings = [field.name for field in schema if is_text(field.type)]
-            columns = choose_columns(
-                schema.names, strings, path, text=self._text, identity=self._id
-            )
+            columns = self._choose(schema.names, strings, path)
             wanted = list(dict.fromkeys(columns.names()))
             total = max(1, file.metadata.num_rows)
             row = 0
@@ -256,11 +247,11 @@ class TextSource:
                     self._read = before + size * row // total
 
 
-def batched(source: TextSource, rows: int, characters: int) -> Iterator[list[Text]]:
+def batched(texts: Iterable[Text], rows: int, characters: int) -> Iterator[list[Text]]:
     """Yield texts in lists of at most ``rows``, which end early once they hold ``characters``."""
     held: list[Text] = []
     size = 0
-    for text in source:
+    for text in texts:
         held.append(text)
         size += len(text.text)
         if len(held) >= rows or size >= characters:

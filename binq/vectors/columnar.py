@@ -113,20 +113,16 @@ class _ArrowFile(_Blocks):
     def __init__(self, path: str, stream: bool) -> None:
         self.path = path
         self.stream = stream
+        self._open = pa.ipc.open_stream if stream else pa.ipc.open_file
         with damage_named(path), pa.memory_map(path) as file:
-            open_any = pa.ipc.open_stream if stream else pa.ipc.open_file
-            with open_any(file) as reader:
+            with self._open(file) as reader:
                 self.schema = reader.schema
             options = pa.ipc.IpcReadOptions(included_fields=_cheapest(self.schema))
             file.seek(0)
-            if stream:
-                with pa.ipc.open_stream(file, options=options) as reader:
-                    counts = [sum(batch.num_rows for batch in reader)]
-            else:
-                with pa.ipc.open_file(file, options=options) as reader:
-                    counts = [
-                        reader.get_batch(i).num_rows for i in range(reader.num_record_batches)
-                    ]
+            with self._open(file, options=options) as reader:
+                counts = [batch.num_rows for batch in self._batches(reader, None)]
+        if stream:
+            counts = [sum(counts)]
         self.group_starts = np.cumsum([0, *counts], dtype=np.int64)
 
     def read(
@@ -134,15 +130,14 @@ class _ArrowFile(_Blocks):
     ) -> Generator[pa.RecordBatch, None, None]:
         wanted = [self.schema.get_field_index(name) for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=sorted(wanted), use_threads=False)
-        with pa.memory_map(self.path) as file:
-            if self.stream:
-                with pa.ipc.open_stream(file, options=options) as stream_reader:
-                    batches: Any = iter(stream_reader)
-                    yield from _bounded(batches, rows)
-                return
-            with pa.ipc.open_file(file, options=options) as reader:
-                groups = range(reader.num_record_batches) if group is None else [group]
-                yield from _bounded((reader.get_batch(i) for i in groups), rows)
+        with pa.memory_map(self.path) as file, self._open(file, options=options) as reader:
+            yield from _bounded(self._batches(reader, group), rows)
+
+    def _batches(self, reader: Any, group: int | None) -> Iterator[pa.RecordBatch]:
+        if self.stream:  # one group, read from its beginning
+            return iter(reader)
+        groups = range(reader.num_record_batches) if group is None else [group]
+        return (reader.get_batch(i) for i in groups)
 
 
 def _cheapest(schema: pa.Schema) -> list[int]:

@@ -57,12 +57,8 @@ def choose_columns(schema: pa.Schema, where: str, options: ReadOptions) -> Colum
         If there is no such column, or several may be meant, or the type is not usable.
     """
     metadata = _metadata(schema, where)
-    column, id_column, packed, bits = (
-        options.column,
-        options.id_column,
-        options.packed,
-        options.bits,
-    )
+    column, id_column = options.column, options.id_column
+    packed, bits = options.packed, options.bits
     if id_column is None:
         id_column = next((name for name in ID_NAMES if name in schema.names), None)
         if id_column == column:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_right
+from codecs import BOM_UTF8
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
@@ -19,7 +20,6 @@ from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, refuse_bits
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _NUMBERS: Final = {int, float}
-_BOM: Final = b"\xef\xbb\xbf"
 
 
 class JsonlSource(VectorSource):
@@ -160,7 +160,7 @@ class JsonlSource(VectorSource):
         """Return one row, decoded, as a (1, …) array, and its id."""
         where = self.locate(row)
         try:
-            entry = json.loads(line.removeprefix(_BOM) if row == 0 else line)
+            entry = json.loads(line.removeprefix(BOM_UTF8) if row == 0 else line)
         except UnicodeDecodeError:
             raise InputError("line is not UTF-8", where) from None
         except json.JSONDecodeError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.io.fingerprint import fingerprint_array, fingerprint_file
+from binq.io.paths import opening
 from binq.vectors.decoding import Decoder
 from binq.vectors.source import Batch, Locator, VectorSource, rows_per_batch
 
@@ -44,6 +45,24 @@ class MatrixSource(VectorSource):
         self._load = load
         self._path = path
         self._loaded: NDArray[Any] | None = None
+
+    @classmethod
+    def of_file(
+        cls,
+        path: str,
+        decoder: Decoder,
+        dtype: np.dtype[Any],
+        offset: int,
+        shape: tuple[int, ...],
+        order: Literal["C", "F"] = "C",
+    ) -> Self:
+        """Map an array that stands in a file."""
+
+        def load() -> NDArray[Any]:
+            with opening(path):
+                return np.asarray(np.memmap(path, dtype, "r", offset, shape, order))
+
+        return cls(path, shape[0], decoder, load, path)
 
     @property
     def _array(self) -> NDArray[Any]:

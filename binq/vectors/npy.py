@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,6 @@ class _Header:
     fortran: bool
     offset: int
 
-    @property
-    def data_bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
 
 def open_npy(path: str, options: ReadOptions) -> VectorSource:
     """Map an npy file.
@@ -50,19 +46,13 @@ def open_npy(path: str, options: ReadOptions) -> VectorSource:
         size = os.fstat(file.fileno()).st_size
         header = _read_header(file.read, path)
     decoder = _decoder(header, options, path)
-    wanted = header.offset + header.data_bytes
+    wanted = header.offset + math.prod(header.shape) * header.dtype.itemsize
     if size != wanted:
         what = "npy file is truncated" if size < wanted else "npy file has bytes after its data"
         raise InputError(what, path, f"{wanted} bytes", f"{size} bytes")
 
-    def load() -> NDArray[Any]:
-        with opening(path):
-            order: Any = "F" if header.fortran else "C"
-            return np.asarray(
-                np.memmap(path, header.dtype, "r", header.offset, header.shape, order)
-            )
-
-    return MatrixSource(path, header.shape[0], decoder, load, path)
+    order: Literal["F", "C"] = "F" if header.fortran else "C"
+    return MatrixSource.of_file(path, decoder, header.dtype, header.offset, header.shape, order)
 
 
 def from_array(array: NDArray[Any], options: ReadOptions) -> VectorSource:

@@ -88,14 +88,18 @@ def rewindable(source: VectorSource, directory: Path, stack: ExitStack) -> tuple
     return source, source.rows
 
 
-def known_dim(source: VectorSource, first: Batch | None) -> int:
-    """Return the dim of a source once its first batch was read.
+def started(source: VectorSource, stack: ExitStack) -> tuple[int, Iterator[Batch]]:
+    """Read the first batch, so that the dim is known; return the dim, and all batches read ahead.
+
+    Reading ahead ends when ``stack`` does.
 
     Raises
     ------
     InputError
         If there are no rows, and nothing that says how long they would be.
     """
+    batches = stack.enter_context(closing(prefetched(source)))
+    first = next(batches, None)
     if source.dim is None:
         raise InputError(
             "no vectors, and nothing that says their dimension",
@@ -103,21 +107,10 @@ def known_dim(source: VectorSource, first: Batch | None) -> int:
             "at least one row",
             "none" if first is None else "rows of unknown length",
         )
-    return source.dim
-
-
-def started(source: VectorSource, stack: ExitStack) -> tuple[int, Iterator[Batch]]:
-    """Read the first batch, so that the dim is known; return the dim, and all batches read ahead.
-
-    Reading ahead ends when ``stack`` does.
-    """
-    batches = stack.enter_context(closing(prefetched(source)))
-    first = next(batches, None)
-    dim = known_dim(source, first)
 
     def everything() -> Iterator[Batch]:
         if first is not None:
             yield first
             yield from batches
 
-    return dim, everything()
+    return source.dim, everything()

@@ -71,13 +71,7 @@ def open_texmex(
                 f"{size} bytes",
             )
         decoder = decoder_for(width, layout, options.bits, path)
-
-        def load() -> NDArray[Any]:
-            with opening(path):
-                return np.asarray(np.memmap(path, element, "r", 8, (rows, width)))
-
-        return MatrixSource(path, rows, decoder, load, path)
-
+        return MatrixSource.of_file(path, decoder, element, 8, (rows, width))
     if not size:
         return _NoRows(path, layout)
     width = int.from_bytes(head[:4], "little", signed=True)
@@ -92,12 +86,7 @@ def open_texmex(
             f"{size} bytes",
         )
     row_type = np.dtype([("dim", "<i4"), ("elements", element, (width,))])
-
-    def load_prefixed() -> NDArray[Any]:
-        with opening(path):
-            return np.asarray(np.memmap(path, row_type, "r", 0, (rows,)))
-
-    return _PrefixedRows(path, rows, decoder, load_prefixed, path)
+    return _PrefixedRows.of_file(path, decoder, row_type, 0, (rows,))
 
 
 class _NoRows(VectorSource):
