@@ -64,7 +64,8 @@ def of_index(index: Index, queries: int, seed: int = 0) -> Corpus:
     rng = np.random.default_rng(seed)
     if not len(index):
         raise InputError("the index is empty", str(index.file.path), "at least one row", "none")
-    codes = index.structure.codes
+    header = index.file.header
+    codes = index.file.array("codes", "uint64", (header.rows, header.words))
     chosen = packing.unpack(codes[rng.integers(0, len(codes), queries)], index.bits)
     asked = chosen ^ (rng.random(chosen.shape) < _FLIP)
     factors = rng.gamma(2.0, 1.0, asked.shape).astype(np.float32)

@@ -21,10 +21,10 @@ from binq.search.rescore import ByCodes, ByVectors, Originals, Rescorer
 from binq.similarity import unit_rows
 from binq.storage.reader import IndexFile
 from binq.storage.sections import StoredVectorReader, restore_binarizer, row_terms
-from binq.structures.base import Scope
-from binq.structures.flat import Flat
+from binq.structures import STRUCTURES
+from binq.structures.base import Scope, Structure
 from binq.threads import resolve
-from binq.types import DEFAULT_K, LAYOUTS, Layout, Metric, Rescore, Scoring
+from binq.types import DEFAULT_K, LAYOUTS, Kind, Layout, Metric, Rescore, Scoring
 from binq.vectors import VectorSource, open_vectors
 
 
@@ -57,7 +57,7 @@ class Index:
         header = self.file.header
         self.binarizer = restore_binarizer(self.file)
         self.ids = self.file.ids()
-        self.structure = Flat(
+        self.structure: Structure = STRUCTURES[cast(Kind, header.kind)](
             self.file.array("codes", "uint64", (header.rows, header.words)),
             partial(row_terms, self.file, self.binarizer),
         )

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers import Weights
+from binq.binarizers import RowTerms, Weights
 from binq.types import Kind
 
 Codes = NDArray[np.uint64]
@@ -139,6 +139,10 @@ class Structure(Protocol):
     @property
     def words(self) -> int:
         """The uint64 words of a code."""
+
+    @property
+    def terms(self) -> RowTerms:
+        """What asymmetric scores take besides the codes; an ``InputError`` where there is none."""
 
     def check(self, effort: Effort) -> None:
         """Raise a ``UsageError`` if the structure takes no such effort."""
