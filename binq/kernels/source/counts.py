@@ -7,12 +7,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel, register_default
-from numba.extending import intrinsic
 
-from binq.kernels.source.registers import splat as repeat
-from binq.kernels.source.scalars import I32, U64, address
+from binq.kernels.source import registers
+from binq.kernels.source.scalars import I32, U64, address, call, instruction
 
 
 class CountsType(types.Type):
@@ -39,87 +37,53 @@ def counts() -> SimpleNamespace:
     vec = CountsType()
     kind = ir.VectorType(U64, 8)
 
-    def binary(name: str) -> Any:
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return getattr(builder, name)(*args)
+    @instruction(vec, None, types.intp)
+    def load(builder, pointer, offset):
+        return builder.load(address(builder, pointer, offset, kind), align=64)
 
-        @intrinsic
-        def operation(typingctx, a, b):
-            return vec(vec, vec), emit
+    @instruction(types.void, None, types.intp, vec)
+    def store(builder, pointer, offset, value):
+        builder.store(value, address(builder, pointer, offset, kind), align=64)
 
-        return operation
-
-    @intrinsic
-    def load(typingctx, pointer, offset):
-        def emit(context, builder, sig, args):
-            return builder.load(address(builder, *args, kind), align=64)
-
-        return vec(pointer, types.intp), emit
-
-    @intrinsic
-    def store(typingctx, pointer, offset, value):
-        def emit(context, builder, sig, args):
-            builder.store(args[2], address(builder, args[0], args[1], kind), align=64)
-            return context.get_dummy_value()
-
-        return types.void(pointer, types.intp, vec), emit
-
-    @intrinsic
-    def rows(typingctx, pointer, offset, stride):
+    @instruction(vec, None, types.intp, types.intp)
+    def rows(builder, pointer, offset, stride):
         # 8 words, `stride` bytes apart, side by side.
-        def emit(context, builder, sig, args):
-            pointer, offset, stride = args
-            result = ir.Constant(kind, ir.Undefined)
-            for lane in range(8):
-                value = builder.load(address(builder, pointer, offset, U64), align=8)
-                result = builder.insert_element(result, value, I32(lane))
-                offset = builder.add(offset, stride)
-            return result
+        result = ir.Constant(kind, ir.Undefined)
+        for lane in range(8):
+            value = builder.load(address(builder, pointer, offset, U64), align=8)
+            result = builder.insert_element(result, value, I32(lane))
+            offset = builder.add(offset, stride)
+        return result
 
-        return vec(pointer, types.intp, types.intp), emit
+    @instruction(vec, None, types.intp)
+    def broadcast(builder, pointer, offset):
+        word = builder.load(address(builder, pointer, offset, U64), align=8)
+        return registers.splat(builder, word, 8)
 
-    @intrinsic
-    def broadcast(typingctx, pointer, offset):
-        def emit(context, builder, sig, args):
-            return repeat(builder, builder.load(address(builder, *args, U64), align=8), 8)
+    @instruction(vec, types.int64)
+    def splat(builder, value):
+        return registers.splat(builder, value, 8)
 
-        return vec(pointer, types.intp), emit
+    @instruction(vec, vec)
+    def ones(builder, a):
+        # The number of set bits of each.
+        return call(builder, "llvm.ctpop.v8i64", kind, a)
 
-    @intrinsic
-    def splat(typingctx, value):
-        def emit(context, builder, sig, args):
-            return repeat(builder, args[0], 8)
-
-        return vec(types.int64), emit
-
-    @intrinsic
-    def ones(typingctx, a):
-        # The number of set bits of each. llvmlite declares no intrinsics over vectors by itself.
-        def emit(context, builder, sig, args):
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(kind, [kind]), "llvm.ctpop.v8i64"
-            )
-            return builder.call(function, args)
-
-        return vec(vec), emit
-
-    @intrinsic
-    def below(typingctx, a, b):
+    @instruction(types.uint64, vec, vec)
+    def below(builder, a, b):
         # One bit for every lane where a < b, signed.
-        def emit(context, builder, sig, args):
-            found = builder.icmp_signed("<", *args)
-            return builder.zext(builder.bitcast(found, ir.IntType(8)), U64)
+        found = builder.icmp_signed("<", a, b)
+        return builder.zext(builder.bitcast(found, ir.IntType(8)), U64)
 
-        return types.uint64(vec, vec), emit
+    @instruction(vec, vec, vec)
+    def add(builder, a, b):
+        return builder.add(a, b)
+
+    @instruction(vec, vec, vec)
+    def xor(builder, a, b):
+        return builder.xor(a, b)
 
     return SimpleNamespace(
-        load=load,
-        store=store,
-        rows=rows,
-        broadcast=broadcast,
-        splat=splat,
-        ones=ones,
-        below=below,
-        add=binary("add"),
-        xor=binary("xor"),
-    )
+        load=load, store=store, rows=rows, broadcast=broadcast, splat=splat, ones=ones,
+        below=below, add=add, xor=xor,
+    )  # fmt: skip

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import cfunc, types
-from numba.extending import intrinsic
 
-from binq.kernels.source.scalars import offset_by
+from binq.kernels.source.scalars import I32, U64, address, instruction, offset_by
 
 _F32 = types.CPointer(types.float32)
 _U8 = types.CPointer(types.uint8)
@@ -26,63 +25,46 @@ SCRATCH = 32 + 64
 
 _LANES = 16
 _FLOATS = ir.VectorType(ir.FloatType(), _LANES)
-_BITS = ir.VectorType(ir.IntType(32), _LANES)
+_BITS = ir.VectorType(I32, _LANES)
 
 
-@intrinsic
-def _word(typingctx, row, at, thresholds, first, state):
+@instruction(types.uint64, None, types.intp, None, types.intp, None)
+def _word(builder, row, at, thresholds, first, state):
     """Pack the 64 floats at byte `at` of `row` against the thresholds at byte `first`.
 
     `state` holds 16 lanes of the largest magnitude seen (as bits) and 16 sums of squares.
     """
-
-    def emit(context, builder, sig, args):
-        row, at, thresholds, first, state = args
-        bytes_ = ir.IntType(8).as_pointer()
-
-        def place(pointer, offset, kind):
-            base = builder.bitcast(pointer, bytes_)
-            return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
-
-        def number(value):
-            return ir.Constant(ir.IntType(64), value)
-
-        largest_at = place(state, number(0), _BITS)
-        squares_at = place(state, number(64), _FLOATS)
-        largest = builder.load(largest_at, align=4)
-        squares = builder.load(squares_at, align=4)
-        word = number(0)
-        magnitude = ir.Constant(_BITS, [0x7FFFFFFF] * _LANES)
-        for part in range(64 // _LANES):
-            step = number(part * _LANES * 4)
-            x = builder.load(place(row, builder.add(at, step), _FLOATS), align=4)
-            limit = builder.load(place(thresholds, builder.add(first, step), _FLOATS), align=4)
-            above = builder.bitcast(builder.fcmp_ordered(">", x, limit), ir.IntType(_LANES))
-            shifted = builder.shl(builder.zext(above, ir.IntType(64)), number(part * _LANES))
-            word = builder.or_(word, shifted)
-            size = builder.and_(builder.bitcast(x, _BITS), magnitude)
-            larger = builder.icmp_signed(">", size, largest)
-            largest = builder.select(larger, size, largest)
-            squares = builder.fadd(squares, builder.fmul(x, x))
-        builder.store(largest, largest_at, align=4)
-        builder.store(squares, squares_at, align=4)
-        return word
-
-    return types.uint64(row, types.intp, thresholds, types.intp, state), emit
+    largest_at = address(builder, state, U64(0), _BITS)
+    squares_at = address(builder, state, U64(64), _FLOATS)
+    largest = builder.load(largest_at, align=4)
+    squares = builder.load(squares_at, align=4)
+    word = U64(0)
+    magnitude = ir.Constant(_BITS, [0x7FFFFFFF] * _LANES)
+    for part in range(64 // _LANES):
+        step = U64(part * _LANES * 4)
+        x = builder.load(address(builder, row, builder.add(at, step), _FLOATS), align=4)
+        beside = address(builder, thresholds, builder.add(first, step), _FLOATS)
+        limit = builder.load(beside, align=4)
+        above = builder.bitcast(builder.fcmp_ordered(">", x, limit), ir.IntType(_LANES))
+        shifted = builder.shl(builder.zext(above, U64), U64(part * _LANES))
+        word = builder.or_(word, shifted)
+        size = builder.and_(builder.bitcast(x, _BITS), magnitude)
+        larger = builder.icmp_signed(">", size, largest)
+        largest = builder.select(larger, size, largest)
+        squares = builder.fadd(squares, builder.fmul(x, x))
+    builder.store(largest, largest_at, align=4)
+    builder.store(squares, squares_at, align=4)
+    return word
 
 
-@intrinsic
-def _finite(typingctx, state):
+@instruction(types.boolean, None)
+def _finite(builder, state):
     """Whether all magnitudes in `state` are below infinity."""
-
-    def emit(context, builder, sig, args):
-        largest = builder.load(builder.bitcast(args[0], _BITS.as_pointer()), align=4)
-        limit = ir.Constant(_BITS, [_INFINITE] * _LANES)
-        beyond = builder.icmp_signed(">=", largest, limit)
-        whole = builder.bitcast(beyond, ir.IntType(_LANES))
-        return builder.icmp_unsigned("==", whole, ir.Constant(whole.type, 0))
-
-    return types.boolean(state), emit
+    largest = builder.load(builder.bitcast(state, _BITS.as_pointer()), align=4)
+    limit = ir.Constant(_BITS, [_INFINITE] * _LANES)
+    beyond = builder.icmp_signed(">=", largest, limit)
+    whole = builder.bitcast(beyond, ir.IntType(_LANES))
+    return builder.icmp_unsigned("==", whole, ir.Constant(whole.type, 0))
 
 
 def _pack(x, stride, first, last, dim, thresholds, codes, words, finite, squares, scratch):

@@ -18,65 +18,44 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from binq.kernels.source.registers import Register, VectorType, constants, interleave, splat
-from binq.kernels.source.scalars import I32, U8, U16, U64, address
+from binq.kernels.source.scalars import I32, U8, U16, U64, address, call, instruction
 
 
 def _arithmetic(r: Register) -> dict[str, Any]:
     """Operations on all lanes at once."""
-    lanes, vec, bytes_type, words_type, numbers_type = (
-        r.lanes,
-        r.vec,
-        r.bytes_type,
-        r.words_type,
-        r.numbers_type,
-    )
+    lanes, vec, bytes_type = r.lanes, r.vec, r.bytes_type
+    words_type, numbers_type = r.words_type, r.numbers_type
 
     def binary(name: str, lane_type: Any) -> Any:
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            a, b = (builder.bitcast(x, lane_type) for x in args)
+        @instruction(vec, vec, vec)
+        def operation(builder, a, b):
+            a, b = builder.bitcast(a, lane_type), builder.bitcast(b, lane_type)
             return builder.bitcast(getattr(builder, name)(a, b), bytes_type)
-
-        @intrinsic
-        def operation(typingctx, a, b):
-            return vec(vec, vec), emit
 
         return operation
 
     def shift(name: str) -> Any:
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            value = builder.bitcast(args[0], words_type)
-            count = splat(builder, builder.trunc(args[1], U16), lanes // 2)
-            return builder.bitcast(getattr(builder, name)(value, count), bytes_type)
-
-        @intrinsic
-        def operation(typingctx, a, count):
-            return vec(vec, types.intp), emit
+        @instruction(vec, vec, types.intp)
+        def operation(builder, a, count):
+            value = builder.bitcast(a, words_type)
+            counts = splat(builder, builder.trunc(count, U16), lanes // 2)
+            return builder.bitcast(getattr(builder, name)(value, counts), bytes_type)
 
         return operation
 
-    @intrinsic
-    def set_bits(typingctx, a):
+    @instruction(vec, vec)
+    def set_bits(builder, a):
         # Of every byte. Where there is no instruction for it, LLVM looks half-bytes up, or adds.
-        def emit(context, builder, sig, args):
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(bytes_type, [bytes_type]), f"llvm.ctpop.v{lanes}i8"
-            )
-            return builder.call(function, args)
+        return call(builder, f"llvm.ctpop.v{lanes}i8", bytes_type, a)
 
-        return vec(vec), emit
-
-    @intrinsic
-    def least32(typingctx, a, b):
+    @instruction(vec, vec, vec)
+    def least32(builder, a, b):
         # The smaller of every two signed 32-bit lanes.
-        def emit(context, builder, sig, args):
-            a, b = (builder.bitcast(x, numbers_type) for x in args)
-            smaller = builder.select(builder.icmp_signed("<", a, b), a, b)
-            return builder.bitcast(smaller, bytes_type)
-
-        return vec(vec, vec), emit
+        a, b = builder.bitcast(a, numbers_type), builder.bitcast(b, numbers_type)
+        smaller = builder.select(builder.icmp_signed("<", a, b), a, b)
+        return builder.bitcast(smaller, bytes_type)
 
     return {
         "set_bits": set_bits,
@@ -98,53 +77,34 @@ def _memory(r: Register) -> dict[str, Any]:
     """What comes from memory, or from one number, and goes there."""
     lanes, vec, bytes_type = r.lanes, r.vec, r.bytes_type
 
-    @intrinsic
-    def load(typingctx, pointer, offset):
-        def emit(context, builder, sig, args):
-            return builder.load(address(builder, *args, bytes_type), align=1)
+    @instruction(vec, None, types.intp)
+    def load(builder, pointer, offset):
+        return builder.load(address(builder, pointer, offset, bytes_type), align=1)
 
-        return vec(pointer, types.intp), emit
+    @instruction(types.void, None, types.intp, vec)
+    def store(builder, pointer, offset, value):
+        builder.store(value, address(builder, pointer, offset, bytes_type), align=1)
 
-    @intrinsic
-    def store(typingctx, pointer, offset, value):
-        def emit(context, builder, sig, args):
-            target = address(builder, args[0], args[1], bytes_type)
-            builder.store(args[2], target, align=1)
-            return context.get_dummy_value()
-
-        return types.void(pointer, types.intp, vec), emit
-
-    @intrinsic
-    def table(typingctx, pointer, offset):
+    @instruction(vec, None, types.intp)
+    def table(builder, pointer, offset):
         # One 16-byte table, repeated in every 16 bytes of the register.
-        def emit(context, builder, sig, args):
-            part = ir.VectorType(U8, 16)
-            value = builder.load(address(builder, *args, part), align=1)
-            order = [lane % 16 for lane in range(lanes)]
-            return builder.shuffle_vector(value, ir.Constant(part, ir.Undefined), constants(order))
+        part = ir.VectorType(U8, 16)
+        value = builder.load(address(builder, pointer, offset, part), align=1)
+        order = [lane % 16 for lane in range(lanes)]
+        return builder.shuffle_vector(value, ir.Constant(part, ir.Undefined), constants(order))
 
-        return vec(pointer, types.intp), emit
-
-    @intrinsic
-    def broadcast(typingctx, pointer, offset):
+    @instruction(vec, None, types.intp)
+    def broadcast(builder, pointer, offset):
         # One 64-bit word, repeated.
-        def emit(context, builder, sig, args):
-            word = builder.load(address(builder, *args, U64), align=8)
-            return builder.bitcast(splat(builder, word, lanes // 8), bytes_type)
-
-        return vec(pointer, types.intp), emit
+        word = builder.load(address(builder, pointer, offset, U64), align=8)
+        return builder.bitcast(splat(builder, word, lanes // 8), bytes_type)
 
     def repeated(lane: Any) -> Any:
         # One number in every lane.
-        count = 8 * lanes // lane.width
-
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            value = splat(builder, builder.trunc(args[0], lane), count)
+        @instruction(vec, types.intp)
+        def operation(builder, value):
+            value = splat(builder, builder.trunc(value, lane), 8 * lanes // lane.width)
             return builder.bitcast(value, bytes_type)
-
-        @intrinsic
-        def operation(typingctx, value):
-            return vec(types.intp), emit
 
         return operation
 
@@ -163,47 +123,38 @@ def _sums(r: Register) -> dict[str, Any]:
     """Sums of all bytes."""
     lanes, vec, words_type = r.lanes, r.vec, r.words_type
 
-    @intrinsic
-    def total8(typingctx, a):
+    @instruction(types.uint64, vec)
+    def total8(builder, a):
         # The sum of all bytes.
-        def emit(context, builder, sig, args):
-            wide = ir.VectorType(I32, lanes)
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(I32, [wide]), f"llvm.vector.reduce.add.v{lanes}i32"
-            )
-            return builder.zext(builder.call(function, [builder.zext(args[0], wide)]), U64)
+        wide = builder.zext(a, ir.VectorType(I32, lanes))
+        return builder.zext(call(builder, f"llvm.vector.reduce.add.v{lanes}i32", I32, wide), U64)
 
-        return types.uint64(vec), emit
+    def interleaved(builder: Any, x: Any, y: Any, size: int) -> Any:
+        # Sums of x and sums of y in turn.
+        low = interleave(builder, x, y, lanes, size, high=False)
+        high = interleave(builder, x, y, lanes, size, high=True)
+        return builder.add(builder.bitcast(low, words_type), builder.bitcast(high, words_type))
 
-    @intrinsic
-    def totals(typingctx, a, b, c, d):
+    @instruction(VectorType(16), vec, vec, vec, vec)
+    def totals(builder, a, b, c, d):
         # The sums of all bytes of four registers, side by side in 32-bit lanes of 16 bytes.
-        def interleaved(builder, x, y, size):
-            # Sums of x and sums of y in turn.
-            low = interleave(builder, x, y, lanes, size, high=False)
-            high = interleave(builder, x, y, lanes, size, high=True)
-            return builder.add(builder.bitcast(low, words_type), builder.bitcast(high, words_type))
-
-        def emit(context, builder, sig, args):
-            low = splat(builder, U16(255), lanes // 2)
-            eight = splat(builder, U16(8), lanes // 2)
-            wide = []
-            for register in args:
-                value = builder.bitcast(register, words_type)
-                wide.append(builder.add(builder.and_(value, low), builder.lshr(value, eight)))
-            result = interleaved(
-                builder, interleaved(builder, *wide[:2], 2), interleaved(builder, *wide[2:], 2), 4
-            )
-            count = lanes // 2
-            while count > 4:
-                count //= 2
-                first = builder.shuffle_vector(result, result, constants([*range(count)]))
-                last = [*range(count, 2 * count)]
-                result = builder.add(first, builder.shuffle_vector(result, result, constants(last)))
-            sums = builder.zext(result, ir.VectorType(I32, 4))
-            return builder.bitcast(sums, ir.VectorType(U8, 16))
-
-        return VectorType(16)(vec, vec, vec, vec), emit
+        low = splat(builder, U16(255), lanes // 2)
+        eight = splat(builder, U16(8), lanes // 2)
+        wide = []
+        for register in (a, b, c, d):
+            value = builder.bitcast(register, words_type)
+            wide.append(builder.add(builder.and_(value, low), builder.lshr(value, eight)))
+        result = interleaved(
+            builder, interleaved(builder, *wide[:2], 2), interleaved(builder, *wide[2:], 2), 4
+        )
+        count = lanes // 2
+        while count > 4:
+            count //= 2
+            first = builder.shuffle_vector(result, result, constants([*range(count)]))
+            last = [*range(count, 2 * count)]
+            result = builder.add(first, builder.shuffle_vector(result, result, constants(last)))
+        sums = builder.zext(result, ir.VectorType(I32, 4))
+        return builder.bitcast(sums, ir.VectorType(U8, 16))
 
     return {"total8": total8, "totals": totals}
 
@@ -212,34 +163,24 @@ def _comparisons(r: Register) -> dict[str, Any]:
     """Comparisons of 16-bit lanes, and of all at once."""
     lanes, vec, bytes_type, words_type = r.lanes, r.vec, r.bytes_type, r.words_type
 
-    @intrinsic
-    def greater16(typingctx, a, b):
+    @instruction(vec, vec, vec)
+    def greater16(builder, a, b):
         # All ones in the signed 16-bit lanes where a > b.
-        def emit(context, builder, sig, args):
-            a, b = (builder.bitcast(x, words_type) for x in args)
-            found = builder.icmp_signed(">", a, b)
-            return builder.bitcast(builder.sext(found, words_type), bytes_type)
+        a, b = builder.bitcast(a, words_type), builder.bitcast(b, words_type)
+        found = builder.icmp_signed(">", a, b)
+        return builder.bitcast(builder.sext(found, words_type), bytes_type)
 
-        return vec(vec, vec), emit
+    @instruction(types.boolean, vec)
+    def nonzero(builder, a):
+        whole = builder.bitcast(a, ir.IntType(8 * lanes))
+        return builder.icmp_unsigned("!=", whole, ir.Constant(whole.type, 0))
 
-    @intrinsic
-    def nonzero(typingctx, a):
-        def emit(context, builder, sig, args):
-            whole = builder.bitcast(args[0], ir.IntType(8 * lanes))
-            return builder.icmp_unsigned("!=", whole, ir.Constant(whole.type, 0))
-
-        return types.boolean(vec), emit
-
-    @intrinsic
-    def mask16(typingctx, a):
+    @instruction(types.uint64, vec)
+    def mask16(builder, a):
         # One bit for every 16-bit lane that is negative.
-        def emit(context, builder, sig, args):
-            value = builder.bitcast(args[0], words_type)
-            zero = ir.Constant(words_type, None)
-            found = builder.icmp_signed("<", value, zero)
-            return builder.zext(builder.bitcast(found, ir.IntType(lanes // 2)), U64)
-
-        return types.uint64(vec), emit
+        value = builder.bitcast(a, words_type)
+        found = builder.icmp_signed("<", value, ir.Constant(words_type, None))
+        return builder.zext(builder.bitcast(found, ir.IntType(lanes // 2)), U64)
 
     return {"greater16": greater16, "nonzero": nonzero, "mask16": mask16}
 
@@ -255,36 +196,25 @@ def _shuffles(r: Register, shuffle_name: str | None) -> dict[str, Any]:
         for word in range(half):
             order += [word + half * high, lanes // 2 + word + half * high]
 
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            a, b = (builder.bitcast(x, words_type) for x in args)
+        @instruction(vec, vec, vec)
+        def operation(builder, a, b):
+            a, b = builder.bitcast(a, words_type), builder.bitcast(b, words_type)
             return builder.bitcast(builder.shuffle_vector(a, b, constants(order)), bytes_type)
-
-        @intrinsic
-        def operation(typingctx, a, b):
-            return vec(vec, vec), emit
 
         return operation
 
-    @intrinsic
-    def shuffle(typingctx, table, index):
+    @instruction(vec, vec, vec)
+    def shuffle(builder, table, index):
         # result[i] = table[16 * (i // 16) + index[i]]; every index is below 16.
-        def emit(context, builder, sig, args):
-            if shuffle_name is not None:
-                function = cgutils.get_or_insert_function(
-                    builder.module,
-                    ir.FunctionType(bytes_type, [bytes_type, bytes_type]),
-                    shuffle_name,
-                )
-                return builder.call(function, args)
-            result = ir.Constant(bytes_type, ir.Undefined)
-            for lane in range(lanes):
-                index = builder.zext(builder.extract_element(args[1], I32(lane)), I32)
-                index = builder.add(index, I32(16 * (lane // 16)))
-                value = builder.extract_element(args[0], index)
-                result = builder.insert_element(result, value, I32(lane))
-            return result
-
-        return vec(vec, vec), emit
+        if shuffle_name is not None:
+            return call(builder, shuffle_name, bytes_type, table, index)
+        result = ir.Constant(bytes_type, ir.Undefined)
+        for lane in range(lanes):
+            place = builder.zext(builder.extract_element(index, I32(lane)), I32)
+            place = builder.add(place, I32(16 * (lane // 16)))
+            value = builder.extract_element(table, place)
+            result = builder.insert_element(result, value, I32(lane))
+        return result
 
     return {"shuffle": shuffle, "zip_low": zipped(False), "zip_high": zipped(True)}
 
@@ -304,8 +234,8 @@ def _columns(r: Register) -> dict[str, Any]:
                 return value
             return builder.shuffle_vector(value, ir.Constant(part, None), constants([*range(16)]))
 
-        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer, offset, pitch, flip = args
+        @instruction(types.UniTuple(vec, 8 * words), None, types.intp, types.intp, vec)
+        def operation(builder, pointer, offset, pitch, flip):
             step = builder.mul(pitch, ir.Constant(pitch.type, 16))
             registers = []
             for _ in range(16):
@@ -326,12 +256,7 @@ def _columns(r: Register) -> dict[str, Any]:
                     for i in range(8)
                     for high in (False, True)
                 ]
-            return context.make_tuple(builder, sig.return_type, registers[: 8 * words])
-
-        @intrinsic
-        def operation(typingctx, pointer, offset, pitch, flip):
-            columns = types.UniTuple(vec, 8 * words)
-            return columns(pointer, types.intp, types.intp, vec), emit
+            return cgutils.pack_array(builder, registers[: 8 * words])
 
         return operation
 
