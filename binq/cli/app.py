@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import io
 import os
@@ -171,8 +170,6 @@ def _report(error: BaseException, spelling: Spell = option) -> int:
         render.error("out of memory; use a smaller --sample, fewer queries or a smaller k")
         return ExitCode.ENVIRONMENT
     if isinstance(error, OSError) and error.errno is not None:
-        if error.errno == errno.EPIPE:
-            return ExitCode.CLOSED_PIPE
         where = f": {error.filename}" if error.filename else ""
         render.error(f"the system refused{where}: {(error.strerror or str(error)).lower()}")
         return ExitCode.ENVIRONMENT

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from binq.cli.spelling import option
 from binq.errors import BinqWarning, spelled
@@ -184,12 +184,7 @@ def _bar(
 
 
 def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,  # noqa: ARG001
-    lineno: int,  # noqa: ARG001
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
+    message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
     if issubclass(category, BinqWarning) and not _quiet:
         text = str(message.args[0]) if isinstance(message, Warning) else message

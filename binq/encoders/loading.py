@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Unpack
 
 from binq.encoders.base import Encoder, FloatOptions
 from binq.encoders.static import BUILT_IN, FINGERPRINT_LENGTH, StaticEncoder, is_static_model
@@ -26,14 +26,11 @@ _IDENTITY: Final = {
 def load_encoder(
     model: str | None = None,
     *,
-    prompt: str | None = None,
-    truncate_dim: int | None = None,
-    normalize: bool = True,
     bits: bool = False,
     device: str | None = None,
-    batch_size: int | None = None,
     key_file: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    **options: Unpack[FloatOptions],
 ) -> Encoder:
     """Load a model, which for a name on the hub may mean to download it.
 
@@ -43,23 +40,17 @@ def load_encoder(
         ``None`` for the built-in model; a folder with a model2vec or sentence-transformers model;
         the name of such a model on the hub, with ``model2vec:`` before it for the former;
         ``http(s)://…`` for an endpoint; ``simhash:BITS`` or ``minhash:BITS``.
-    prompt : str, optional
-        Put before every text, in place of what the model itself prescribes.
-    truncate_dim : int, optional
-        Keep the first so many dims.
-    normalize : bool
-        Scale every embedding to length 1.
     bits : bool
         Ask a model that makes bits itself for them; of the others this asks nothing, since any
         floats can be turned into bits afterwards.
     device : str, optional
         Where a sentence-transformers model runs.
-    batch_size : int, optional
-        Texts at a time.
     key_file : path, optional
         Holds the key of an endpoint; else the environment does.
     threads : int, optional
         For what computes here, apart from tokenizers (see `binq.threads.limited_tokenizers`).
+    options
+        ``prompt``, ``truncate_dim``, ``normalize`` and ``batch_size``: see `FloatEncoder`.
 
     Raises
     ------
@@ -84,19 +75,14 @@ def load_encoder(
     for option, value, heeded in (
         ("`device`", device, not (is_url or fingerprint or static)),
         ("`key_file`", key_file, is_url),
-        ("`prompt`", prompt, not fingerprint),
-        ("`truncate_dim`", truncate_dim, not fingerprint),
+        ("`prompt`", options.get("prompt"), not fingerprint),
+        ("`truncate_dim`", options.get("truncate_dim"), not fingerprint),
     ):
         if value is not None and not heeded:
             raise UsageError("the model does not take this option", option, got=model or BUILT_IN)
+    batch_size = options.get("batch_size")
     if batch_size is not None and batch_size < 1:
         raise UsageError("too few texts at a time", "`batch_size`", "at least 1", str(batch_size))
-    options: FloatOptions = {
-        "prompt": prompt,
-        "truncate_dim": truncate_dim,
-        "normalize": normalize,
-        "batch_size": batch_size,
-    }
     if fingerprint:
         return _fingerprints(kind, rest, batch_size, threads)
     if static:

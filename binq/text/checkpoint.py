@@ -78,18 +78,12 @@ class Checkpoint:
     @property
     def last(self) -> int:
         """The number of the newest vector; 0 where there is none."""
-        with self._failures():
-            query = "SELECT coalesce(max(number), 0) FROM vectors"
-            return int(self._database.execute(query).fetchone()[0])
+        return self._number("SELECT coalesce(max(number), 0) FROM vectors")
 
     def distinct(self, limit: int) -> tuple[int, int]:
         """Return how many vectors the rows use, and how many of those are numbered to ``limit``."""
         query = "SELECT count(DISTINCT number) FROM rows WHERE number <= ?"
-        with self._failures():
-            counts = [
-                int(self._database.execute(query, (most,)).fetchone()[0]) for most in (2**62, limit)
-            ]
-        return counts[0], counts[1]
+        return self._number(query, 2**62), self._number(query, limit)
 
     def find(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """Return the numbers of the vectors that are there already, by the digest of the text."""
@@ -199,6 +193,10 @@ class Checkpoint:
                     "use the same options, or delete the checkpoint to start afresh",
                 )
 
+    def _number(self, query: str, *values: int) -> int:
+        with self._failures():
+            return int(self._database.execute(query, values).fetchone()[0])
+
     def _fact(self, key: str) -> str | None:
         row = self._database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
@@ -264,7 +262,7 @@ def temporary_checkpoint(output: Path, facts: Mapping[str, str]) -> Iterator[Che
 @contextmanager
 def kept_checkpoint(output: Path, facts: Mapping[str, str]) -> Iterator[Checkpoint]:
     """Yield the checkpoint beside ``output``: it outlives an interruption, and goes at the end."""
-    checkpoint = Checkpoint(checkpoint_path(output), facts)
+    checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), facts)
     try:
         yield checkpoint
     except BaseException:
@@ -272,11 +270,6 @@ def kept_checkpoint(output: Path, facts: Mapping[str, str]) -> Iterator[Checkpoi
         checkpoint.close(remove=not checkpoint.last)
         raise
     checkpoint.close(remove=True)
-
-
-def checkpoint_path(output: Path) -> Path:
-    """Return where the checkpoint of an output lies."""
-    return output.with_name(f"{output.name}.checkpoint")
 
 
 def digest_of(text: str) -> bytes:

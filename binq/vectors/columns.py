@@ -18,6 +18,9 @@ from binq.vectors.source import Locator
 
 _PREFIX: Final = b"binq."
 _WIDTHS: Final = range(1, MAX_DIM + 1)
+_LISTS: Final = (
+    *(pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view),
+)
 
 
 @dataclass(frozen=True)
@@ -248,16 +251,7 @@ def _vector_like(kind: pa.DataType) -> bool:
         return False
     if pt.is_fixed_size_binary(kind):
         return bool(kind.byte_width > 0)
-    listed = any(
-        check(kind)
-        for check in (
-            pt.is_list,
-            pt.is_large_list,
-            pt.is_fixed_size_list,
-            pt.is_list_view,
-            pt.is_large_list_view,
-        )
-    )
+    listed = any(is_list(kind) for is_list in _LISTS)
     return listed and (pt.is_floating(kind.value_type) or pt.is_integer(kind.value_type))
 
 
