@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -47,16 +47,8 @@ def choose_format(
     to_file = output is not None and os.fspath(output) != "-"
     chosen = wanted
     if chosen is None and to_file:
-        suffix = Path(os.fspath(output or "")).suffix.lower()
-        chosen = _SUFFIXES.get(suffix)
-        if chosen is None:
-            raise UsageError(
-                "the suffix of the output says no format",
-                str(output),
-                " ".join(sorted(_SUFFIXES)),
-                suffix or "none",
-                "say it with --format",
-            )
+        known = " ".join(sorted(_SUFFIXES))
+        chosen = _SUFFIXES[_suffix(output or "", _SUFFIXES, known, "say it with --format")]
     if chosen is None:
         chosen = "table" if terminal else "jsonl"
     if chosen == "parquet" and terminal and not to_file:
@@ -119,14 +111,8 @@ def record_writer(
     UsageError
         If the suffix is none of .jsonl, .tsv, .csv and .parquet.
     """
-    suffix = Path(output).suffix.lower()
-    if suffix not in (".jsonl", ".tsv", ".csv", ".parquet"):
-        raise UsageError(
-            "the suffix of the output says no format",
-            str(output),
-            ".jsonl, .tsv, .csv or .parquet",
-            suffix or "none",
-        )
+    known = (".jsonl", ".tsv", ".csv", ".parquet")
+    suffix = _suffix(output, known, ".jsonl, .tsv, .csv or .parquet")
 
     def write_all(records: Iterable[dict[str, Any]]) -> None:
         rows = list(records)
@@ -152,6 +138,17 @@ def record_writer(
             file.write(text.getvalue().encode())
 
     return write_all
+
+
+def _suffix(
+    output: str | os.PathLike[str], known: Collection[str], expected: str, next_step: str = ""
+) -> str:
+    """Return the suffix of an output, which has to be a known one."""
+    suffix = Path(output).suffix.lower()
+    if suffix not in known:
+        what = "the suffix of the output says no format"
+        raise UsageError(what, str(output), expected, suffix or "none", next_step)
+    return suffix
 
 
 def _jsonl(answers: Answers) -> Iterator[str]:

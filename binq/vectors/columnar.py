@@ -85,9 +85,7 @@ class _Blocks:
     group_starts: NDArray[np.int64]
 
     @abstractmethod
-    def read(
-        self, columns: list[str], group: int | None, rows: int
-    ) -> Generator[pa.RecordBatch, None, None]:
+    def read(self, columns: list[str], group: int | None, rows: int) -> Generator[pa.RecordBatch]:
         """Yield record batches of a group, or of all where ``group`` is None."""
 
 
@@ -101,9 +99,7 @@ class _ParquetFile(_Blocks):
             ]
         self.group_starts = np.cumsum([0, *counts], dtype=np.int64)
 
-    def read(
-        self, columns: list[str], group: int | None, rows: int
-    ) -> Generator[pa.RecordBatch, None, None]:
+    def read(self, columns: list[str], group: int | None, rows: int) -> Generator[pa.RecordBatch]:
         with open_parquet(self.path) as file:
             groups = list(range(file.num_row_groups)) if group is None else [group]
             yield from file.iter_batches(rows, groups, columns, use_threads=False)
@@ -125,9 +121,7 @@ class _ArrowFile(_Blocks):
             counts = [sum(counts)]
         self.group_starts = np.cumsum([0, *counts], dtype=np.int64)
 
-    def read(
-        self, columns: list[str], group: int | None, rows: int
-    ) -> Generator[pa.RecordBatch, None, None]:
+    def read(self, columns: list[str], group: int | None, rows: int) -> Generator[pa.RecordBatch]:
         wanted = [self.schema.get_field_index(name) for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=sorted(wanted), use_threads=False)
         with pa.memory_map(self.path) as file, self._open(file, options=options) as reader:
@@ -218,7 +212,7 @@ class ColumnarSource(VectorSource):
 
     def _records(
         self, names: list[str], group: int | None, max_rows: int | None
-    ) -> Generator[tuple[int, pa.RecordBatch], None, None]:
+    ) -> Generator[tuple[int, pa.RecordBatch]]:
         """Yield row number and record batch; never an empty one."""
         row_bytes = 1 if self._decoder is None else self._decoder.row_bytes
         step = rows_per_batch(_BATCHES_PER_USUAL * row_bytes, max_rows)
