@@ -17,7 +17,6 @@ from binq.cli.spelling import option
 from binq.errors import BinqWarning, spelled
 
 if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
     from rich.table import Table
 
 _quiet = False
@@ -118,50 +117,39 @@ def table(
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Yield a callback (done, total) that draws a bar once the work has lasted a second."""
-    if not _draws_bars():
-        yield lambda _done, _total: None
-        return
-    from rich.progress import MofNCompleteColumn
-
-    with _bar(what, MofNCompleteColumn()) as update:
+    with _bar(what, counted=True) as update:
         yield lambda done, total: update(done, total, "")
 
 
 @contextmanager
 def text_progress(what: str) -> Iterator[Callable[[int, float, float | None], None]]:
     """Yield a callback (texts, texts a second, fraction done) that draws a bar likewise."""
-    if not _draws_bars():
-        yield lambda _texts, _rate, _fraction: None
-        return
-    from rich.progress import TaskProgressColumn, TextColumn
 
     def show(texts: int, rate: float, fraction: float | None) -> None:
         # The number of texts is not known before the end, but how much of the files is read.
         done, total = (0.0, None) if fraction is None else (fraction, 1.0)
         update(done, total, f"{texts:,} texts, {rate:,.0f}/s")
 
-    with _bar(what, TaskProgressColumn(), TextColumn("{task.fields[note]}")) as update:
+    with _bar(what, counted=False) as update:
         yield show
 
 
-def _draws_bars() -> bool:
-    return not _quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
 @contextmanager
-def _bar(
-    what: str, *columns: ProgressColumn
-) -> Iterator[Callable[[float, float | None, str], None]]:
-    """Yield a callback (done, total, note) that draws a bar of these columns."""
+def _bar(what: str, *, counted: bool) -> Iterator[Callable[[float, float | None, str], None]]:
+    """Yield a callback (done, total, note) that draws a bar, with counts or with share and note."""
+    if _quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda _done, _total, _note: None
+        return
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
 
-    bar = Progress(
-        TextColumn(what),
-        BarColumn(),
-        *columns,
-        Remaining(),
+    counts = [parts.MofNCompleteColumn()]
+    share = [parts.TaskProgressColumn(), parts.TextColumn("{task.fields[note]}")]
+    bar = parts.Progress(
+        parts.TextColumn(what),
+        parts.BarColumn(),
+        *(counts if counted else share),
+        parts.TimeRemainingColumn(),
         console=Console(stderr=True, no_color=_no_color),
         transient=True,
     )
