@@ -27,25 +27,13 @@ from binq.kernels.scan import (
     address,
     aligned,
     capacity_of,
+    checked_rows,
     members_of,
     passes,
 )
 from binq.kernels.scan import topk as smallest_keys
 
-FAMILY = aot.Family(
-    "asymmetric",
-    (
-        "asymmetric",
-        "asymmetric_scan",
-        "quantize",
-        "columns",
-        "select",
-        "simd",
-        "registers",
-        "scalars",
-        "features",
-    ),
-)
+FAMILY = aot.Family("asymmetric")
 
 Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -239,14 +227,10 @@ def exact(
     weights, base, factors = _checked(codes, weights, base, mul, add)
     if not (np.isfinite(weights).all() and np.isfinite(base).all()):
         raise ValueError("weights or base are not finite")
-    rows = np.ascontiguousarray(rows, np.int64)
-    if rows.ndim != 2 or len(rows) != len(weights):
-        raise ValueError(f"rows {rows.shape} for {len(weights)} queries")
+    rows = checked_rows(rows, len(weights), len(codes))
     scores = np.empty(rows.shape, np.float32)
     if rows.size == 0:
         return scores
-    if rows.min() < 0 or rows.max() >= len(codes):
-        raise IndexError(f"row numbers {rows.min()} to {rows.max()} of {len(codes)} rows")
     library = aot.load(FAMILY)
     library.functions["measure"](
         address(codes),

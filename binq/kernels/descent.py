@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from binq.kernels.aot import compile as aot
 from binq.kernels.scan import address
 
-FAMILY: Final = aot.Family("descent", ("descent",))
+FAMILY: Final = aot.Family("descent")
 
 
 def max_bits() -> int:

@@ -24,6 +24,7 @@ from binq.kernels.scan import (
     Task,
     address,
     capacity_of,
+    checked_rows,
     members_of,
     passes,
     run,
@@ -33,22 +34,7 @@ from binq.kernels.scan import (
 from binq.kernels.scan import topk as smallest_keys
 from binq.kernels.tables import sections, shared_bits
 
-FAMILY = aot.Family(
-    "hamming",
-    (
-        "hamming",
-        "hamming_counts",
-        "hamming_tables",
-        "rows",
-        "columns",
-        "select",
-        "simd",
-        "registers",
-        "scalars",
-        "counts",
-        "features",
-    ),
-)
+FAMILY = aot.Family("hamming")
 
 Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -340,11 +326,7 @@ def distances(
         Shapes or dtypes do not fit.
     """
     codes, queries = _checked(codes, queries)
-    rows = np.ascontiguousarray(rows, np.int64)
-    if rows.ndim != 2 or len(rows) != len(queries):
-        raise ValueError(f"rows {rows.shape} for {len(queries)} queries")
-    if rows.size and (rows.min() < 0 or rows.max() >= len(codes)):
-        raise IndexError(f"row numbers {rows.min()} to {rows.max()} of {len(codes)} rows")
+    rows = checked_rows(rows, len(queries), len(codes))
     result = np.empty(rows.shape, np.int32)
     if rows.size == 0:
         return result

@@ -12,7 +12,7 @@ from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
 from binq.kernels.scan import Engine, address, aligned
 
-FAMILY = aot.Family("pack", ("pack", "scalars"))
+FAMILY = aot.Family("pack")
 
 Floats = npt.NDArray[np.float32]
 

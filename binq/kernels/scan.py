@@ -93,18 +93,6 @@ class Scan(NamedTuple):
         """What the compiled object tells of this scan."""
         return self.library.layout[f"{self.name}.{name}"]
 
-    def some(self, queries: Rows) -> Rows:
-        """The members for a task over these queries alone, their numbers ascending."""
-        if not self.size("paired"):
-            padded = np.full(-(-len(queries) // self.size("group")) * self.size("group"), -1)
-            padded[: len(queries)] = queries
-            return padded
-        asked = np.zeros((-(-self.queries // 2), 2), np.bool_)
-        asked.ravel()[queries] = True
-        members = np.arange(asked.size).reshape(-1, 2)
-        kept = asked.any(axis=1)
-        return np.where(asked[kept], members[kept], ~members[kept]).ravel()
-
     def rows_per_block(self, n: int, threads: int) -> int:
         """Short enough for Ctrl-C, and several for each thread."""
         work = len(self.members) * int(self.codes.shape[1]) * self.cost
@@ -220,6 +208,22 @@ def members_of(count: int, group: int) -> Rows:
     members = np.arange(-(-count // group) * group)
     members[count:] = -1
     return members
+
+
+def checked_rows(rows: Rows, queries: int, n: int) -> Rows:
+    """Row numbers (queries, m), each in ``range(n)``, as a kernel follows them.
+
+    Raises
+    ------
+    ValueError, IndexError
+        They are of another shape, or out of range.
+    """
+    rows = np.ascontiguousarray(rows, np.int64)
+    if rows.ndim != 2 or len(rows) != queries:
+        raise ValueError(f"rows {rows.shape} for {queries} queries")
+    if rows.size and (rows.min() < 0 or rows.max() >= n):
+        raise IndexError(f"row numbers {rows.min()} to {rows.max()} of {n} rows")
+    return rows
 
 
 def passes(count: int, keys_per_query: int, engine: Engine) -> list[slice]:

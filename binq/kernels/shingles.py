@@ -14,7 +14,7 @@ from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
 from binq.kernels.scan import Memory, address
 
-FAMILY: Final = aot.Family("shingles", ("shingles", "scalars"))
+FAMILY: Final = aot.Family("shingles")
 
 # Code points per block and hash function: a few tens of milliseconds.
 _WORK_PER_BLOCK = 1 << 24

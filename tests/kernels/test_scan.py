@@ -15,12 +15,27 @@ from binq.kernels.scan import Engine
 EngineOf = Callable[..., Engine]
 
 
+def members_among(prepared: scan.Scan, queries: Any) -> Any:
+    """The members for a task over some queries alone, their numbers ascending."""
+    if prepared.name != "scan_tables":
+        group = prepared.size("group")
+        padded = np.full(-(-len(queries) // group) * group, -1)
+        padded[: len(queries)] = queries
+        return padded
+    # Queries 2 i and 2 i + 1 share a table; of a pair that is asked for by half, ~query is not.
+    asked = np.zeros((-(-prepared.queries // 2), 2), np.bool_)
+    asked.ravel()[queries] = True
+    members = np.arange(asked.size).reshape(-1, 2)
+    kept = asked.any(axis=1)
+    return np.where(asked[kept], members[kept], ~members[kept]).ravel()
+
+
 def probed_lists(prepared: scan.Scan, count: int) -> Iterator[tuple[int, Any, Any]]:
     """Scan lists of 150 rows, each for some queries; yield query, rows of its lists, its keys."""
     probed = np.random.default_rng(count).random((count, 8)) < 0.5
     probed[:, 3] = True
     tasks = [
-        scan.Task([(i * 150, i * 150 + 150)], prepared.some(np.flatnonzero(probed[:, i])))
+        scan.Task([(i * 150, i * 150 + 150)], members_among(prepared, np.flatnonzero(probed[:, i])))
         for i in range(8)
         if probed[:, i].any()
     ]

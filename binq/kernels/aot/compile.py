@@ -64,21 +64,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Family:
-    """A kernel family: the module to compile, and the files that its code comes from.
+    """A kernel family: the module to compile.
 
     Attributes
     ----------
     name : str
         Becomes part of the file name in the cache; the module in `source` of this name returns the
         compiled functions by ``kernels(features)``.
-    files : tuple of str
-        All source modules whose text the object depends on.
     features : tuple, optional
         What the CPU is taken to be able to, see `source.features.Features`; by default, what it is.
     """
 
     name: str
-    files: tuple[str, ...]
     features: tuple[int, str | None, bool] | None = None
 
 
@@ -159,7 +156,7 @@ def _key(family: Family, target: Target) -> str:
     here = Path(__file__).parents[1] / "source"
     parts = [target.triple, target.cpu, target.features, llvmlite.__version__, family.name]
     parts.append(str(family.features))
-    files = [*(here / f"{name}.py" for name in family.files), Path(__file__)]
+    files = [*sorted(here.glob("*.py")), Path(__file__)]
     # numba's own version takes half a second to import; the file that it is written in does not.
     numba = Path(llvmlite.__file__).parents[1] / "numba" / "_version.py"
     files += [numba] if numba.exists() else []

@@ -77,7 +77,7 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     layout = {"measure.scratch": 64 * 8}
     for name, group in (("scan_one", 1), ("scan", asymmetric_scan.GROUP)):
         layout |= {f"{name}.group": group, f"{name}.block": 4 * lanes}
-        layout |= {f"{name}.max_words": MAX_WORDS, f"{name}.paired": 0}
+        layout |= {f"{name}.max_words": MAX_WORDS}
         layout |= {f"{name}.scratch": fixed, f"{name}.scratch_per_word": per_word}
     return {
         "scan_one": compiled(scan)(asymmetric_scan.one_scan(lanes, shuffle_name)),

@@ -191,17 +191,18 @@ def one_scan(lanes: int, shuffle_name: str | None) -> Any:
         return add8(low, high)
 
     @jit
-    def four(c0, c1, c2, c3, tables, at):
-        first = add8(looked_up(c0, tables, at), looked_up(c1, tables, at + 32))
-        return add8(first, add8(looked_up(c2, tables, at + 64), looked_up(c3, tables, at + 96)))
+    def four(c, tables, at):
+        first = add8(looked_up(c[0], tables, at), looked_up(c[1], tables, at + 32))
+        last = add8(looked_up(c[2], tables, at + 64), looked_up(c[3], tables, at + 96))
+        return add8(first, last)
 
     @jit
-    def word(c0, c1, c2, c3, c4, c5, c6, c7, tables, at, even, odd):
+    def word(c, tables, at, even, odd):
         # The byte columns of a word, added to the 16-bit sums of the even and the odd codes.
-        s = four(c0, c1, c2, c3, tables, at)
+        s = four(c[:4], tables, at)
         even = add16(even, both(s, splat16(255)))
         odd = add16(odd, right16(s, 8))
-        s = four(c4, c5, c6, c7, tables, at + 128)
+        s = four(c[4:], tables, at + 128)
         return add16(even, both(s, splat16(255))), add16(odd, right16(s, 8))
 
     def scan_one(
@@ -229,21 +230,12 @@ def one_scan(lanes: int, shuffle_name: str | None) -> Any:
                 at = place + group * lanes * pitch
                 for i in range(0, words - 1, 2):
                     c = pair_columns(source, at + i * 8, pitch, splat8(0))
-                    even, odd = word(
-                        c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], own_tables, i * 256,
-                        even, odd,
-                    )  # fmt: skip
-                    even, odd = word(
-                        c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], own_tables,
-                        i * 256 + 256, even, odd,
-                    )  # fmt: skip
+                    even, odd = word(c[:8], own_tables, i * 256, even, odd)
+                    even, odd = word(c[8:], own_tables, i * 256 + 256, even, odd)
                 if words & 1:
                     i = words - 1
                     c = word_columns(source, at + i * 8, pitch, splat8(0))
-                    even, odd = word(
-                        c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], own_tables, i * 256,
-                        even, odd,
-                    )  # fmt: skip
+                    even, odd = word(c, own_tables, i * 256, even, odd)
                 store(scratch, 2 * group * lanes, even)
                 store(scratch, (2 * group + 1) * lanes, odd)
             collect(
@@ -266,10 +258,9 @@ def batch_scan(lanes: int, shuffle_name: str | None) -> Any:
     pairs: of ``~query``, which only fills one up, nothing is kept.
     """
     v = vectors(lanes, shuffle_name)
-    load, store, table, shuffle, both, right16 = (
-        v.load, v.store, v.table, v.shuffle, v.both, v.right16
-    )  # fmt: skip
-    add8, add16, splat8, splat16 = v.add8, v.add16, v.splat8, v.splat16
+    load, store, table, load_four = v.load, v.store, v.table, v.load_four
+    shuffle_four, add_four, both, right16 = v.shuffle_four, v.add_four, v.both, v.right16
+    add16, splat8, splat16 = v.add16, v.splat8, v.splat16
     transpose = half_byte_columns(v, counted=False)
     block_with_factors, collect = _blocks(lanes), _collector(v)
     tile = 4 * lanes
@@ -308,41 +299,24 @@ def batch_scan(lanes: int, shuffle_name: str | None) -> Any:
                 x = block
                 place = np.int64(0)
                 for section in range(sections):
-                    a0 = zero
-                    a1 = zero
-                    a2 = zero
-                    a3 = zero
-                    b0 = zero
-                    b1 = zero
-                    b2 = zero
-                    b3 = zero
+                    a = (zero, zero, zero, zero)
+                    b = a
                     while place < ends[section]:
-                        first_table = table(tables, t)
-                        second_table = table(tables, u)
-                        column = load(scratch, x)
-                        a0 = add8(a0, shuffle(first_table, column))
-                        b0 = add8(b0, shuffle(second_table, column))
-                        column = load(scratch, x + lanes)
-                        a1 = add8(a1, shuffle(first_table, column))
-                        b1 = add8(b1, shuffle(second_table, column))
-                        column = load(scratch, x + 2 * lanes)
-                        a2 = add8(a2, shuffle(first_table, column))
-                        b2 = add8(b2, shuffle(second_table, column))
-                        column = load(scratch, x + 3 * lanes)
-                        a3 = add8(a3, shuffle(first_table, column))
-                        b3 = add8(b3, shuffle(second_table, column))
+                        columns = load_four(scratch, x)
+                        a = add_four(a, shuffle_four(table(tables, t), columns))
+                        b = add_four(b, shuffle_four(table(tables, u), columns))
                         t += 16
                         u += 16
                         x += 4 * lanes
                         place += 1
-                    widen(a0, scratch, 0)
-                    widen(a1, scratch, 2 * lanes)
-                    widen(a2, scratch, 4 * lanes)
-                    widen(a3, scratch, 6 * lanes)
-                    widen(b0, scratch, 8 * lanes)
-                    widen(b1, scratch, 10 * lanes)
-                    widen(b2, scratch, 12 * lanes)
-                    widen(b3, scratch, 14 * lanes)
+                    widen(a[0], scratch, 0)
+                    widen(a[1], scratch, 2 * lanes)
+                    widen(a[2], scratch, 4 * lanes)
+                    widen(a[3], scratch, 6 * lanes)
+                    widen(b[0], scratch, 8 * lanes)
+                    widen(b[1], scratch, 10 * lanes)
+                    widen(b[2], scratch, 12 * lanes)
+                    widen(b[3], scratch, 14 * lanes)
                 for i in range(2):
                     own = members[member + i]
                     if own >= 0:

@@ -120,15 +120,15 @@ def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:
         return count
 
     @jit
-    def word(c0, c1, c2, c3, c4, c5, c6, c7, count, scratch, to):
-        count = split(c0, count, scratch, to)
-        count = split(c1, count, scratch, to + 8 * lanes)
-        count = split(c2, count, scratch, to + 16 * lanes)
-        count = split(c3, count, scratch, to + 24 * lanes)
-        count = split(c4, count, scratch, to + 32 * lanes)
-        count = split(c5, count, scratch, to + 40 * lanes)
-        count = split(c6, count, scratch, to + 48 * lanes)
-        return split(c7, count, scratch, to + 56 * lanes)
+    def word(c, count, scratch, to):
+        count = split(c[0], count, scratch, to)
+        count = split(c[1], count, scratch, to + 8 * lanes)
+        count = split(c[2], count, scratch, to + 16 * lanes)
+        count = split(c[3], count, scratch, to + 24 * lanes)
+        count = split(c[4], count, scratch, to + 32 * lanes)
+        count = split(c[5], count, scratch, to + 40 * lanes)
+        count = split(c[6], count, scratch, to + 48 * lanes)
+        return split(c[7], count, scratch, to + 56 * lanes)
 
     @njit(error_model="numpy")
     def transpose(source, at, words, mask, scratch, ones, block):
@@ -143,14 +143,8 @@ def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:
                 if counted:
                     flip = table(mask, i * 8)
                 c = pair_columns(source, a + i * 8, pitch, flip)
-                place = to + i * 64 * lanes
-                count = word(
-                    c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], splat8(0), scratch, place
-                )
-                place += 64 * lanes
-                count = word(
-                    c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], count, scratch, place
-                )
+                count = word(c[:8], splat8(0), scratch, to + i * 64 * lanes)
+                count = word(c[8:], count, scratch, to + (i + 1) * 64 * lanes)
                 even = add16(even, both(count, splat16(255)))
                 odd = add16(odd, right16(count, 8))
             if words & 1:
@@ -158,10 +152,7 @@ def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:
                 if counted:
                     flip = broadcast(mask, (words - 1) * 8)
                 c = word_columns(source, a + (words - 1) * 8, pitch, flip)
-                place = to + (words - 1) * 64 * lanes
-                count = word(
-                    c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], splat8(0), scratch, place
-                )
+                count = word(c, splat8(0), scratch, to + (words - 1) * 64 * lanes)
                 even = add16(even, both(count, splat16(255)))
                 odd = add16(odd, right16(count, 8))
             if counted:

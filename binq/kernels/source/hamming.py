@@ -31,8 +31,8 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     dict
         Of each scan S: ``S.group``, of how many queries its `members` come in groups; ``S.block``,
         of how many rows, but for the last, it is best called for a multiple; ``S.scratch``, the
-        bytes of scratch it needs, and ``S.scratch_per_word`` of a code; ``S.max_words``;
-        ``S.paired``, whether its members are always queries 2 i and 2 i + 1.
+        bytes of scratch it needs, and ``S.scratch_per_word`` of a code;
+        ``S.max_words``.
     """
     lanes, shuffle_name = features.lanes, features.shuffle
     void = types.void
@@ -44,25 +44,19 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         "scan_rows": compiled(void(*span, _U64, *state))(scan_rows),
         "measure": compiled(void(_U64, _INT, _U64, _INT, _I64, _INT, _I32))(measure),
     }
-    scans = {"scan_rows": (1, 1, rows.SCRATCH, 0, 1 << 24, 0)}
+    scans = {"scan_rows": (1, 1, rows.SCRATCH, 0, 1 << 24)}
     if features.counts:
         scan = hamming_counts.count_scan()
         found["scan_counts"] = compiled(void(*span, _U64, *state))(scan)
         sizes = hamming_counts.SCRATCH, hamming_counts.SCRATCH_PER_WORD
-        scans["scan_counts"] = (hamming_counts.GROUP, hamming_counts.BLOCK, *sizes, 1 << 24, 0)
+        scans["scan_counts"] = (hamming_counts.GROUP, hamming_counts.BLOCK, *sizes, 1 << 24)
     elif shuffle_name is not None:
         tables = (_U64, _U64, _I32, _I64, _INT)
         scan = hamming_tables.table_scan(lanes, shuffle_name)
         found["scan_tables"] = compiled(void(*span, *tables, *state))(scan)
         sizes = hamming_tables.scratch_sizes(lanes)
-        scans["scan_tables"] = (
-            hamming_tables.GROUP,
-            4 * lanes,
-            *sizes,
-            hamming_tables.MAX_WORDS,
-            1,
-        )
-    names = ("group", "block", "scratch", "scratch_per_word", "max_words", "paired")
+        scans["scan_tables"] = (hamming_tables.GROUP, 4 * lanes, *sizes, hamming_tables.MAX_WORDS)
+    names = ("group", "block", "scratch", "scratch_per_word", "max_words")
     layout = {
         f"{scan}.{name}": size
         for scan, sizes in scans.items()

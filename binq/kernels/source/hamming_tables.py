@@ -46,8 +46,9 @@ def scratch_sizes(lanes: int) -> tuple[int, int]:
 
 
 def _shared_counts(v: SimpleNamespace) -> Any:
-    load, store, table, shuffle = v.load, v.store, v.table, v.shuffle
-    add8, sub8, add16, both = v.add8, v.sub8, v.add16, v.both
+    load, store, table, load_four = v.load, v.store, v.table, v.load_four
+    shuffle_four, add_four = v.shuffle_four, v.add_four
+    sub8, add16, both = v.sub8, v.add16, v.both
     left16, right16, splat8, splat16, lanes = v.left16, v.right16, v.splat8, v.splat16, v.lanes
 
     @jit
@@ -61,61 +62,45 @@ def _shared_counts(v: SimpleNamespace) -> Any:
         store(scratch, at + 3 * lanes, add16(load(scratch, at + 3 * lanes), right16(b, 8)))
 
     @jit
+    def high_halves(c):
+        low = splat8(15)
+        return (
+            both(right16(c[0], 4), low),
+            both(right16(c[1], 4), low),
+            both(right16(c[2], 4), low),
+            both(right16(c[3], 4), low),
+        )
+
+    @jit
     def shared_counts(tables, t, scratch, x, sums, ends, sections):
         """The set bits that two queries share with the codes of a block, at byte `sums`.
 
         t : byte of the queries' tables; x : of the half-bytes.
         """
         zero = splat8(0)
-        low = splat8(15)
         for i in range(sums, sums + 16 * lanes, lanes):
             store(scratch, i, zero)
         group = np.int64(0)
         for section in range(sections):
-            s0 = zero
-            s1 = zero
-            s2 = zero
-            s3 = zero
-            b0 = zero
-            b1 = zero
-            b2 = zero
-            b3 = zero
+            whole = (zero, zero, zero, zero)
+            high = whole
             while group < ends[section]:
-                entries = table(tables, t)
-                c0 = shuffle(entries, load(scratch, x))
-                c1 = shuffle(entries, load(scratch, x + lanes))
-                c2 = shuffle(entries, load(scratch, x + 2 * lanes))
-                c3 = shuffle(entries, load(scratch, x + 3 * lanes))
-                entries = table(tables, t + 16)
-                c0 = add8(c0, shuffle(entries, load(scratch, x + 4 * lanes)))
-                c1 = add8(c1, shuffle(entries, load(scratch, x + 5 * lanes)))
-                c2 = add8(c2, shuffle(entries, load(scratch, x + 6 * lanes)))
-                c3 = add8(c3, shuffle(entries, load(scratch, x + 7 * lanes)))
-                entries = table(tables, t + 32)
-                c0 = add8(c0, shuffle(entries, load(scratch, x + 8 * lanes)))
-                c1 = add8(c1, shuffle(entries, load(scratch, x + 9 * lanes)))
-                c2 = add8(c2, shuffle(entries, load(scratch, x + 10 * lanes)))
-                c3 = add8(c3, shuffle(entries, load(scratch, x + 11 * lanes)))
-                entries = table(tables, t + 48)
-                c0 = add8(c0, shuffle(entries, load(scratch, x + 12 * lanes)))
-                c1 = add8(c1, shuffle(entries, load(scratch, x + 13 * lanes)))
-                c2 = add8(c2, shuffle(entries, load(scratch, x + 14 * lanes)))
-                c3 = add8(c3, shuffle(entries, load(scratch, x + 15 * lanes)))
-                s0 = add8(s0, c0)
-                s1 = add8(s1, c1)
-                s2 = add8(s2, c2)
-                s3 = add8(s3, c3)
-                b0 = add8(b0, both(right16(c0, 4), low))
-                b1 = add8(b1, both(right16(c1, 4), low))
-                b2 = add8(b2, both(right16(c2, 4), low))
-                b3 = add8(b3, both(right16(c3, 4), low))
+                c = shuffle_four(table(tables, t), load_four(scratch, x))
+                found = shuffle_four(table(tables, t + 16), load_four(scratch, x + 4 * lanes))
+                c = add_four(c, found)
+                found = shuffle_four(table(tables, t + 32), load_four(scratch, x + 8 * lanes))
+                c = add_four(c, found)
+                found = shuffle_four(table(tables, t + 48), load_four(scratch, x + 12 * lanes))
+                c = add_four(c, found)
+                whole = add_four(whole, c)
+                high = add_four(high, high_halves(c))
                 t += 64
                 x += 16 * lanes
                 group += 1
-            widen(s0, b0, scratch, sums)
-            widen(s1, b1, scratch, sums + 4 * lanes)
-            widen(s2, b2, scratch, sums + 8 * lanes)
-            widen(s3, b3, scratch, sums + 12 * lanes)
+            widen(whole[0], high[0], scratch, sums)
+            widen(whole[1], high[1], scratch, sums + 4 * lanes)
+            widen(whole[2], high[2], scratch, sums + 8 * lanes)
+            widen(whole[3], high[3], scratch, sums + 12 * lanes)
 
     return shared_counts
 

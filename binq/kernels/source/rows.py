@@ -58,6 +58,7 @@ def _distances(v: SimpleNamespace, four: SimpleNamespace) -> Any:
     """The functions for the distance of one row, and of four."""
     load, set_bits, total8, totals = v.load, v.set_bits, v.total8, v.totals
     add8, both, differ, splat8, lanes = v.add8, v.both, v.differ, v.splat8, v.lanes
+    add_four = v.add_four
     store4, add4, splat4 = four.store, four.add32, four.splat32
 
     @jit
@@ -82,6 +83,19 @@ def _distances(v: SimpleNamespace, four: SimpleNamespace) -> Any:
         return np.int64(total)
 
     @jit
+    def differing(codes, rows, i, asked):
+        return (
+            differ(load(codes, rows[0] * 8 + i), asked),
+            differ(load(codes, rows[1] * 8 + i), asked),
+            differ(load(codes, rows[2] * 8 + i), asked),
+            differ(load(codes, rows[3] * 8 + i), asked),
+        )
+
+    @jit
+    def set_bits_of(x):
+        return set_bits(x[0]), set_bits(x[1]), set_bits(x[2]), set_bits(x[3])
+
+    @jit
     def distances(codes, rows, queries, start, words, scratch, tail, at):
         # To the words `rows` of the codes, four at once; stored in `scratch` at byte `at`.
         end = words * 8
@@ -104,32 +118,21 @@ def _distances(v: SimpleNamespace, four: SimpleNamespace) -> Any:
         while i < end:
             # 8 set bits per byte and step: 30 steps, and the last, fit 8 bits.
             stop = min(end, i + 30 * lanes)
-            c0 = splat8(0)
-            c1 = c0
-            c2 = c0
-            c3 = c0
+            zero = splat8(0)
+            counts = (zero, zero, zero, zero)
             while i + lanes <= stop:
-                asked = load(queries, query + i)
-                c0 = add8(c0, set_bits(differ(load(codes, r0 * 8 + i), asked)))
-                c1 = add8(c1, set_bits(differ(load(codes, r1 * 8 + i), asked)))
-                c2 = add8(c2, set_bits(differ(load(codes, r2 * 8 + i), asked)))
-                c3 = add8(c3, set_bits(differ(load(codes, r3 * 8 + i), asked)))
+                x = differing(codes, rows, i, load(queries, query + i))
+                counts = add_four(counts, set_bits_of(x))
                 i += lanes
             if stop == end:
                 if i < end:
                     # The rest of the row: its last register, less what was counted.
                     i = end - lanes
-                    asked = load(queries, query + i)
-                    x0 = both(differ(load(codes, r0 * 8 + i), asked), tail)
-                    x1 = both(differ(load(codes, r1 * 8 + i), asked), tail)
-                    x2 = both(differ(load(codes, r2 * 8 + i), asked), tail)
-                    x3 = both(differ(load(codes, r3 * 8 + i), asked), tail)
-                    c0 = add8(c0, set_bits(x0))
-                    c1 = add8(c1, set_bits(x1))
-                    c2 = add8(c2, set_bits(x2))
-                    c3 = add8(c3, set_bits(x3))
+                    x = differing(codes, rows, i, load(queries, query + i))
+                    x = both(x[0], tail), both(x[1], tail), both(x[2], tail), both(x[3], tail)
+                    counts = add_four(counts, set_bits_of(x))
                 i = end
-            total = add4(total, totals(c0, c1, c2, c3))
+            total = add4(total, totals(counts[0], counts[1], counts[2], counts[3]))
         store4(scratch, at, total)
 
     return distance, distances

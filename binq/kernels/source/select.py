@@ -15,8 +15,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-SMALL = 16
-
 
 @njit(error_model="numpy")
 def select(keys, start, count, k):

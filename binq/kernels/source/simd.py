@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 
 from binq.kernels.source.registers import Register, VectorType, constants, interleave, splat
-from binq.kernels.source.scalars import I32, U8, U16, U64, address, call, instruction
+from binq.kernels.source.scalars import I32, U8, U16, U64, address, call, instruction, jit
 
 
 def _arithmetic(r: Register) -> dict[str, Any]:
@@ -263,6 +263,34 @@ def _columns(r: Register) -> dict[str, Any]:
     return {"word_columns": byte_columns(1), "pair_columns": byte_columns(2)}
 
 
+def _fours(load: Any, shuffle: Any, add8: Any, lanes: int) -> dict[str, Any]:
+    """Operations on four registers at once."""
+
+    @jit
+    def load_four(pointer, at):
+        return (
+            load(pointer, at),
+            load(pointer, at + lanes),
+            load(pointer, at + 2 * lanes),
+            load(pointer, at + 3 * lanes),
+        )
+
+    @jit
+    def shuffle_four(table, a):
+        return (
+            shuffle(table, a[0]),
+            shuffle(table, a[1]),
+            shuffle(table, a[2]),
+            shuffle(table, a[3]),
+        )
+
+    @jit
+    def add_four(a, b):
+        return add8(a[0], b[0]), add8(a[1], b[1]), add8(a[2], b[2]), add8(a[3], b[3])
+
+    return {"load_four": load_four, "shuffle_four": shuffle_four, "add_four": add_four}
+
+
 def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
     """The vector operations for registers of `lanes` bytes.
 
@@ -276,7 +304,7 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
     Returns
     -------
     SimpleNamespace
-        numba intrinsics; see the comments at each.
+        numba intrinsics and functions; see the comments at each.
     """
     register = Register(
         lanes,
@@ -285,12 +313,13 @@ def vectors(lanes: int, shuffle_name: str | None) -> SimpleNamespace:
         ir.VectorType(U16, lanes // 2),
         ir.VectorType(I32, lanes // 4),
     )
-    return SimpleNamespace(
-        lanes=lanes,
+    one = {
         **_arithmetic(register),
         **_memory(register),
         **_sums(register),
         **_comparisons(register),
         **_shuffles(register, shuffle_name),
         **_columns(register),
-    )
+    }
+    four = _fours(one["load"], one["shuffle"], one["add8"], lanes)
+    return SimpleNamespace(lanes=lanes, **one, **four)
