@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import Final
 
 import numpy as np
 
 from binq.benchmark.conditions import Conditions
-from binq.benchmark.timing import Timing, timings_of
+from binq.benchmark.timing import Timing, in_turns, timings_of
 from binq.building.build import build
 
 _BLOCK: Final = 16_384
@@ -45,10 +44,6 @@ def builds(conditions: Conditions) -> list[Timing]:
         pa.set_cpu_count(conditions.threads)
         engines = {"binq": by_binq, "pyarrow-read": by_pyarrow}
         correct = {name: work() == n for name, work in engines.items()}
-        times: dict[str, list[float]] = {name: [] for name in engines}
-        for _ in range(conditions.rounds):
-            for name, work in engines.items():
-                begun = time.perf_counter()
-                work()
-                times[name].append(1e6 * (time.perf_counter() - begun) / n)
-    return timings_of("build", conditions, n, 0, 0, times, correct)
+        taken = in_turns(engines, conditions.rounds)
+    times = {name: [1e6 * seconds / n for seconds in rounds] for name, rounds in taken.items()}
+    return timings_of("build", conditions, n, dict.fromkeys(times, 0), 0, times, correct)

@@ -47,7 +47,7 @@ def nearest(codes: Codes, queries: Codes, k: int) -> Answer:
 
 
 def best(corpus: Corpus, weights: NDArray[np.float32], k: int) -> Answer:
-    """Find the codes with the largest products of their signs and the weights.
+    """Find the codes with the largest products of their signs and the weights, block by block.
 
     Parameters
     ----------
@@ -62,27 +62,18 @@ def best(corpus: Corpus, weights: NDArray[np.float32], k: int) -> Answer:
         In no order.
     scores : (q, k) float32
     """
-    codes = corpus.codes
-    scores = np.concatenate(
-        [
-            weights @ signs(codes[start : start + _BLOCK], corpus.bits).T
-            for start in range(0, len(codes), _BLOCK)
-        ],
-        axis=1,
-    )
-    rows = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    return rows, np.take_along_axis(scores, rows, axis=1)
-
-
-def best_scores(corpus: Corpus, weights: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Return the scores alone, (q, k) float32 in no order, in the memory of one block."""
-    found = np.empty((len(weights), 0), np.float32)
+    rows = np.empty((len(weights), 0), np.int64)
+    scores = np.empty((len(weights), 0), np.float32)
     for start in range(0, len(corpus.codes), _BLOCK):
-        scores = weights @ signs(corpus.codes[start : start + _BLOCK], corpus.bits).T
-        found = np.concatenate([found, scores], axis=1)
-        if found.shape[1] > k:
-            found = -np.partition(-found, k - 1, axis=1)[:, :k]
-    return found
+        part = signs(corpus.codes[start : start + _BLOCK], corpus.bits)
+        numbers = np.arange(start, start + len(part))
+        rows = np.hstack([rows, np.broadcast_to(numbers, (len(weights), len(part)))])
+        scores = np.hstack([scores, weights @ part.T])
+        if scores.shape[1] > k:
+            near = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+            rows = np.take_along_axis(rows, near, axis=1)
+            scores = np.take_along_axis(scores, near, axis=1)
+    return rows, scores
 
 
 def signs(codes: Codes, bits: int) -> NDArray[np.float32]:

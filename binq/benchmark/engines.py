@@ -70,7 +70,7 @@ def asymmetric_engines(conditions: Conditions) -> list[Engine]:
     corpus, k, threads = conditions.corpus, conditions.k, conditions.threads
     codes, weights = corpus.codes, corpus.weights
     base = np.zeros(len(weights), np.float32)
-    truth = by_numpy.best_scores(corpus, weights[:CHECKED], k)
+    truth = by_numpy.best(corpus, weights[:CHECKED], k)[1]
 
     def check(answer: Answer, first: int, last: int) -> bool:
         # Weights are rounded in every engine: the hits must be nearly as good as the best.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -12,11 +12,12 @@ import numpy as np
 from binq import bits as packing
 from binq.benchmark.by_numpy import nearest
 from binq.benchmark.conditions import Conditions
-from binq.benchmark.timing import Timing, timings_of
+from binq.benchmark.timing import Timing, in_turns, timings_of
 from binq.building.build import build
 
 _FAISS_SCRIPT: Final = """
 import sys
+from functools import partial
 import numpy, faiss
 faiss.omp_set_num_threads(int(sys.argv[4]))
 index = faiss.read_index_binary(sys.argv[1])
@@ -33,23 +34,10 @@ def cold_query(conditions: Conditions) -> list[Timing]:
     index, query = conditions.place / "cold.binq", conditions.place / "query.npy"
     build(codes, index, packed="lsb", bits=corpus.bits)
     np.save(query, packing.to_layout(corpus.queries[:1], corpus.bits, "lsb"))
+    options = f"--packed lsb -k {k} --threads {conditions.threads} --format tsv"
+    ask = [sys.executable, "-m", "binq", "query", str(index), str(query), *options.split()]
     commands = {
-        "binq": [
-            sys.executable,
-            "-m",
-            "binq",
-            "query",
-            str(index),
-            str(query),
-            "--packed",
-            "lsb",
-            "-k",
-            str(k),
-            "--threads",
-            str(conditions.threads),
-            "--format",
-            "tsv",
-        ],
+        "binq": ask,
         "numpy-import": [sys.executable, "-c", "import numpy"],
     }
     if "faiss" in conditions.peers:
@@ -58,25 +46,19 @@ def cold_query(conditions: Conditions) -> list[Timing]:
         flat = faiss.IndexBinaryFlat(8 * codes.shape[1])
         flat.add(codes)
         faiss.write_index_binary(flat, str(conditions.place / "cold.faiss"))
-        commands["faiss"] = [
-            sys.executable,
-            "-c",
-            _FAISS_SCRIPT,
-            str(conditions.place / "cold.faiss"),
-            str(query),
-            str(k),
-            str(conditions.threads),
-        ]
+        given = (conditions.place / "cold.faiss", query, k, conditions.threads)
+        commands["faiss"] = [sys.executable, "-c", _FAISS_SCRIPT, *map(str, given)]
     truth = nearest(corpus.codes, corpus.queries[:1], k)[1][0]
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    correct = dict.fromkeys(commands, True)
-    for turn in range(conditions.rounds + 1):
-        for name, command in commands.items():
-            begun = time.perf_counter()
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            if turn:
-                times[name].append(1000 * (time.perf_counter() - begun))
-            elif name != "numpy-import":
-                column = [float(line.split("\t")[-1]) for line in done.stdout.splitlines()]
-                correct[name] = np.array_equal(np.abs(column), truth)
-    return timings_of("cold-query", conditions, len(corpus.codes), 1, k, times, correct)
+
+    def run(command: list[str]) -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    correct = {}
+    for name, command in commands.items():
+        column = [float(line.split("\t")[-1]) for line in run(command).splitlines()]
+        correct[name] = name == "numpy-import" or np.array_equal(np.abs(column), truth)
+    works = {name: partial(run, command) for name, command in commands.items()}
+    taken = in_turns(works, conditions.rounds)
+    times = {name: [1000 * seconds for seconds in rounds] for name, rounds in taken.items()}
+    n, asked = len(corpus.codes), dict.fromkeys(times, 1)
+    return timings_of("cold-query", conditions, n, asked, k, times, correct)

@@ -1,8 +1,10 @@
-"""A row of the report: what one engine took for one task."""
+"""Work timed in turns, and a row of the report: what one engine took for one task."""
 
 from __future__ import annotations
 
 import statistics
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from binq.benchmark.conditions import Conditions
@@ -41,42 +43,58 @@ class Timing:
     roofline: float | None = None
 
 
-def spread(times: list[float]) -> dict[str, float]:
-    """Return the median, the least and the most of times in milliseconds, rounded."""
-    return {
-        "median": round(statistics.median(times), 5),
-        "min": round(min(times), 5),
-        "max": round(max(times), 5),
-    }
+def seconds(work: Callable[[], object]) -> float:
+    """Return the time that some work takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
 
 
-def ratio(times: list[float], own: list[float]) -> float:
-    """Return the median over rounds of ``times`` over binq's ``own``, rounded."""
-    return round(statistics.median(a / b for a, b in zip(times, own, strict=True)), 3)
+def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of every work by round, each round begun by the next of them."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    names = list(works)
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            times[name].append(seconds(works[name]))
+    return times
 
 
 def timings_of(
     task: str,
     conditions: Conditions,
     n: int,
-    queries: int,
+    queries: Mapping[str, int],
     k: int,
-    times: dict[str, list[float]],
-    correct: dict[str, bool],
+    times: Mapping[str, list[float]],
+    correct: Mapping[str, bool],
 ) -> list[Timing]:
-    """Return a row for each engine in ``times``, milliseconds by round; binq is one of them."""
+    """Return a row for each engine in ``times``, milliseconds by round; binq is one of them.
+
+    ``queries`` says of each how many it was timed with at once.
+    """
     return [
         Timing(
             engine,
             task,
             n,
             conditions.corpus.bits,
-            queries,
+            queries[engine],
             k,
             conditions.threads,
-            spread(taken),
-            ratio(taken, times["binq"]),
+            {
+                "median": round(statistics.median(taken), 5),
+                "min": round(min(taken), 5),
+                "max": round(max(taken), 5),
+            },
+            round(ratio(taken, times["binq"]), 3),
             correct[engine],
         )
         for engine, taken in times.items()
     ]
+
+
+def ratio(times: list[float], own: list[float]) -> float:
+    """Return the median over rounds of ``times`` over ``own``."""
+    return statistics.median(a / b for a, b in zip(times, own, strict=True))
