@@ -12,9 +12,8 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.types import ID_NAMES, LAYOUTS, MAX_DIM, Layout
+from binq.types import ID_NAMES, LAYOUTS, MAX_DIM, Layout, Locate
 from binq.vectors.decoding import ReadOptions, settle_layout
-from binq.vectors.source import Locator
 
 _PREFIX: Final = b"binq."
 _WIDTHS: Final = range(1, MAX_DIM + 1)
@@ -109,7 +108,7 @@ def choose_columns(schema: pa.Schema, where: str, options: ReadOptions) -> Colum
 
 
 def to_matrix(
-    array: pa.Array, width: int | None, layout: Layout | None, locate: Locator
+    array: pa.Array, width: int | None, layout: Layout | None, locate: Locate
 ) -> NDArray[Any]:
     """Return the rows of an Arrow array as a matrix, without copying where Arrow allows.
 
@@ -166,7 +165,7 @@ def to_matrix(
     return elements.reshape(len(array), width)
 
 
-def to_ids(array: pa.Array, locate: Locator) -> list[str]:
+def to_ids(array: pa.Array, locate: Locate) -> list[str]:
     """Return ids as strings; integers become decimal.
 
     Raises

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from binq.bits import bytes_for, from_layout, layout_dtype, words_for
 from binq.errors import InputError, UsageError
-from binq.types import LAYOUTS, MAX_DIM, Layout, Packed
-from binq.vectors.source import Locator
+from binq.types import LAYOUTS, MAX_DIM, Layout, Locate, Packed
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Decoder:
         """Bytes of a decoded row."""
         return 4 * self.dim if self.layout is None else 8 * words_for(self.dim)
 
-    def decode(self, raw: NDArray[Any], locate: Locator) -> NDArray[Any]:
+    def decode(self, raw: NDArray[Any], locate: Locate) -> NDArray[Any]:
         """Decode raw rows.
 
         Parameters
@@ -220,7 +219,7 @@ def refuse_bits(bits: int | None, where: str) -> None:
         )
 
 
-def to_float32(raw: NDArray[Any], locate: Locator) -> NDArray[np.float32]:
+def to_float32(raw: NDArray[Any], locate: Locate) -> NDArray[np.float32]:
     """Convert rows to float32 and refuse what is not finite.
 
     Parameters

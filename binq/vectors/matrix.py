@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from binq.io.fingerprint import fingerprint_array, fingerprint_file
 from binq.io.paths import opening
+from binq.types import Locate
 from binq.vectors.decoding import Decoder
-from binq.vectors.source import Batch, Locator, VectorSource, rows_per_batch
+from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 
 class MatrixSource(VectorSource):
@@ -100,6 +101,6 @@ class MatrixSource(VectorSource):
         if self._path is not None:
             self._loaded = None
 
-    def _elements(self, raw: NDArray[Any], locate: Locator) -> NDArray[Any]:  # noqa: ARG002
+    def _elements(self, raw: NDArray[Any], locate: Locate) -> NDArray[Any]:  # noqa: ARG002
         """Return the elements of raw rows, where a format stores more than those."""
         return raw

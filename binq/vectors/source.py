@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError, UsageError
-from binq.types import Layout
+from binq.types import Layout, Locate
 
 BATCH_BYTES: Final = 32 << 20
 BATCH_ROWS: Final = 65_536
 _OPEN_FILES: Final = 64
-
-Locator = Callable[[int], str]
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class VectorSource(ABC):
         """Return where a row of the whole source stands: file, and row (from 0) inside it."""
         return f"{self.name} row {row}"
 
-    def locator(self, start: int) -> Locator:
+    def locator(self, start: int) -> Locate:
         """Return what names rows that are counted from row ``start``, as those of a batch are."""
         return lambda row: self.locate(start + row)
 

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.paths import opening
-from binq.types import Layout
+from binq.types import Layout, Locate
 from binq.vectors.decoding import ReadOptions, decoder_for, settle_layout
 from binq.vectors.matrix import MatrixSource
-from binq.vectors.source import Batch, Locator, VectorSource
+from binq.vectors.source import Batch, VectorSource
 
 
 class _PrefixedRows(MatrixSource):
     """Rows that each begin with their dim."""
 
-    def _elements(self, raw: NDArray[Any], locate: Locator) -> NDArray[Any]:
+    def _elements(self, raw: NDArray[Any], locate: Locate) -> NDArray[Any]:
         wrong = np.flatnonzero(raw["dim"] != self._decoder.width)
         if wrong.size:
             row = int(wrong[0])
