@@ -20,6 +20,7 @@ from binq import binarizers
 from binq.binarizers import Binarizer
 from binq.building.options import BinarizerOptions
 from binq.errors import InputError
+from binq.evaluation import statistics
 from binq.evaluation.statistics import clustered, equal_rows, recall
 from binq.kernels import asymmetric, hamming
 from binq.similarity import best_first, exact_neighbours
@@ -138,11 +139,9 @@ def held_out(
     order = np.random.default_rng(seed).permutation(len(sample))
     few = sample[np.sort(order[: ROWS + QUERIES])]
     groups = equal_rows(few)
-    names, first = np.unique(groups, return_index=True)
-    wanted = min(QUERIES, len(names) // 10)
-    out = np.zeros(len(names), np.bool_)
-    out[np.random.default_rng(seed + 1).choice(len(names), wanted, replace=False)] = True
-    return few[~out[groups]], few[np.sort(first[out])]
+    wanted = min(QUERIES, (int(groups.max()) + 1) // 10)
+    kept, asking = statistics.held_out(groups, wanted, seed + 1)
+    return few[kept], few[asking]
 
 
 def _recall(

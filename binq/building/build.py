@@ -148,10 +148,11 @@ def build(
     )
 
 
+@dataclass(eq=False)
 class _RowWriter:
     """Writes the rows of an index: codes and terms, stored vectors, ids.
 
-    Parameters
+    Attributes
     ----------
     writer : IndexWriter
     dim : int
@@ -166,78 +167,74 @@ class _RowWriter:
     sample : Sample or None
         Needed to store int8.
     threads : int
+    count : int
+        Rows written.
     """
 
-    def __init__(
-        self,
-        writer: IndexWriter,
-        dim: int,
-        metric: Metric,
-        binarizer: Binarizer | None,
-        scan: Scoring,
-        rescore: StoredVectors,
-        sample: Sample | None,
-        threads: int,
-    ) -> None:
-        self.count = 0
-        self._writer = writer
-        self._metric = metric
-        self._binarizer = binarizer
-        self._scan = scan
-        self._rescore = rescore
-        self._threads = threads
-        self._dim = binarizer.dim if binarizer else dim
-        self._bits = binarizer.bits if binarizer else dim
-        writer.section("codes", np.uint64, (packing.words_for(self._bits),))
-        self._terms = TermWriter(writer, metric)
+    writer: IndexWriter
+    dim: int
+    metric: Metric
+    binarizer: Binarizer | None
+    scan: Scoring
+    rescore: StoredVectors
+    sample: Sample | None
+    threads: int
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        binarizer = self.binarizer
+        self._dim = binarizer.dim if binarizer else self.dim
+        self._bits = binarizer.bits if binarizer else self.dim
+        self.writer.section("codes", np.uint64, (packing.words_for(self._bits),))
+        self._terms = TermWriter(self.writer, self.metric)
         self._stored = None
-        if rescore != "none":
-            needed = sample if rescore == "int8" else None
+        if self.rescore != "none":
+            needed = self.sample if self.rescore == "int8" else None
             spread = Int8Range.spanning(needed.low, needed.high) if needed else None
-            self._stored = VectorWriter(writer, rescore, dim, spread)
-        self.ids = IdWriter(writer)
+            self._stored = VectorWriter(self.writer, self.rescore, self.dim, spread)
+        self.ids = IdWriter(self.writer)
 
     def append(self, batch: Batch, source: VectorSource) -> None:
         """Append the rows of a batch."""
         vectors, locate = batch.vectors, source.locator(batch.start)
         unit = None
         if self._stored is not None:
-            unit = unit_rows(vectors, locate) if self._metric == "cosine" else None
+            unit = unit_rows(vectors, locate) if self.metric == "cosine" else None
             self._stored.append(vectors if unit is None else unit, locate)
-        if self._binarizer is None or source.packed:
+        if self.binarizer is None or source.packed:
             codes = vectors
-        elif self._scan == "hamming":
-            codes = self._binarizer.encode(vectors, locate, self._threads, unit)
+        elif self.scan == "hamming":
+            codes = self.binarizer.encode(vectors, locate, self.threads, unit)
         else:
-            codes, terms = self._binarizer.encode_with_terms(vectors, locate, self._threads, unit)
+            codes, terms = self.binarizer.encode_with_terms(vectors, locate, self.threads, unit)
             self._terms.append(terms)
-        self._writer.append("codes", codes)
+        self.writer.append("codes", codes)
         self.ids.append(batch.ids)
         self.count += len(vectors)
 
     def finish(self, source: VectorSource) -> Header:
         """Write the binarizer and the header, once all rows are there."""
-        binarizer = self._binarizer
+        binarizer = self.binarizer
         if binarizer is not None:
             for name, array in binarizer.arrays().items():
-                self._writer.add(f"binarizer.{name}", array)
+                self.writer.add(f"binarizer.{name}", array)
         header = Header(
             rows=self.count,
             dim=self._dim,
             bits=self._bits,
             words=packing.words_for(self._bits),
-            metric=self._metric,
+            metric=self.metric,
             binarizer=binarizer.settings() if binarizer else None,
             created=creation_time(),
             binq=__version__,
-            scoring=self._scan,
-            rescore=self._rescore,
+            scoring=self.scan,
+            rescore=self.rescore,
             ids=self.ids.kind,
             packed=source.layout,
             sources=source.describe(),
             model=source.metadata,
         )
-        self._writer.finish(header)
+        self.writer.finish(header)
         return header
 
 

@@ -116,6 +116,24 @@ def equal_rows(vectors: NDArray[Any]) -> NDArray[np.int64]:
     return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
 
 
+def held_out(
+    groups: NDArray[np.int64], count: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw groups of equal rows; return the rows outside them, and the first row of each.
+
+    Parameters
+    ----------
+    groups : (n,) int64
+        As from :func:`equal_rows`.
+    count, seed : int
+        Groups to draw, and what draws them.
+    """
+    names, first = np.unique(groups, return_index=True)
+    out = np.zeros(len(names), np.bool_)
+    out[np.random.default_rng(seed).choice(len(names), count, replace=False)] = True
+    return np.flatnonzero(~out[groups]), np.sort(first[out])
+
+
 def clustered(values: NDArray[np.float64], groups: NDArray[np.int64]) -> Estimate:
     """Estimate a mean whose values come in groups, such as one per distinct query.
 

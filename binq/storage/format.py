@@ -301,20 +301,20 @@ def _refuse_constant(name: str) -> None:
 
 
 def member(document: object, name: str, kind: type[T], where: str = "header") -> T:
-    """Return ``document[name]``, which must be there and of type ``kind`` (a bool is no int)."""
+    """Return ``document[name]``, which must be there and of type ``kind`` (never a bool)."""
     if not isinstance(document, dict):
         raise corrupt(where, "a JSON object", type(document).__name__)
     value = document.get(name)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise corrupt(f"{where} {name}", kind.__name__, type(value).__name__)
     return value
 
 
-def optional(document: object, name: str, kind: type[T], where: str = "header") -> T | None:
+def optional(document: object, name: str, kind: type[T]) -> T | None:
     """Return ``document[name]``, which may be null or absent, else must be of type ``kind``."""
     if isinstance(document, dict) and document.get(name) is None:
         return None
-    return member(document, name, kind, where)
+    return member(document, name, kind)
 
 
 def whole(value: object, where: str) -> int:

@@ -14,6 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from binq.errors import InputError
+from binq.evaluation import statistics
 from binq.evaluation.statistics import equal_rows
 from binq.similarity import unit_rows
 from binq.types import Metric, Vectors
@@ -209,11 +210,8 @@ def _hold_out(read: _Read, seed: int) -> tuple[_Read, _Read]:
             str(count),
             "give QUERIES",
         )
-    out = np.zeros(count, np.bool_)
-    out[np.random.default_rng(seed).choice(count, wanted, replace=False)] = True
-    # One query for each group: its first row.
-    first = np.unique(groups, return_index=True)[1]
-    return read.part(np.flatnonzero(~out[groups])), read.part(np.sort(first[out]))
+    kept, asking = statistics.held_out(groups, wanted, seed)
+    return read.part(kept), read.part(asking)
 
 
 def _queries(

@@ -22,13 +22,16 @@ from binq.structures.flat import Flat
 from binq.sweeping.data import SweepData
 from binq.sweeping.plan import Trial
 from binq.sweeping.results import Row
-from binq.types import DEFAULT_OVERSAMPLE, Metric, Scoring
+from binq.types import DEFAULT_OVERSAMPLE, Metric, Scoring, StoredVectors
 
 _QUERY_BLOCK: Final = 256
 _TIMED_ROWS: Final = 1 << 17
 _TIMED_QUERIES: Final = 64
 _BALANCE_ROWS: Final = 1 << 16
 _EXACT_ROWS: Final = 1 << 14
+
+STORED: Final[dict[StoredVectors, int]] = {"int8": 1, "float16": 2}
+"""The vectors that an index may store to rescore by, and the bytes of a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,26 +161,25 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
         )
 
 
-def exact_rows(setting: Setting) -> Iterator[Row]:
-    """Yield the vectors as int8 and as float16, searched exhaustively."""
+def stored_rows(method: StoredVectors, setting: Setting) -> Iterator[Row]:
+    """Yield the vectors as int8 or as float16, searched exhaustively."""
     data = setting.data
-    for method, size in (("int8", 1), ("float16", 2)):
-        begun = time.perf_counter()
-        stored = restored(data.corpus, method)
-        seconds = time.perf_counter() - begun
-        near = nearest_rows(data.queries, stored, setting.k, setting.metric)
-        yield Row(
-            kind="floats",
-            method=method,
-            bits=None,
-            truncate_dim=None,
-            scoring="exact",
-            bytes=size * data.raw.shape[1],
-            scan_ms=None,
-            fit_seconds=None,
-            encode_per_second=len(stored) / max(seconds, 1e-9),
-            **setting.recalls(recall(near, setting.truth)),
-        )
+    begun = time.perf_counter()
+    stored = restored(data.corpus, method)
+    seconds = time.perf_counter() - begun
+    near = nearest_rows(data.queries, stored, setting.k, setting.metric)
+    yield Row(
+        kind="floats",
+        method=method,
+        bits=None,
+        truncate_dim=None,
+        scoring="exact",
+        bytes=STORED[method] * data.raw.shape[1],
+        scan_ms=None,
+        fit_seconds=None,
+        encode_per_second=len(stored) / max(seconds, 1e-9),
+        **setting.recalls(recall(near, setting.truth)),
+    )
 
 
 def restored(vectors: NDArray[np.float32], method: str) -> NDArray[np.float32]:

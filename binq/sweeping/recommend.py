@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from binq.binarizers import default_scoring
 from binq.evaluation.statistics import Estimate, clustered, recall
 from binq.similarity import best_first, scores
-from binq.sweeping.measure import Setting, restored
+from binq.sweeping.measure import STORED, Setting, restored
 from binq.sweeping.results import Recommendation, Row
 from binq.types import StoredVectors
 
@@ -21,7 +21,6 @@ DEFAULT_TARGET: Final = 0.95
 # With fewer the normal interval is not to be trusted.
 _FEWEST: Final = 20
 _BLOCK_BYTES: Final = 32 << 20
-_SIZES: Final[dict[StoredVectors, int]] = {"int8": 1, "float16": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +75,7 @@ def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommend
         if row.kind != "binq":
             continue
         options.append(_Option(row, "none", None, row.bytes, row.per_query))
-        for stored, width in _SIZES.items():
+        for stored, width in STORED.items():
             size = row.bytes + dim * width
             options += [
                 _Option(row, stored, x, size, bound) for x, bound in row.rescored_per_query.items()
@@ -90,9 +89,8 @@ def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommend
         if option.stored not in stores:
             stores[option.stored] = restored(data.corpus, option.stored)
         assert option.row.candidates is not None
-        near = option.row.candidates[:, : setting.candidate_count(option.oversample)].astype(
-            np.int64
-        )
+        count = setting.candidate_count(option.oversample)
+        near = option.row.candidates[:, :count].astype(np.int64)
         return recall(_rescored(near, stores[option.stored], setting), setting.truth)
 
     chosen, found, reached = None, None, False
@@ -105,17 +103,18 @@ def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommend
     if chosen is None or found is None:
         chosen = max(options, key=lambda o: (o.bound[data.choosing].mean(), -o.bytes))
         found = measured(chosen)
+    x = chosen.oversample
     estimate = Estimate.of(found[data.reported], data.groups[data.reported])
     return Recommendation(
         chosen.row,
         chosen.stored,
-        chosen.oversample,
+        x,
         chosen.bytes,
         estimate,
         reached,
         _sentence(chosen, estimate, reached, target, setting),
         _build(chosen, setting),
-        _query(chosen, setting),
+        {"k": setting.k} | ({} if x is None else {"oversample": x}),
     )
 
 
@@ -137,27 +136,17 @@ def _sentence(option: _Option, estimate: Any, reached: bool, target: float, s: S
 def _build(option: _Option, setting: Setting) -> dict[str, Any]:
     """Return what ``binq.build`` has to be told beyond its defaults."""
     row = option.row
-    keywords: dict[str, Any] = {"method": row.method}
-    if row.truncate_dim is not None:
-        keywords["truncate_dim"] = row.truncate_dim
-    elif row.bits != setting.data.raw.shape[1]:
-        keywords["bits"] = row.bits
-    if setting.metric != "cosine":
-        keywords["metric"] = setting.metric
-    if row.scoring != default_scoring(row.method):
-        keywords["scoring"] = row.scoring
-    if option.stored != "none":
-        keywords["rescore"] = option.stored
-    if setting.seed:
-        keywords["seed"] = setting.seed
-    return keywords
-
-
-def _query(option: _Option, setting: Setting) -> dict[str, Any]:
-    """Return what a search has to be told beyond its defaults, and k."""
-    if option.oversample is None:
-        return {"k": setting.k}
-    return {"k": setting.k, "oversample": option.oversample}
+    dim = setting.data.raw.shape[1]
+    beyond = {
+        "truncate_dim": (row.truncate_dim, None),
+        "bits": (row.bits if row.truncate_dim is None else dim, dim),
+        "metric": (setting.metric, "cosine"),
+        "scoring": (row.scoring, default_scoring(row.method)),
+        "rescore": (option.stored, "none"),
+        "seed": (setting.seed, 0),
+    }
+    wanted = {name: value for name, (value, default) in beyond.items() if value != default}
+    return {"method": row.method, **wanted}
 
 
 def compare(

@@ -82,13 +82,9 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row without its arrays."""
+        what = ("kind", "method", "bits", "truncate_dim", "scoring", "bytes")
         return {
-            "kind": self.kind,
-            "method": self.method,
-            "bits": self.bits,
-            "truncate_dim": self.truncate_dim,
-            "scoring": self.scoring,
-            "bytes": self.bytes,
+            **{name: getattr(self, name) for name in what},
             "recall": vars(self.recall),
             "rescored": {f"{x:g}": vars(found) for x, found in self.rescored.items()},
             "scan_ms_per_million": self.scan_ms,
@@ -136,16 +132,11 @@ class Recommendation:
     def to_json(self) -> dict[str, Any]:
         """Return everything; the row by what names it."""
         named = ("method", "bits", "truncate_dim", "scoring")
+        own = vars(self) | {"recall": vars(self.recall)}
         return {
             **{name: getattr(self.row, name) for name in named},
-            "payload": self.stored,
-            "oversample": self.oversample,
-            "bytes": self.bytes,
-            "recall": vars(self.recall),
-            "reached": self.reached,
-            "sentence": self.sentence,
-            "build": self.build,
-            "query": self.query,
+            "payload": own.pop("stored"),
+            **{name: value for name, value in own.items() if name != "row"},
         }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from binq.errors import InputError, UsageError
 from binq.similarity import scores
 from binq.sweeping import baselines
 from binq.sweeping.data import read_data
-from binq.sweeping.measure import Setting, exact_rows, measure, nearest_rows
+from binq.sweeping.measure import STORED, Setting, measure, nearest_rows, stored_rows
 from binq.sweeping.plan import plan
 from binq.sweeping.recommend import DEFAULT_TARGET, compare, recommend, with_pareto
 from binq.sweeping.results import OVERSAMPLES, Row, Sweep
@@ -110,20 +111,20 @@ def sweep(
         others = baselines.planned(dim, rows, widths) if with_peers else []
         if others:
             notes.append(baselines.NOTE)
-        steps = _Steps(1 + len(trials) + 2 + len(others), progress)
+        works: list[Callable[[Setting], Iterable[Row]]] = [
+            *(partial(measure, trial) for trial in trials),
+            *(partial(stored_rows, method) for method in STORED),
+            *(partial(baselines.measure, kind, size) for kind, size in others),
+        ]
         truth = nearest_rows(data.queries, data.corpus, k, metric)
         setting = Setting(data, truth, metric, k, scorings, oversamples, seed, sample, count)
-        steps.done()
         found: list[Row] = []
-        for trial in trials:
-            found += measure(trial, setting)
-            steps.done()
-        for row in exact_rows(setting):
-            found.append(row)
-            steps.done()
-        for kind, size in others:
-            found += baselines.measure(kind, size, setting)
-            steps.done()
+        for done, work in enumerate(works, start=1):
+            if progress is not None:
+                progress(done, len(works) + 1)
+            found += work(setting)
+        if progress is not None:
+            progress(len(works) + 1, len(works) + 1)
         found = with_pareto(found)
         chosen = recommend(found, setting, target_recall)
         comparison, doubt = compare(found, chosen, setting)
@@ -154,20 +155,6 @@ def _facts(setting: Setting, target_recall: float) -> dict[str, Any]:
         "seed": setting.seed,
         "threads": setting.threads,
     }
-
-
-class _Steps:
-    """Counts what is done."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total = total
-        self._progress = progress
-        self._count = 0
-
-    def done(self) -> None:
-        self._count += 1
-        if self._progress is not None:
-            self._progress(self._count, self._total)
 
 
 def _check(
