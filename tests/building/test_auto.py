@@ -99,7 +99,7 @@ def test_few_rows() -> None:
 def test_build_and_binarize(cli: Callable[..., Any], tmp_path: Path, corpus: Path) -> None:
     path = tmp_path / "i.binq"
     said = cli("build", corpus, "-o", path, "--method", "auto", "--scoring", "asymmetric").err
-    assert said.startswith("binq: auto: ")
+    assert "binq: auto: " in said
     settings = cli("info", path, "--json").json["binarizer"]
     assert settings["chosen_by"] in said
     assert binq.open(path).binarizer.chosen_by == settings["chosen_by"]
