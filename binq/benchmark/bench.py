@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 from binq.benchmark.builds import builds
 from binq.benchmark.conditions import Conditions
@@ -21,15 +21,15 @@ from binq.index.index import Index
 from binq.threads import limited
 from binq.types import Progress
 
-Task = Literal[
-    "hamming-batch",
-    "hamming-single",
-    "asymmetric-batch",
-    "asymmetric-single",
-    "cold-query",
-    "build",
-]
-TASKS: Final[tuple[Task, ...]] = get_args(Task)
+_TIMED: Final[dict[str, Callable[[str, Conditions], list[Timing]]]] = {
+    "hamming-batch": race,
+    "hamming-single": race,
+    "asymmetric-batch": race,
+    "asymmetric-single": race,
+    "cold-query": lambda _, conditions: cold_query(conditions),
+    "build": lambda _, conditions: builds(conditions),
+}
+TASKS: Final = tuple(_TIMED)
 
 
 def bench(
@@ -75,15 +75,10 @@ def bench(
     ------
     UsageError, InputError, MissingExtraError
     """
-    for option, value in (
-        ("`n`", n),
-        ("`bits`", bits),
-        ("`queries`", queries),
-        ("`k`", k),
-        ("`rounds`", rounds),
-    ):
+    sizes = {"n": n, "bits": bits, "queries": queries, "k": k, "rounds": rounds}
+    for name, value in sizes.items():
         if value < 1:
-            raise UsageError("the number is too small", option, "at least 1", str(value))
+            raise UsageError("the number is too small", f"`{name}`", "at least 1", str(value))
     for option, names, known in (("`tasks`", tasks or (), TASKS), ("`peers`", peers or (), PEERS)):
         for name in names:
             if name not in known:
@@ -102,7 +97,7 @@ def bench(
         for done, task in enumerate(wanted):
             if progress is not None:
                 progress(done, len(wanted))
-            rows += _run(task, conditions)
+            rows += _TIMED[task](task, conditions)
     return {
         "schema": "binq.bench/1",
         "machine": machine(),
@@ -112,12 +107,3 @@ def bench(
         "data": "synthetic" if index is None else os.path.basename(os.fspath(index)),
         "rows": [asdict(row) for row in rows],
     }
-
-
-def _run(task: str, conditions: Conditions) -> list[Timing]:
-    """Run one task and return a row per engine, binq's first."""
-    if task == "cold-query":
-        return cold_query(conditions)
-    if task == "build":
-        return builds(conditions)
-    return race(task, conditions)

@@ -31,7 +31,7 @@ def fit(x: Floats, bits: int, seed: int = 0, threads: int = 1, *, rounds: int = 
     few = x[np.sort(rng.permutation(len(x))[: max(4096, 32 * bits)])] - center
     with serial_blas():
         directions = principal_directions(few, bits)
-        start = np.linalg.qr(rng.standard_normal((bits, bits)))[0].astype(np.float32)
+        start = random_rotations(rng, bits, bits)
         v = (few @ directions).astype(np.float32, copy=False)
         rotation = procrustes(v, start, rounds, threads)
         projection = np.ascontiguousarray(directions @ rotation)
@@ -48,6 +48,12 @@ def principal_directions(centred: Floats, count: int) -> Floats:
         wide += block.T @ block
     _, vectors = np.linalg.eigh(wide)
     return np.ascontiguousarray(vectors[:, ::-1][:, :count].astype(np.float32))
+
+
+def random_rotations(rng: np.random.Generator, dim: int, bits: int) -> Floats:
+    """Draw as many random rotations as give so many bits, side by side, (dim, bits)."""
+    drawn = [np.linalg.qr(rng.standard_normal((dim, dim)))[0] for _ in range(0, bits, dim)]
+    return np.hstack(drawn)[:, :bits].astype(np.float32)
 
 
 def procrustes(v: Floats, rotation: Floats, rounds: int, threads: int) -> Floats:

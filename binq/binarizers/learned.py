@@ -20,7 +20,7 @@ import numpy as np
 
 from binq.binarizers.affine import Affine, Bools, Floats, mean_of, ridge_decoder
 from binq.binarizers.batches import BATCH, map_batches, serial_blas
-from binq.binarizers.itq import principal_directions
+from binq.binarizers.itq import principal_directions, random_rotations
 from binq.kernels.descent import improve
 
 MAX_BLOCK_BITS: Final = 1024
@@ -105,23 +105,13 @@ def _fit_block(y: Floats, bits: int, rng: np.random.Generator, threads: int) -> 
     """Return the decoder (bits, dim) of centred rows."""
     few = y[np.sort(rng.permutation(len(y))[: max(4096, 32 * bits)])]
     steps = _default_steps(bits)
-    decoder = _starting_decoder(few, bits, rng, threads)
+    signs = few @ random_rotations(rng, few.shape[1], bits) > 0
+    decoder = ridge_decoder(few, signs, None, threads=threads)
     for number in range(_ROUNDS):
         decoder = _improve(few, decoder, min(steps, 20 + 2 * number), threads)
     for _ in range(_FINAL_ROUNDS if len(few) < len(y) else 2):
         decoder = _improve(y, decoder, steps, threads)
     return decoder
-
-
-def _starting_decoder(y: Floats, bits: int, rng: np.random.Generator, threads: int) -> Floats:
-    """Return the decoder of the signs of random rotations, as many as the bits need."""
-    dim = y.shape[1]
-    blocks = []
-    for start in range(0, bits, dim):
-        block, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
-        blocks.append(block[:, : min(dim, bits - start)])
-    rotation = np.hstack(blocks).astype(np.float32)
-    return ridge_decoder(y, y @ rotation > 0, None, threads=threads)
 
 
 def _starting_projection(decoder: Floats) -> Floats:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from binq.binarizers.affine import Affine, Floats, mean_of, ridge_decoder
 from binq.binarizers.batches import map_batches, serial_blas
-from binq.binarizers.itq import principal_directions, procrustes
+from binq.binarizers.itq import principal_directions, procrustes, random_rotations
 
 QUERIES = 96
 NEIGHBOURS = 12
@@ -68,12 +68,11 @@ def _start(y: Floats, bits: int, rng: np.random.Generator, threads: int) -> Floa
     first = min(bits, dim)
     few = y[np.sort(rng.permutation(len(y))[: max(4096, 16 * first)])]
     directions = principal_directions(few, first)
-    drawn = np.linalg.qr(rng.standard_normal((first, first)))[0].astype(np.float32)
-    blocks: list[Floats] = [directions @ procrustes(few @ directions, drawn, 20, threads)]
-    for start in range(dim, bits, dim):
-        drawn = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
-        blocks.append(drawn[:, : min(dim, bits - start)])
-    return np.ascontiguousarray(np.hstack(blocks))
+    drawn = random_rotations(rng, first, first)
+    fitted = directions @ procrustes(few @ directions, drawn, 20, threads)
+    if bits <= dim:
+        return fitted
+    return np.hstack([fitted, random_rotations(rng, dim, bits - dim)])
 
 
 class _Trainer:

@@ -53,12 +53,16 @@ class Factors(NamedTuple):
     given: int
 
 
-class Units:
+def _units(
+    library: aot.Library, weights: Floats, base: Floats, words: int
+) -> tuple[Memory, tuple[int, ...]]:
     """Weights w (q, bits) as small whole numbers u, ``w ~ step * u``, and their look-up tables.
 
-    Attributes
-    ----------
-    arguments : tuple of int
+    Returns
+    -------
+    Memory
+        Where they are.
+    tuple of int
         What the scans are told of them.
 
     Raises
@@ -66,20 +70,18 @@ class Units:
     ValueError
         `weights` or `base` are not finite.
     """
-
-    def __init__(self, library: aot.Library, weights: Floats, base: Floats, words: int) -> None:
-        count = len(weights)
-        # Units, tables, steps, sums of absolute units, sections.
-        sizes = 256 * words * count, 256 * words * count, 4 * count, 4 * count, 8 * (16 * words + 2)
-        self._memory = Memory(*sizes)
-        units, tables, steps, sums, ends = self._memory.addresses
-        library.functions["quantize"](
-            address(weights), weights.shape[1], words, count, address(base), *self._memory.addresses
-        )
-        sections = int(self._memory.view(4, np.int64, 1)[0])
-        if sections < 0:
-            raise ValueError("weights or base are not finite")
-        self.arguments = (tables, steps, address(base), sums, ends + 8, sections)
+    count = len(weights)
+    # Units, tables, steps, sums of absolute units, sections.
+    sizes = 256 * words * count, 256 * words * count, 4 * count, 4 * count, 8 * (16 * words + 2)
+    memory = Memory(*sizes)
+    _, tables, steps, sums, ends = memory.addresses
+    library.functions["quantize"](
+        address(weights), weights.shape[1], words, count, address(base), *memory.addresses
+    )
+    sections = int(memory.view(4, np.int64, 1)[0])
+    if sections < 0:
+        raise ValueError("weights or base are not finite")
+    return memory, (tables, steps, address(base), sums, ends + 8, sections)
 
 
 def max_words() -> int:
@@ -117,14 +119,13 @@ def prepared(
     library: aot.Library, codes: Codes, weights: Floats, base: Floats, factors: Factors
 ) -> Scan:
     """The scan that answers these queries soonest."""
-    units = Units(library, weights, base, codes.shape[1])
+    memory, units = _units(library, weights, base, codes.shape[1])
     count = len(weights)
     name = "scan_one" if count == 1 else "scan"
     members = members_of(count, library.layout[f"{name}.group"])
     given = (address(factors.mul), address(factors.add), factors.given)
-    arguments = (*units.arguments, *given)
-    held = (units, base, factors)
-    return Scan(library, name, codes, count, members, arguments, _NO_LIMIT, held, cost=2)
+    held = (memory, base, factors)
+    return Scan(library, name, codes, count, members, (*units, *given), _NO_LIMIT, held, cost=2)
 
 
 def topk(

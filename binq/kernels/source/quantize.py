@@ -91,6 +91,12 @@ def quantize(weights, bits, words, n_queries, base, units, tables, steps, sizes,
 
 
 @jit
+def _largest(units, at):
+    # The largest sum that a table of four units holds.
+    return np.int32(abs(units[at]) + abs(units[at + 1]) + abs(units[at + 2]) + abs(units[at + 3]))
+
+
+@jit
 def _sections(units, words, n_queries, sizes, ends):
     # `sizes` holds the running sums of the queries.
     count = 0
@@ -99,19 +105,13 @@ def _sections(units, words, n_queries, sizes, ends):
     for place in range(16 * words):
         longest = np.int32(0)
         for query in range(n_queries):
-            at = query * 64 * words + 4 * place
-            largest = abs(units[at]) + abs(units[at + 1]) + abs(units[at + 2]) + abs(units[at + 3])
-            sizes[query] += np.int32(largest)
+            sizes[query] += _largest(units, query * 64 * words + 4 * place)
             longest = max(longest, sizes[query])
         if longest > 255:
             count += 1
             ends[count] = place
             for query in range(n_queries):
-                at = query * 64 * words + 4 * place
-                largest = (
-                    abs(units[at]) + abs(units[at + 1]) + abs(units[at + 2]) + abs(units[at + 3])
-                )
-                sizes[query] = np.int32(largest)
+                sizes[query] = _largest(units, query * 64 * words + 4 * place)
     count += 1
     ends[count] = 16 * words
     ends[0] = count
