@@ -15,6 +15,8 @@ The float similarity is ``1 - 2 angle / pi``, what random hyperplanes give in ex
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,19 +77,20 @@ def _start(y: Floats, bits: int, rng: np.random.Generator, threads: int) -> Floa
     return np.hstack([fitted, random_rotations(rng, dim, bits - dim)])
 
 
+@dataclass(eq=False)
 class _Trainer:
     """Rows, their neighbours and the gradient of the loss."""
 
-    def __init__(
-        self, rows: Floats, center: Floats, rng: np.random.Generator, threads: int
-    ) -> None:
-        self.rows = rows
-        self.center = center
-        self.rng = rng
-        self.threads = threads
+    rows: Floats
+    center: Floats
+    rng: np.random.Generator
+    threads: int
+
+    def __post_init__(self) -> None:
+        rows = self.rows
         norm = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
         self.unit = rows / np.where(norm > 0, norm, np.float32(1.0))
-        self.anchors = np.sort(rng.permutation(len(rows))[:ANCHORS])
+        self.anchors = np.sort(self.rng.permutation(len(rows))[:ANCHORS])
         self.depth = min(DEPTH, len(rows) - 1)
         self.neighbours = self._neighbours()
 

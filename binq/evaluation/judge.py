@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -20,20 +21,11 @@ from binq.types import Progress
 _QUERY_BLOCK: Final = 1024
 
 
+@dataclass(eq=False)
 class Judge:
     """Searches at one k after another and collects metrics.
 
     Attributes
-    ----------
-    metrics : dict
-        By name, such as ``recall@10``; each a dict with ``value``, and ``low`` and ``high`` (the
-        95 % interval) or ``std``.
-    per_query : dict of str to (q,) float64
-        The same metrics for every query; NaN where a query has none.
-    rescored : dict of int to list of int
-        By k: how many candidates of each query were rescored, where any were.
-
-    Parameters
     ----------
     pipeline : Pipeline
     queries : Queries
@@ -44,32 +36,34 @@ class Judge:
         together, or all. Without them only :meth:`by_qrels` finds something.
     progress : callable or None
         Called with (queries done, queries in all), at every k anew.
+    metrics : dict
+        By name, such as ``recall@10``; each a dict with ``value``, and ``low`` and ``high`` (the
+        95 % interval) or ``std``.
+    per_query : dict of str to (q,) float64
+        The same metrics for every query; NaN where a query has none.
+    rescored : dict of int to list of int
+        By k: how many candidates of each query were rescored, where any were.
     """
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        queries: Queries,
-        own: OwnRows | None,
-        neighbours: NDArray[np.int64] | None,
-        progress: Progress | None,
-    ) -> None:
-        self.metrics: dict[str, dict[str, float]] = {}
-        self.per_query: dict[str, NDArray[np.float64]] = {}
-        self.rescored: dict[int, list[int]] = {}
-        self._pipeline = pipeline
-        self._queries = queries
-        self._own = own
-        self._neighbours = neighbours
-        self._progress = progress
+    pipeline: Pipeline
+    queries: Queries
+    own: OwnRows | None
+    neighbours: NDArray[np.int64] | None
+    progress: Progress | None
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_query: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    rescored: dict[int, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        queries = self.queries
         self._clusters = equal_rows(queries.codes if queries.vectors is None else queries.vectors)
-        if pipeline.scoring == "hamming":
+        if self.pipeline.scoring == "hamming":
             _ = queries.codes  # made once, for every k
         self._rankings: list[list[str]] = [[] for _ in range(len(queries))]
 
     def at(self, k: int) -> None:
         """Search for k hits and judge them by the true neighbours."""
-        total = len(self._queries)
+        total = len(self.queries)
         columns = {
             name: np.full(total, np.nan)
             for name in ("recall", "candidate_recall", "recall_expected", "variance")
@@ -82,8 +76,8 @@ class Judge:
                 for name, values in found.items():
                     columns[name][part] = values
                 done += len(part)
-                if self._progress is not None:
-                    self._progress(done, total)
+                if self.progress is not None:
+                    self.progress(done, total)
         variance = columns.pop("variance")
         for name, values in columns.items():
             if np.isnan(values).all():
@@ -108,16 +102,16 @@ class Judge:
 
     def _groups(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield queries that leave out equally many rows, (g,), with those rows (g, m)."""
-        if self._own is None:
-            everyone = np.arange(len(self._queries))
+        if self.own is None:
+            everyone = np.arange(len(self.queries))
             yield everyone, np.empty((len(everyone), 0), np.int64)
         else:
-            yield from self._own.groups()
+            yield from self.own.groups()
 
     def _judge(
         self, part: NDArray[np.int64], own: NDArray[np.int64], k: int
     ) -> dict[str, NDArray[np.float64]]:
-        pipeline, queries = self._pipeline, self._queries.part(part)
+        pipeline, queries = self.pipeline, self.queries.part(part)
         left_out = own.shape[1]
         eligible = pipeline.rows - left_out
         count = pipeline.candidate_count(k)
@@ -129,9 +123,9 @@ class Judge:
             self._rankings[number] = [str(name) for name in names]
         if hits.rescored is not None:
             self.rescored.setdefault(k, []).extend(hits.rescored.tolist())
-        if self._neighbours is None:
+        if self.neighbours is None:
             return {}
-        near = self._neighbours[part]
+        near = self.neighbours[part]
         near = np.take_along_axis(near, _without(near, own, min(k, eligible)), axis=1)
         values = {
             "recall": recall(hits.rows, near),
@@ -150,7 +144,7 @@ class Judge:
         own: NDArray[np.int64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and variance of recall under random breaking of ties at the cut."""
-        pipeline, structure = self._pipeline, self._pipeline.structure
+        pipeline, structure = self.pipeline, self.pipeline.structure
         cut = distances[:, -1]
         closer = (distances < cut[:, None]).sum(axis=1)
         within = structure.count_within(queries.codes, cut.astype(np.int64), pipeline.scope)

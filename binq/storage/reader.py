@@ -198,16 +198,13 @@ class IndexFile:
         if xxhash.xxh3_64_hexdigest(stored) != self._checksums_hash:
             return [Damage("checksums", table.offset, table.length), *damages]
         expected = iter(np.frombuffer(stored, "<u8").tolist())
-        whole = memoryview(self._map)
-        try:
+        with memoryview(self._map) as whole:
             for section in self.sections.values():
                 end = section.offset + section.length
                 for offset in range(section.offset, end, fmt.CHUNK):
                     with whole[offset : min(offset + fmt.CHUNK, end)] as chunk:
                         if xxhash.xxh3_64_intdigest(chunk) != next(expected):
                             damages.append(Damage(section.name, offset, len(chunk)))
-        finally:
-            whole.release()
         return damages
 
     def _damaged_gaps(self) -> Iterator[Damage]:

@@ -70,8 +70,6 @@ def measure(kind: str, size: int, setting: Setting) -> Iterator[Row]:
     yield Row(
         kind="faiss",
         method=f"faiss {kind}",
-        bits=None,
-        truncate_dim=None,
         scoring="asymmetric",
         bytes=size or int(index.sa_code_size()),
         scan_ms=1000 * scan / len(few) / (len(corpus) / 1e6),

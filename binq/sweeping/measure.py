@@ -171,12 +171,8 @@ def stored_rows(method: StoredVectors, setting: Setting) -> Iterator[Row]:
     yield Row(
         kind="floats",
         method=method,
-        bits=None,
-        truncate_dim=None,
         scoring="exact",
         bytes=STORED[method] * data.raw.shape[1],
-        scan_ms=None,
-        fit_seconds=None,
         encode_per_second=len(stored) / max(seconds, 1e-9),
         **setting.recalls(recall(near, setting.truth)),
     )

@@ -16,7 +16,7 @@ OVERSAMPLES: Final = (1.0, 4.0, 10.0)
 RowKind = Literal["binq", "floats", "faiss"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Row:
     """One way of storing the corpus, and what it costs.
 
@@ -52,15 +52,15 @@ class Row:
 
     kind: RowKind
     method: str
-    bits: int | None
-    truncate_dim: int | None
+    bits: int | None = None
+    truncate_dim: int | None = None
     scoring: str
     bytes: int
     recall: Estimate
     rescored: dict[float, Estimate]
-    scan_ms: float | None
-    fit_seconds: float | None
-    encode_per_second: float | None
+    scan_ms: float | None = None
+    fit_seconds: float | None = None
+    encode_per_second: float | None = None
     pareto: bool = False
     per_query: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
     rescored_per_query: dict[float, NDArray[np.float64]] = field(default_factory=dict, repr=False)

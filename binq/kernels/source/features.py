@@ -10,36 +10,30 @@ from typing import Any, NamedTuple
 from llvmlite import binding
 from numba import types
 
-_PROBES = {
-    "vpopcntq": """
+_PROBE = """
 declare <8 x i64> @llvm.ctpop.v8i64(<8 x i64>)
-define void @probe(ptr %p) {
-  %a = load <8 x i64>, ptr %p
-  %b = call <8 x i64> @llvm.ctpop.v8i64(<8 x i64> %a)
-  store <8 x i64> %b, ptr %p
+define void @probe(ptr %p) {{
+  %a = load {kind}, ptr %p
+  %b = {operation}
+  store {kind} %b, ptr %p
   ret void
-}""",
-    "vpaddb": """
-define void @probe(ptr %p) {
-  %a = load <32 x i8>, ptr %p
-  %b = add <32 x i8> %a, %a
-  store <32 x i8> %b, ptr %p
-  ret void
-}""",
-    "pshufb": """
-define void @probe(ptr %p) {
-  %a = load <16 x i8>, ptr %p
-  %b = shufflevector <16 x i8> %a, <16 x i8> poison, <16 x i32> <i32 3, i32 1, i32 8, i32 14,
-    i32 0, i32 7, i32 5, i32 2, i32 15, i32 13, i32 4, i32 6, i32 9, i32 12, i32 10, i32 11>
-  store <16 x i8> %b, ptr %p
-  ret void
-}""",
+}}"""
+_OPERATIONS = {
+    "vpopcntq": ("<8 x i64>", "call <8 x i64> @llvm.ctpop.v8i64(<8 x i64> %a)"),
+    "vpaddb": ("<32 x i8>", "add <32 x i8> %a, %a"),
+    "pshufb": (
+        "<16 x i8>",
+        """shufflevector <16 x i8> %a, <16 x i8> poison, <16 x i32> <i32 3, i32 1, i32 8, i32 14,
+    i32 0, i32 7, i32 5, i32 2, i32 15, i32 13, i32 4, i32 6, i32 9, i32 12, i32 10, i32 11>""",
+    ),
 }
 
 
 def _emits(machine: Any, instruction: str, register: str) -> bool:
     """Whether LLVM uses the instruction on such registers for the CPU of `machine`."""
-    assembly = machine.emit_assembly(binding.parse_assembly(_PROBES[instruction]))
+    kind, operation = _OPERATIONS[instruction]
+    probe = binding.parse_assembly(_PROBE.format(kind=kind, operation=operation))
+    assembly = machine.emit_assembly(probe)
     return any(instruction in line and register in line for line in assembly.splitlines())
 
 
