@@ -18,9 +18,10 @@ option that it is there, and ``str(error)`` as Python does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 _PARAMETER: Final = re.compile(r"`([a-z][a-z_]*)(?:=([^`]*))?`")
 
@@ -30,12 +31,43 @@ Spell = Callable[[str, str | None], str]
 
 def spelled(text: str, spell: Spell) -> str:
     """Return a message with every parameter that it marks written by ``spell``."""
+    text = text.marked if isinstance(text, Marked) else text
     return _PARAMETER.sub(lambda found: spell(found[1], found[2]), text)
 
 
 def in_python(name: str, value: str | None) -> str:
     """Write a parameter as Python does."""
     return name if value is None else f"{name}={value}"
+
+
+class Marked(str):
+    """A text that marks parameters: as a string it writes them as Python does.
+
+    Attributes
+    ----------
+    marked : str
+        The text with its marks.
+    """
+
+    marked: str
+
+    def __new__(cls, text: str) -> Self:
+        """Take a text with its marks."""
+        written = super().__new__(cls, spelled(text, in_python))
+        written.marked = text
+        return written
+
+
+@contextmanager
+def renamed(parameter: str, to: str) -> Iterator[None]:
+    """Say of a parameter, in errors raised inside the block, what the caller calls it."""
+    try:
+        yield
+    except BinqError as error:
+        for part in ("what", "where", "expected", "got", "next_step"):
+            text = getattr(error, part).replace(f"`{parameter}`", f"`{to}`")
+            setattr(error, part, text)
+        raise
 
 
 class ExitCode(IntEnum):

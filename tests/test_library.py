@@ -95,6 +95,10 @@ def test_everything_can_be_pickled(tmp_path: Path) -> None:
         assert np.array_equal(ours.rows, theirs.rows)
         assert np.array_equal(ours.scores, theirs.scores)
         assert len(ours) == 3
+        assert ours.of(-1).ids == ours.of(2).ids
+        for number in (3, -4):
+            with pytest.raises(IndexError):
+                ours.of(number)
         assert [line.ids for line in ours] == [theirs.of(number).ids for number in range(3)]
     binq.build(corpus, tmp_path / "i.binq")
     assert pickle.loads(pickle.dumps(hits)).ids == hits.ids

@@ -58,8 +58,9 @@ def evaluate(
         render.document(found.to_json())
     else:
         facts = found.facts
+        few = "" if facts["allowed"] == facts["n"] else f" ({facts['allowed']:,} allowed)"
         render.table(
-            f"{facts['n']:,} rows, {facts['queries']:,} queries, {facts['bits']} bits "
+            f"{facts['n']:,} rows{few}, {facts['queries']:,} queries, {facts['bits']} bits "
             f"({facts['method'] or 'packed'}), scoring {facts['scoring']}, "
             f"rescore {facts['rescore']}; median {found.latency_ms['median']} ms per query",
             ("metric", "value", "95 % interval"),

@@ -27,7 +27,10 @@ from binq.types import Format
         "prompt": opt.PROMPT,
         **opt.MODEL_RUNS,
         "k": opt.option(int, "Hits per query. [default: 10; all with --radius]", None, "-k"),
-        "radius": opt.option(int, "Every row at Hamming distance at most this."),
+        "radius": opt.option(
+            int,
+            "Every row at Hamming distance at most this, nearest first unless --rescore is given.",
+        ),
         **search_options.OPTIONS,
         "format_": opt.option(
             Format,

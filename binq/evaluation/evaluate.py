@@ -19,6 +19,7 @@ from binq.evaluation.qrels import read_qrels
 from binq.evaluation.truth import true_neighbours
 from binq.index.index import Index
 from binq.index.stream import open_queries, prepare_batch
+from binq.io.streams import refuse_stdin_twice
 from binq.search.options import SearchOptions, SearchSettings
 from binq.search.pipeline import Pipeline
 from binq.search.queries import Queries, joined
@@ -129,7 +130,7 @@ def evaluate(
     *,
     truth: Vectors | None = None,
     truth_column: str | None = None,
-    k: Sequence[int] = (1, 10, 100),
+    k: int | Sequence[int] = (1, 10, 100),
     qrels: str | os.PathLike[str] | None = None,
     exclude_self: bool = False,
     cache_truth: str | os.PathLike[str] | None = None,
@@ -148,7 +149,7 @@ def evaluate(
         The vectors that the index was built from, row by row. Needed unless ``qrels`` are given.
     truth_column : str, optional
         Column of the truth's vectors, if there are several.
-    k : sequence of int
+    k : int or sequence of int
         Each is a search of its own, with its own candidates.
     qrels : path, optional
         Judgements (BEIR or TREC): adds nDCG, R, RR and AP at every k.
@@ -173,9 +174,15 @@ def evaluate(
     UsageError, InputError, IndexFileError, EnvironmentFailure
     """
     options = SearchOptions(**settings)
-    ks = sorted(set(k))
+    refuse_stdin_twice(
+        queries=queries,
+        truth=truth,
+        filter_ids=options.filter_ids,
+        exclude_ids=options.exclude_ids,
+    )
+    ks = sorted({k} if isinstance(k, int) else set(k))
     if not ks or ks[0] < 1:
-        raise UsageError("too few hits wanted", "`k`", "at least 1", ",".join(map(str, k)))
+        raise UsageError("too few hits wanted", "`k`", "at least 1", ",".join(map(str, ks)))
     if truth is None and qrels is None:
         raise UsageError("there is nothing to judge by", next_step="give `truth` or `qrels`")
     if cache_truth is not None and truth is None:
@@ -187,6 +194,12 @@ def evaluate(
     with limited(options.threads) as count, ExitStack() as stack:
         prepared, query_ids, is_packed = _read_queries(ix, queries, column, id_column, options)
         pipeline = stack.enter_context(ix.pipeline(options, packed=is_packed))
+        if not pipeline.rows and len(ix):
+            raise InputError(
+                "no row is allowed, so that there is nothing to find",
+                "`filter_ids` or `exclude_ids`",
+                "ids of rows of the index",
+            )
         own = OwnRows(ix, query_ids, pipeline.scope.allowed) if exclude_self else None
         neighbours = None
         if truth is not None:
@@ -208,6 +221,7 @@ def evaluate(
         latency = _latency(pipeline, prepared, 10 if 10 in ks else ks[-1])
         facts = {
             "n": len(ix),
+            "allowed": pipeline.rows,
             "queries": len(prepared),
             "dim": ix.dim,
             "bits": ix.bits,

@@ -14,7 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from binq.encoders import check_same_model
-from binq.errors import InputError
+from binq.errors import InputError, renamed
 from binq.index.index import Index
 from binq.io.atomic import atomic_write
 from binq.search.queries import Queries
@@ -73,7 +73,7 @@ def true_neighbours(
             f"floats of dimension {index.dim}",
             "packed bits" if queries.vectors is None else "truncated vectors",
         )
-    with open_vectors(truth, column=column) as source:
+    with renamed("column", "truth_column"), open_vectors(truth, column=column) as source:
         if not force:
             check_same_model(index.file.header.model, source.metadata, source.name)
         if source.packed or (source.dim is not None and source.dim != index.dim):

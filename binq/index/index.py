@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
-from binq.errors import InputError, UsageError
+from binq.errors import InputError, UsageError, renamed
 from binq.search.filters import allowed_rows
 from binq.search.hits import Hits, RadiusHits
 from binq.search.options import SearchOptions, SearchSettings
@@ -316,7 +316,8 @@ def _opened(options: SearchOptions, stack: ExitStack) -> VectorSource:
     assert given is not None
     if isinstance(given, VectorSource):
         return given
-    return stack.enter_context(open_vectors(given, column=options.rescore_column))
+    with renamed("column", "rescore_column"):
+        return stack.enter_context(open_vectors(given, column=options.rescore_column))
 
 
 def _mask_of(bitmap: NDArray[np.uint64] | None, rows: int) -> NDArray[np.bool_] | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from binq.encoders import check_same_model
 from binq.errors import InputError, UsageError
 from binq.index.index import Index
+from binq.io.streams import refuse_stdin_twice
 from binq.search.hits import Hits, RadiusHits
 from binq.search.options import SearchOptions, SearchSettings
 from binq.search.queries import Queries
@@ -72,6 +73,12 @@ def query(
     UsageError, InputError
     """
     options = SearchOptions(**settings)
+    refuse_stdin_twice(
+        queries=queries,
+        text=text if isinstance(text, str) else None,
+        filter_ids=options.filter_ids,
+        exclude_ids=options.exclude_ids,
+    )
     for_text = {"model": model, "prompt": prompt, "device": device, "key_file": key_file}
     for_vectors = {"packed": options.packed, "column": column, "id_column": id_column}
     for name, value in (for_vectors if text is not None else for_text).items():

@@ -9,11 +9,11 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import xxhash
 
-from binq.errors import EnvironmentFailure, InputError
+from binq.errors import EnvironmentFailure, InputError, UsageError
 from binq.io.paths import opening
 
 _MAX_LINE: Final = 64 << 20
@@ -21,6 +21,30 @@ _PIPE_READ: Final = 1 << 16
 _FILE_READ: Final = 1 << 20
 # Seconds after which a read that waits looks whether it was interrupted.
 _LOOK_UP: Final = 0.25
+
+
+def refuse_stdin_twice(**sources: Any) -> None:
+    """Refuse more than one source that is standard input, which can be read once.
+
+    Parameters
+    ----------
+    sources
+        By parameter: ``"-"``, or a list with it, is standard input; anything else is not.
+
+    Raises
+    ------
+    UsageError
+    """
+    named = [
+        f"`{name}`"
+        for name, source in sources.items()
+        if (isinstance(source, str) and source == "-")
+        or (isinstance(source, list | tuple) and "-" in source)
+    ]
+    if len(named) > 1:
+        raise UsageError(
+            "standard input can be read once", " and ".join(named), next_step="name files"
+        )
 
 
 class ByteStream:

@@ -63,7 +63,8 @@ class Hits:
         return rows if known is None else [[known[row] for row in line] for line in rows]
 
     def of(self, query: int) -> Hits:
-        """Return the hits of one query."""
+        """Return the hits of one query; a negative number counts from the end."""
+        query = range(len(self))[query]  # an IndexError where there is no such query
         part = slice(query, query + 1)
         distances = None if self.distances is None else self.distances[part]
         rescored = None if self.rescored is None else self.rescored[part]
@@ -113,7 +114,8 @@ class RadiusHits:
         return rows if known is None else [known[row] for row in rows]
 
     def of(self, query: int) -> Hits:
-        """Return the hits of one query."""
+        """Return the hits of one query; a negative number counts from the end."""
+        query = range(len(self))[query]  # an IndexError where there is no such query
         part = slice(int(self.lims[query]), int(self.lims[query + 1]))
         return Hits(
             self.rows[None, part],

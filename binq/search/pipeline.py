@@ -78,10 +78,12 @@ class Pipeline:
         UsageError
             If k is below 1.
         """
-        if k < 1:
-            raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise UsageError(
+                "no such number of hits", "`k`", "a whole number of at least 1", str(k)
+            )
         if self.rescorer is None:
-            return k
+            return int(k)
         if self.oversample is None:
             return adaptive.most_candidates(k, self.rows)
         if max(k, self.oversample) >= self.rows:
@@ -140,8 +142,8 @@ class Pipeline:
         """Return all rows within ``radius``, or the best k of them."""
         if radius < 0:
             raise UsageError("the radius is negative", "`radius`", "at least 0", str(radius))
-        if k is not None and k < 1:
-            raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
+        if k is not None:
+            self.candidate_count(k)
         lims, rows, distances = self.structure.within(queries.codes, radius, self.scope)
         found = []
         for query in range(len(queries)):

@@ -130,7 +130,7 @@ def read_data(
     if len(read.raw) < read.total - (len(asked.raw) if held_out else 0):
         notes.append(
             f"swept over {len(read.raw):,} of {read.total:,} rows, drawn with seed {seed}; "
-            "on all of them recall is lower, since more rows lie close to each other"
+            "on all of them recall is mostly lower, since more rows lie close to each other"
         )
     groups = equal_rows(asked.unit)
     if choosing is not reported:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import default_scoring
+from binq.errors import Marked
 from binq.evaluation.statistics import Estimate, clustered, recall
 from binq.similarity import best_first, scores
 from binq.sweeping.measure import STORED, Setting, restored
@@ -112,7 +113,7 @@ def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommend
         chosen.bytes,
         estimate,
         reached,
-        _sentence(chosen, estimate, reached, target, setting),
+        Marked(_sentence(chosen, estimate, reached, target, setting)),
         _build(chosen, setting),
         {"k": setting.k} | ({} if x is None else {"oversample": x}),
     )

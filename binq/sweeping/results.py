@@ -113,7 +113,6 @@ class Recommendation:
     reached : bool
         Whether the target was.
     sentence : str
-        Marks parameters as messages do, see :func:`binq.errors.spelled`.
     build, query : dict
         Keywords that do it: ``binq.build(vectors, path, **build)``, then
         ``binq.open(path).search(queries, **query)``.
@@ -155,7 +154,7 @@ class Sweep:
         The recommended row against the best row of another method in as few bytes: the paired
         ``difference`` with its interval, and whether they can be told ``apart``.
     notes : list of str
-        What a reader of the figures has to know; parameters are marked as in messages.
+        What a reader of the figures has to know.
     worst : list of dict
         The queries that the recommended row serves worst.
     """

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from binq.errors import InputError, UsageError
+from binq.errors import InputError, Marked, UsageError
+from binq.io.streams import refuse_stdin_twice
 from binq.similarity import scores
 from binq.sweeping import baselines
 from binq.sweeping.data import read_data
@@ -90,6 +91,7 @@ def sweep(
     ------
     UsageError, InputError
     """
+    refuse_stdin_twice(vectors=vectors, queries=queries, train_queries=train_queries)
     _check(metric, k, scorings, oversamples, target_recall, seed, sample)
     with limited(threads) as count:
         data = read_data(
@@ -136,7 +138,9 @@ def sweep(
                 "flatters it a little; `train_queries` take others"
             )
         facts = _facts(setting, target_recall)
-        return Sweep(facts, found, chosen, comparison, notes, _worst(chosen.row, setting))
+        return Sweep(
+            facts, found, chosen, comparison, list(map(Marked, notes)), _worst(chosen.row, setting)
+        )
 
 
 def _facts(setting: Setting, target_recall: float) -> dict[str, Any]:

@@ -135,6 +135,14 @@ def test_on_the_command_line(named: Index, tmp_path: Path, cli: Callable[..., An
     piped = cli(*words, "--exclude-ids", "-", stdin=b"doc 3\n")
     assert all(hit["id"] != "doc 3" for line in piped.lines for hit in line["hits"])
     cli(*words, "--filter-ids", tmp_path / "missing.txt", code=3)
+    twice = cli("query", named.file.path, "-", "--filter-ids", "-", stdin=b"doc 3\n", code=2)
+    assert "QUERIES and --filter-ids" in twice.err
+    twice = cli(*words, "--filter-ids", "-", "--exclude-ids", "-", stdin=b"doc 3\n", code=2)
+    assert "--filter-ids and --exclude-ids" in twice.err
+    judged = ("eval", named.file.path, tmp_path / "q.npy", "--truth", tmp_path / "c.jsonl")
+    cli("eval", named.file.path, "-", "--truth", "-", stdin=b"", code=2)
+    nothing = cli(*judged, "--filter-ids", tmp_path / "none.txt", code=3)
+    assert "no row is allowed" in nothing.err
 
 
 def test_recall_is_that_of_the_allowed_rows(named: Index, tmp_path: Path) -> None:
@@ -143,7 +151,8 @@ def test_recall_is_that_of_the_allowed_rows(named: Index, tmp_path: Path) -> Non
         named, QUERIES, truth=X, k=(5,), filter_ids=keep, rescore="float32", oversample=8
     )
     assert found.metrics["recall@5"]["value"] == 1
-    plain = binq.evaluate(named, QUERIES, truth=X, k=(5,), filter_ids=keep, rescore="none")
+    assert (found.facts["n"], found.facts["allowed"]) == (200, 40)
+    plain = binq.evaluate(named, QUERIES, truth=X, k=5, filter_ids=keep, rescore="none")
     truth = best(list(range(40)), 5)
     hits = named.search(QUERIES, 5, filter_ids=keep, rescore="none")
     wanted = [naive.recall(*pair) for pair in zip(hits.rows, truth, strict=True)]

@@ -79,7 +79,7 @@ def test_another_model_is_refused_for_rescoring(tmp_path: Path) -> None:
     ix = Index(tmp_path / "i.binq")
     ours = ix.search(x[:3], 4, rescore_from=str(paths[0]), rescore_column="a")
     assert np.allclose(ours.scores[:, 0], 1)
-    with pytest.raises(InputError, match="choose one with column"):
+    with pytest.raises(InputError, match="choose one with rescore_column"):
         ix.search(x[:3], 4, rescore_from=str(paths[0]))
     with pytest.raises(InputError, match="another model"):
         ix.search(x[:3], 4, rescore_from=str(paths[1]), rescore_column="a")

@@ -83,6 +83,11 @@ def test_a_target_out_of_reach_is_said_to_be() -> None:
     assert chosen.sentence.startswith("Nothing tried reaches")
 
 
+def test_texts_name_parameters_as_python_does() -> None:
+    found = swept()
+    assert not any("`" in text for text in (found.recommendation.sentence, *found.notes))
+
+
 def test_front() -> None:
     rows = swept(bits=[8, 16, 32], methods=["sign", "itq", "lsh"]).rows
     for row in rows:
