@@ -36,10 +36,7 @@ def cold_query(conditions: Conditions) -> list[Timing]:
     np.save(query, packing.to_layout(corpus.queries[:1], corpus.bits, "lsb"))
     options = f"--packed lsb -k {k} --threads {conditions.threads} --format tsv"
     ask = [sys.executable, "-m", "binq", "query", str(index), str(query), *options.split()]
-    commands = {
-        "binq": ask,
-        "numpy-import": [sys.executable, "-c", "import numpy"],
-    }
+    commands = {"binq": ask, "numpy-import": [sys.executable, "-c", "import numpy"]}
     if "faiss" in conditions.peers:
         import faiss
 

@@ -10,13 +10,4 @@ from binq.binarizers.fitting import default_scoring, fit
 from binq.binarizers.methods import TABLE
 from binq.binarizers.persistence import load, save
 
-__all__ = [
-    "TABLE",
-    "Binarizer",
-    "RowTerms",
-    "Weights",
-    "default_scoring",
-    "fit",
-    "load",
-    "save",
-]
+__all__ = ["TABLE", "Binarizer", "RowTerms", "Weights", "default_scoring", "fit", "load", "save"]

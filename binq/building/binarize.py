@@ -17,12 +17,7 @@ from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.errors import InputError, UsageError
 from binq.io.atomic import atomic_write
 from binq.threads import limited
-from binq.types import (
-    LAYOUTS,
-    Layout,
-    Progress,
-    Vectors,
-)
+from binq.types import LAYOUTS, Layout, Progress, Vectors
 from binq.vectors import VectorSource, open_vectors
 from binq.vectors.sample import started
 

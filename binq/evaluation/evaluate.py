@@ -87,9 +87,7 @@ class Evaluation:
         for name, floor in floors.items():
             if name not in self.metrics:
                 raise UsageError(
-                    "that metric was not evaluated",
-                    f"`fail_under={name}`",
-                    ", ".join(self.metrics),
+                    "that metric was not evaluated", f"`fail_under={name}`", ", ".join(self.metrics)
                 )
             value = self.metrics[name]["value"]
             if value < floor:

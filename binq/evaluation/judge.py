@@ -188,10 +188,7 @@ class OwnRows:
     """
 
     def __init__(
-        self,
-        index: Index,
-        query_ids: list[str] | list[int],
-        allowed: AllowedRows | None = None,
+        self, index: Index, query_ids: list[str] | list[int], allowed: AllowedRows | None = None
     ) -> None:
         if index.ids is None:
             n = index.file.header.rows

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from binq.errors import InputError, Marked, UsageError
+from binq.errors import Marked, UsageError
 from binq.io.streams import refuse_stdin_twice
 from binq.similarity import scores
 from binq.sweeping import baselines
@@ -105,8 +105,6 @@ def sweep(
             id_column=id_column,
         )
         rows, dim = data.raw.shape
-        if not rows:
-            raise InputError("there is nothing to sweep over", "VECTORS", "at least one row")
         trials, left_out = plan(dim, methods, bits)
         notes = data.notes + left_out
         widths = sorted({trial.bits for trial in trials})
@@ -170,20 +168,19 @@ def _check(
     seed: int,
     sample: int,
 ) -> None:
-    if metric not in METRICS:
-        raise UsageError("unknown metric", "`metric`", ", ".join(METRICS), metric)
-    if k < 1:
-        raise UsageError("too few hits wanted", "`k`", "at least 1", str(k))
-    if not scorings or set(scorings) - set(SCORINGS):
-        raise UsageError("unknown scoring", "scorings", ", ".join(SCORINGS), ", ".join(scorings))
-    if not all(1 <= x < math.inf for x in oversamples):
-        raise UsageError("too few candidates", "oversamples", "at least 1", str(list(oversamples)))
-    if not 0 < target <= 1:
-        raise UsageError("no such recall", "`target_recall`", "above 0, at most 1", str(target))
-    if seed < 0:
-        raise UsageError("the seed is negative", "`seed`", "at least 0", str(seed))
-    if sample < 1:
-        raise UsageError("the sample is empty", "`sample`", "at least 1", str(sample))
+    known = bool(scorings) and set(scorings) <= set(SCORINGS)
+    enough = all(1 <= x < math.inf for x in oversamples)
+    for right, *message in (
+        (metric in METRICS, "unknown metric", "`metric`", ", ".join(METRICS), metric),
+        (k >= 1, "too few hits wanted", "`k`", "at least 1", k),
+        (known, "unknown scoring", "scorings", ", ".join(SCORINGS), ", ".join(scorings)),
+        (enough, "too few candidates", "oversamples", "at least 1", list(oversamples)),
+        (0 < target <= 1, "no such recall", "`target_recall`", "above 0, at most 1", target),
+        (seed >= 0, "the seed is negative", "`seed`", "at least 0", seed),
+        (sample >= 1, "the sample is empty", "`sample`", "at least 1", sample),
+    ):
+        if not right:
+            raise UsageError(*map(str, message))
 
 
 def _worst(row: Row, setting: Setting) -> list[dict[str, Any]]:
