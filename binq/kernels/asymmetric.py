@@ -233,19 +233,12 @@ def exact(
     if rows.size == 0:
         return scores
     library = aot.load(FAMILY)
+    # It has a name, as it must live until the kernel has returned.
+    scratch = aligned(library.layout["measure.scratch"], np.uint8)
+    asked = (weights.shape[1], address(weights), address(base), len(weights))
+    given = (address(factors.mul), address(factors.add), factors.given)
+    chosen = (address(rows), rows.shape[1])
     library.functions["measure"](
-        address(codes),
-        codes.shape[1],
-        weights.shape[1],
-        address(weights),
-        address(base),
-        len(weights),
-        address(rows),
-        rows.shape[1],
-        address(factors.mul),
-        address(factors.add),
-        factors.given,
-        address(scores),
-        address(aligned(library.layout["measure.scratch"], np.uint8)),
+        address(codes), codes.shape[1], *asked, *chosen, *given, address(scores), address(scratch)
     )
     return scores

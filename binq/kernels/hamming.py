@@ -335,13 +335,8 @@ def distances(
         for i, query in enumerate(queries):
             result[i] = np.bitwise_count(codes[rows[i]] ^ query).sum(axis=1)
         return result
+    asked, chosen = (address(queries), len(queries)), (address(rows), rows.shape[1])
     engine.library.functions["measure"](
-        address(codes),
-        codes.shape[1],
-        address(queries),
-        len(queries),
-        address(rows),
-        rows.shape[1],
-        address(result),
+        address(codes), codes.shape[1], *asked, *chosen, address(result)
     )
     return result

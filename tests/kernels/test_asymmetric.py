@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import naive
@@ -173,3 +174,15 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="k is"):
         asymmetric.topk(**good, k=-1)
     assert asymmetric.topk(**{**good, "codes": good["codes"][:0]}, k=4)[0].shape[1] == 0
+
+
+def test_exact_scores_of_several_threads_do_not_meet() -> None:
+    """Every call has scratch memory of its own until its kernel has returned."""
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 2**64, (1000, 12), np.uint64)
+    weights = random.standard_normal((32, 768)).astype(np.float32)
+    base, rows = np.zeros(32, np.float32), random.integers(0, 1000, (32, 100))
+    want = asymmetric.exact(codes, weights, base, rows)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(asymmetric.exact, codes, weights, base, rows) for _ in range(200)]
+        assert all(np.array_equal(call.result(), want) for call in calls)

@@ -79,9 +79,7 @@ def _check_directory(place: Path) -> None:
     _check_owner(status, str(place))
 
 
-def pack(
-    code: bytes, key: str, symbols: dict[str, tuple[str, str]], layout: dict[str, int]
-) -> bytes:
+def pack(code: bytes, key: str, symbols: Symbols, layout: dict[str, int]) -> bytes:
     """The content of a cached object."""
     fields = {"key": key, "symbols": symbols, "layout": layout}
     header = json.dumps(fields, sort_keys=True).encode()
