@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +29,7 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
     ``path``. A symlink stays and what it points to is replaced. The owner and the permissions of
     a replaced file are kept (set-uid and set-gid bits are not); where the owner cannot be kept,
     the permissions are those of a new file. After any failure the old file is still there, and
-    nothing else is.
+    nothing else is; what a run that was killed left behind, the next one for ``path`` removes.
 
     Parameters
     ----------
@@ -53,9 +55,12 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
         raise UsageError("this output cannot go to stdout", "-", "the name of a file")
     target = Path(os.path.realpath(path))
     old = _replaceable(target)
+    _remove_leftovers(target)
     file, name = _open_temporary(target, path, unnamed)
+    held = None
     try:
         with _failures_named(path):
+            held = os.dup(file.fileno())  # keeps the lock until the temporary name is gone
             fresh = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if old is not None:
                 os.fchmod(file.fileno(), 0o600)  # until it is whole, nobody else's
@@ -70,7 +75,8 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
             file.close()
             os.replace(name, target)
         name = None
-        with _failures_named(path, "the new file is there, but a power cut may undo it"):
+        outcome = "the new file is there, but a power cut may undo it"
+        with _failures_named(path, outcome, "cannot sync the directory of the output"):
             _sync_directory(target.parent)
     finally:
         with suppress(OSError):
@@ -78,6 +84,8 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
         if name is not None:
             with suppress(OSError):
                 os.unlink(name)
+        if held is not None:
+            os.close(held)
 
 
 def scratch_beside(path: str | os.PathLike[str]) -> BinaryIO:
@@ -89,6 +97,23 @@ def scratch_beside(path: str | os.PathLike[str]) -> BinaryIO:
     if name is not None:
         os.unlink(name)
     return cast(BinaryIO, file)
+
+
+@contextmanager
+def scratch_name(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the name of an empty file in the directory of an output.
+
+    It is for who has to open a file by its name. The name is gone when the block ends, and should
+    the process be killed before, with the next :func:`atomic_write` for ``path``.
+    """
+    with _failures_named(path):
+        descriptor, name = _create(Path(os.path.realpath(path)))
+    try:
+        yield name
+    finally:
+        with suppress(OSError):
+            os.unlink(name)
+        os.close(descriptor)
 
 
 class _OutputFile(io.FileIO):
@@ -109,7 +134,9 @@ class _OutputFile(io.FileIO):
 
 @contextmanager
 def _failures_named(
-    path: str | os.PathLike[str], outcome: str = "the output was left as it was"
+    path: str | os.PathLike[str],
+    outcome: str = "the output was left as it was",
+    what: str = "cannot write",
 ) -> Iterator[None]:
     """Turn an ``OSError`` of this file system into binq's own, naming the output."""
     try:
@@ -118,7 +145,7 @@ def _failures_named(
         raise
     except OSError as error:
         raise EnvironmentFailure(
-            "cannot write",
+            what,
             os.fspath(path),
             got=(error.strerror or str(error)).lower(),
             next_step=outcome,
@@ -177,12 +204,12 @@ def _open_temporary(
             try:
                 flags = _O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
                 descriptor = os.open(target.parent, flags, 0o666)
+                _lock(descriptor)
                 return io.BufferedRandom(_OutputFile(descriptor, output), _BUFFER), None
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise
-        name = _unique_name(target)
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor, name = _create(target)
         return io.BufferedRandom(_OutputFile(descriptor, output), _BUFFER), name
 
 
@@ -199,7 +226,51 @@ def _give_name(descriptor: int, target: Path) -> str:
 
 
 def _unique_name(target: Path) -> str:
-    return str(target.parent / f".{target.name[:200]}.{os.urandom(8).hex()}.tmp")
+    return f"{target.parent / _stem(target)}.{os.urandom(8).hex()}.tmp"
+
+
+def _stem(target: Path) -> str:
+    """Return how the temporary names of an output begin; a name has 255 bytes at most."""
+    return "." + os.fsdecode(os.fsencode(target.name)[:200])
+
+
+def _create(target: Path) -> tuple[int, str]:
+    """Create a file under a unique temporary name, locked; return its descriptor and name."""
+    while True:
+        name = _unique_name(target)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        _lock(descriptor)
+        if os.path.lexists(name):
+            return descriptor, name
+        os.close(descriptor)  # another run took it for a leftover before it was locked
+
+
+def _lock(descriptor: int) -> None:
+    """Say that a temporary file is in use, until its last descriptor is closed."""
+    with suppress(OSError):  # where there are no locks, nobody takes it for a leftover either
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what dead runs left of an output: own files, under its temporary names, not locked."""
+    ours = re.compile(re.escape(_stem(target)) + r"\.[0-9a-f]{16}\.tmp")
+    with suppress(OSError):
+        for name in filter(ours.fullmatch, os.listdir(target.parent)):
+            with suppress(OSError):
+                _remove_unlocked(target.parent / name)
+
+
+def _remove_unlocked(path: Path) -> None:
+    # Neither a link is followed nor a FIFO waited for.
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

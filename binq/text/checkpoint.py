@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import EnvironmentFailure, InputError
+from binq.io.atomic import scratch_name
 
 _VERSION: Final = "1"
 _SCHEMA: Final = """
@@ -51,6 +53,8 @@ class Checkpoint:
         The SQLite file.
     facts : mapping of str to str
         What decides the vectors; a checkpoint of other facts is refused.
+    temporary : bool
+        Use a file without a name, in the directory of ``path``.
 
     Raises
     ------
@@ -60,13 +64,22 @@ class Checkpoint:
         If another run is using it, or the disk fails.
     """
 
-    def __init__(self, path: str | os.PathLike[str], facts: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], facts: Mapping[str, str], *, temporary: bool = False
+    ) -> None:
         self.path = os.fspath(path)
         with self._failures():
-            self._database = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+            if temporary:
+                with scratch_name(self.path) as name:
+                    self._database = _connect(name)
+            else:
+                self._database = self._open()
             try:
+                if temporary:
+                    # A rollback journal would need the name; there is nothing to roll back to.
+                    self._database.execute("PRAGMA journal_mode=MEMORY")
                 self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
-                self._database.execute("PRAGMA synchronous=NORMAL")
+                self._database.execute(f"PRAGMA synchronous={'OFF' if temporary else 'NORMAL'}")
                 self._database.execute("PRAGMA cache_size=-16384")
                 self._database.execute("BEGIN EXCLUSIVE")
                 self._settle(dict(facts))
@@ -169,6 +182,19 @@ class Checkpoint:
                 with suppress(OSError):
                     os.unlink(self.path + suffix)
 
+    def _open(self) -> sqlite3.Connection:
+        """Open the file, which is no link: SQLite would follow one."""
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        found = os.lstat(self.path)
+        if not stat.S_ISREG(found.st_mode):
+            raise self._damaged("a link, or something else that is no file")
+        database = _connect(self.path)
+        if not os.path.samestat(found, os.lstat(self.path)):
+            database.close()
+            raise self._damaged("another file than a moment ago")
+        return database
+
     def _settle(self, facts: dict[str, str]) -> None:
         """Create the tables, or check that the ones that are there belong to this run."""
         tables = {row[0] for row in self._database.execute("SELECT name FROM sqlite_master")}
@@ -224,7 +250,9 @@ class Checkpoint:
         """Turn what SQLite raises into binq's exceptions."""
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except (InputError, EnvironmentFailure):
+            raise
+        except (sqlite3.OperationalError, OSError) as error:
             busy = "locked" in str(error)
             raise EnvironmentFailure(
                 "the checkpoint is in use by another run"
@@ -234,35 +262,30 @@ class Checkpoint:
                 got="" if busy else str(error),
             ) from error
         except (sqlite3.Error, ValueError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
             raise self._damaged(str(error)) from error
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=0, isolation_level=None)
 
 
 @contextmanager
 def temporary_checkpoint(output: Path, facts: Mapping[str, str]) -> Iterator[Checkpoint]:
     """Yield a checkpoint that leaves nothing behind, whatever ends the process.
 
-    Its file loses its name as soon as it is open.
+    Its file, beside the output, loses its name as soon as it is open.
     """
-    path = output.parent / f".{output.name[:200]}.{os.urandom(8).hex()}.checkpoint"
-    checkpoint = Checkpoint(path, facts)
+    checkpoint = Checkpoint(output, facts, temporary=True)
     try:
-        with checkpoint._failures():
-            # A rollback journal would need the name; there is nothing to roll back to.
-            checkpoint._database.execute("PRAGMA journal_mode=MEMORY")
-            checkpoint._database.execute("PRAGMA synchronous=OFF")
-        with suppress(OSError):
-            os.unlink(path)
         yield checkpoint
     finally:
-        checkpoint.close(remove=True)
+        checkpoint.close(remove=False)
 
 
 @contextmanager
 def kept_checkpoint(output: Path, facts: Mapping[str, str]) -> Iterator[Checkpoint]:
     """Yield the checkpoint beside ``output``: it outlives an interruption, and goes at the end."""
-    checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), facts)
+    checkpoint = Checkpoint(checkpoint_path(output), facts)
     try:
         yield checkpoint
     except BaseException:
@@ -270,6 +293,12 @@ def kept_checkpoint(output: Path, facts: Mapping[str, str]) -> Iterator[Checkpoi
         checkpoint.close(remove=not checkpoint.last)
         raise
     checkpoint.close(remove=True)
+
+
+def checkpoint_path(output: str | os.PathLike[str]) -> Path:
+    """Return where the checkpoint of an output lies: beside it, or beside what it links to."""
+    target = Path(os.path.realpath(output))
+    return target.with_name(f"{target.name}.checkpoint")
 
 
 def digest_of(text: str) -> bytes:

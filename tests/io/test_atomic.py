@@ -6,17 +6,21 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import environment
 from corpora import debris
 
 from binq.errors import EnvironmentFailure, UsageError
-from binq.io.atomic import atomic_write, scratch_beside
+from binq.io.atomic import atomic_write, scratch_beside, scratch_name
 
 
 @pytest.fixture(params=["unnamed", "named"])
@@ -242,11 +246,75 @@ def test_a_directory_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", Failing(os.fsync, number, at=2))
             if fails:
-                with pytest.raises(EnvironmentFailure, match="the new file is there"):
+                with pytest.raises(EnvironmentFailure, match="the new file is there") as caught:
                     write(tmp_path / "f")
+                assert str(caught.value).startswith("cannot sync the directory")
+                assert (tmp_path / "f").read_bytes() == b"new"
             else:
                 write(tmp_path / "f")
         assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_failing_close_is_said(
+    tmp_path: Path, unnamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    real, synced = os.fsync, []
+
+    def close_after(descriptor: int) -> None:
+        """Sync, and take the descriptor away, so that the file's own close fails."""
+        real(descriptor)
+        synced.append(descriptor)
+        os.close(descriptor)
+
+    monkeypatch.setattr(os, "fsync", close_after)
+    with pytest.raises(EnvironmentFailure, match="left as it was"):
+        write(path, unnamed)
+    assert len(synced) == 1
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+KILLED = """
+import os, signal, sys
+from binq.io.atomic import atomic_write
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with atomic_write(sys.argv[1], unnamed=sys.argv[2] == "True") as file:
+    file.write(b"new")
+"""
+
+
+def test_what_a_killed_run_left_the_next_one_removes(tmp_path: Path, unnamed: bool) -> None:
+    path, other = tmp_path / "f", tmp_path / "f.g"
+    for target in (path, path, other):
+        words = [sys.executable, "-c", KILLED, str(target), str(unnamed)]
+        done = subprocess.run(words, check=False, env=environment())
+        assert done.returncode == -signal.SIGKILL
+    # That of `f` was removed by the second run for it.
+    assert [name.rsplit(".", 2)[0] for name in sorted(debris(tmp_path))] == [".f", ".f.g"]
+    kept = [f".f.{'0' * 15}.tmp", f".f.{'0' * 16}.tmp.x", f"f.{'0' * 16}.tmp", f".F.{'0' * 16}.tmp"]
+    for name in kept:
+        (tmp_path / name).write_bytes(b"somebody's")
+    os.mkfifo(tmp_path / f".f.{'1' * 16}.tmp")
+    (tmp_path / f".f.{'2' * 16}.tmp").symlink_to(other)
+    odd = [f".f.{'1' * 16}.tmp", f".f.{'2' * 16}.tmp"]
+    theirs = f".f.{'3' * 16}.tmp"
+    if os.geteuid() == 0:
+        (tmp_path / theirs).write_bytes(b"another user's")
+        os.chown(tmp_path / theirs, 1234, 1234)
+        odd.append(theirs)
+    # Nor is what a run that lives holds: here one for the same file.
+    with atomic_write(path, unnamed=unnamed) as file:
+        file.write(b"first")
+        held = set(debris(tmp_path))
+        with scratch_name(path) as scratch:
+            write(path, unnamed)
+            assert os.path.basename(scratch) in debris(tmp_path)
+        assert held == set(debris(tmp_path))
+    assert path.read_bytes() == b"first"
+    left = {name for name in os.listdir(tmp_path) if not name.startswith(".f.g.")}
+    assert left == {"f", *kept, *odd}
 
 
 def test_a_name_of_greatest_length(tmp_path: Path, unnamed: bool) -> None:
@@ -254,6 +322,7 @@ def test_a_name_of_greatest_length(tmp_path: Path, unnamed: bool) -> None:
     assert os.listdir(tmp_path) == ["n" * 255]
     with pytest.raises(EnvironmentFailure):
         write(tmp_path / ("n" * 256))
+    write(tmp_path / ("é" * 127), unnamed)  # 254 bytes
 
 
 def test_odd_names(tmp_path: Path, unnamed: bool) -> None:
