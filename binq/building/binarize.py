@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Unpack
 
-import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
@@ -16,9 +14,11 @@ from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_f
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.errors import InputError, UsageError
 from binq.io.atomic import atomic_write
+from binq.io.outputs import Content, by_suffix
 from binq.threads import limited
 from binq.types import LAYOUTS, Layout, Progress, Vectors
 from binq.vectors import VectorSource, open_vectors
+from binq.vectors.npy import NpyWriter
 from binq.vectors.sample import started
 
 
@@ -30,6 +30,7 @@ def binarize(
     column: str | None = None,
     id_column: str | None = None,
     packed: Literal["none"] | None = None,
+    overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
@@ -49,6 +50,8 @@ def binarize(
         Columns to read, where they are not found by themselves.
     packed : {"none"}, optional
         Says that 8-bit input is numbers.
+    overwrite : bool
+        Replace files of another kind than what is written.
     threads : int, optional
         Default: as many as the process may use.
     progress : callable, optional
@@ -69,10 +72,9 @@ def binarize(
     """
     if layout not in LAYOUTS:
         raise UsageError("unknown layout", "`layout`", ", ".join(LAYOUTS), str(layout))
-    kind = Path(output).suffix.lower()
-    if kind not in _WRITERS:
-        raise UsageError("unknown kind of output", str(output), "a name in .npy or .parquet")
+    kind = by_suffix(output, _SUFFIXES)
     options = BinarizerOptions(**settings)
+    options.refuse_overwrites(output, kind, vectors, overwrite)
     with ExitStack() as stack:
         count = stack.enter_context(limited(threads))
         source = stack.enter_context(
@@ -101,36 +103,12 @@ def binarize(
     return done
 
 
-class _NpyWriter:
-    """Writes an npy file of unknown length: the shape is put into the header at the end."""
+class _NpyWriter(NpyWriter):
+    """Writes the codes as an array."""
 
     def __init__(self, file: BinaryIO, width: int, layout: Layout, source: VectorSource) -> None:
         del source  # an array has no place for ids and metadata
-        self._file = file
-        self._dtype = packing.layout_dtype(layout)
-        self._width = packing.bytes_for(width)
-        self._rows = 0
-        self._write_header()
-
-    def append(self, packed: NDArray[Any], ids: list[str] | None) -> None:
-        del ids
-        self._file.write(packed.tobytes())
-        self._rows += len(packed)
-
-    def finish(self) -> None:
-        self._file.seek(0)
-        self._write_header()
-
-    def _write_header(self) -> None:
-        # numpy leaves room for the first axis to grow, so that both headers are equally long.
-        np.lib.format.write_array_header_1_0(
-            self._file,
-            {
-                "descr": np.lib.format.dtype_to_descr(self._dtype),
-                "fortran_order": False,
-                "shape": (self._rows, self._width),
-            },
-        )
+        super().__init__(file, packing.layout_dtype(layout), packing.bytes_for(width))
 
 
 class _ParquetWriter:
@@ -159,7 +137,8 @@ class _ParquetWriter:
         self._writer.close()
 
 
-_WRITERS: Final[dict[str, type[_NpyWriter] | type[_ParquetWriter]]] = {
-    ".npy": _NpyWriter,
-    ".parquet": _ParquetWriter,
+_SUFFIXES: Final[dict[str, Content]] = {".npy": "npy", ".parquet": "parquet"}
+_WRITERS: Final[dict[Content, type[_NpyWriter] | type[_ParquetWriter]]] = {
+    "npy": _NpyWriter,
+    "parquet": _ParquetWriter,
 }

@@ -70,6 +70,7 @@ def build(
     packed: Packed | None = None,
     column: str | None = None,
     id_column: str | None = None,
+    overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
     **settings: Unpack[BinarizerSettings],
@@ -87,6 +88,8 @@ def build(
         What 8-bit input is.
     column, id_column : str, optional
         Columns to read, where they are not found by themselves.
+    overwrite : bool
+        Replace files of another kind than what is written.
     threads : int, optional
         Default: as many as the process may use.
     progress : callable, optional
@@ -114,6 +117,7 @@ def build(
             "unknown kind of vectors", "`rescore`", ", ".join(STORED_VECTORS), str(rescore)
         )
     options = BinarizerOptions(**settings)
+    options.refuse_overwrites(output, "index", vectors, overwrite)
     # What is entered last ends first: the output, then reading ahead, then the source it reads.
     with ExitStack() as stack:
         count = stack.enter_context(limited(threads))

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from binq.errors import UsageError
-from binq.types import DEFAULT_SAMPLE, METHODS, METRICS, SCORINGS, Method, Metric, Scoring
+from binq.io.outputs import Content, Outputs, refuse_overwrites
+from binq.types import (
+    DEFAULT_SAMPLE,
+    METHODS,
+    METRICS,
+    SCORINGS,
+    Method,
+    Metric,
+    Scoring,
+    Vectors,
+)
 
 
 class BinarizerSettings(TypedDict, total=False):
@@ -82,3 +92,17 @@ class BinarizerOptions:
                     raise UsageError(
                         f"`binarizer` already says {option}", next_step=f"leave out {option}"
                     )
+
+    def refuse_overwrites(
+        self,
+        output: str | os.PathLike[str],
+        content: Content,
+        vectors: Vectors,
+        overwrite: bool,
+    ) -> None:
+        """Refuse outputs that would destroy something; see :mod:`binq.io.outputs`."""
+        outputs: Outputs = {
+            "`output`": (output, content),
+            "`save_binarizer`": (self.save_binarizer, "binarizer"),
+        }
+        refuse_overwrites(outputs, vectors, self.binarizer, overwrite=overwrite)

@@ -18,6 +18,7 @@ from binq.cli import render
         "layout": opt.option(types.Layout, "How bits are packed into bytes.", "ubinary"),
         "packed": opt.option(Literal["none"], "none: 8-bit input is numbers."),
         **opt.COLUMNS,
+        "overwrite": opt.OVERWRITE,
         "threads": opt.THREADS,
     }
 )

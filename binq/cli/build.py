@@ -23,6 +23,7 @@ from binq.cli import render
         "rescore": opt.option(types.StoredVectors, "Vectors to store for rescoring.", "none"),
         "packed": opt.PACKED,
         **opt.COLUMNS,
+        "overwrite": opt.OVERWRITE,
         "threads": opt.THREADS,
     }
 )

@@ -17,7 +17,10 @@ from binq.types import OnBlank, OnTruncate, Precision, Role, TextFormat
             "TEXTS...",
             "jsonl (BEIR too), csv, tsv, Parquet or plain lines, or - for stdin.",
         ),
-        "output": opt.output("A Parquet file.", "EMBEDDINGS"),
+        "output": opt.output(
+            "A file in .parquet, .npy (no ids) or .jsonl; only Parquet says what model made it.",
+            "EMBEDDINGS",
+        ),
         "model": opt.option(
             str,
             "A folder or name of a sentence-transformers model, model2vec:NAME, an endpoint "
@@ -50,6 +53,7 @@ from binq.types import OnBlank, OnTruncate, Precision, Role, TextFormat
         ),
         "on_blank": opt.option(OnBlank, "What to do with a blank text.", "skip"),
         **opt.MODEL_RUNS,
+        "overwrite": opt.OVERWRITE,
         "threads": opt.THREADS,
     }
 )

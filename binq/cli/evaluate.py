@@ -26,6 +26,7 @@ from binq.cli import render, search_options
         ),
         "cache_truth": opt.file("Keep the exact neighbours for the next time."),
         "per_query": opt.file("Write one row per query: .jsonl, .tsv, .csv or .parquet."),
+        "overwrite": opt.OVERWRITE,
         "json": opt.JSON,
         **opt.COLUMNS,
     }
@@ -38,6 +39,8 @@ def evaluate(
     oversample: str,
     fail_under: list[str] | None,
     per_query: Path | None,
+    cache_truth: Path | None,
+    overwrite: bool,
     json: bool,
     **settings: Any,
 ) -> None:
@@ -45,13 +48,31 @@ def evaluate(
     from binq.cli import formats as results
     from binq.evaluation.evaluate import evaluate as judge
     from binq.evaluation.evaluate import parse_floors
+    from binq.io.outputs import refuse_overwrites
 
     factor = search_options.factor(oversample)
     ks = opt.whole_numbers(k, "-k")
     floors = parse_floors(fail_under or [], ks)
-    write_records = None if per_query is None else results.record_writer(per_query)
+    write_records = None
+    if per_query is not None:
+        write_records, content = results.record_writer(per_query)
+        refuse_overwrites(
+            {"`per_query`": (per_query, content), "`cache_truth`": (cache_truth, None)},
+            *(index, queries, settings["truth"], settings["qrels"]),
+            *(settings[name] for name in search_options.FILES),
+            overwrite=overwrite,
+        )
     with render.progress("evaluating") as progress:
-        found = judge(index, queries, k=ks, oversample=factor, progress=progress, **settings)
+        found = judge(
+            index,
+            queries,
+            k=ks,
+            oversample=factor,
+            cache_truth=cache_truth,
+            overwrite=overwrite,
+            progress=progress,
+            **settings,
+        )
     if write_records is not None:
         write_records(found.records())
     if json:

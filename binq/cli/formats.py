@@ -7,12 +7,13 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from binq.errors import InputError, UsageError
 from binq.io.atomic import atomic_write
+from binq.io.outputs import Content, by_suffix
 from binq.search.hits import Hits
 from binq.types import Format
 
@@ -31,6 +32,20 @@ _SUFFIXES: Final[dict[str, Format]] = {
     ".parquet": "parquet",
     ".txt": "table",
 }
+CONTENTS: Final[dict[Format, Content]] = {
+    "table": "text",
+    "jsonl": "jsonl",
+    "tsv": "text",
+    "trec": "text",
+    "parquet": "parquet",
+}
+"""What a file of each format holds."""
+_RECORDS: Final[dict[str, Content]] = {
+    ".jsonl": "jsonl",
+    ".tsv": "text",
+    ".csv": "text",
+    ".parquet": "parquet",
+}
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n"})
 
 
@@ -47,8 +62,7 @@ def choose_format(
     to_file = output is not None and os.fspath(output) != "-"
     chosen = wanted
     if chosen is None and to_file:
-        known = " ".join(sorted(_SUFFIXES))
-        chosen = _SUFFIXES[_suffix(output or "", _SUFFIXES, known, "say it with --format")]
+        chosen = by_suffix(output or "", _SUFFIXES, "say it with --format")
     if chosen is None:
         chosen = "table" if terminal else "jsonl"
     if chosen == "parquet" and terminal and not to_file:
@@ -103,16 +117,16 @@ def write(answers: Answers, shape: Format, sink: BinaryIO) -> None:
 
 def record_writer(
     output: str | os.PathLike[str],
-) -> Callable[[Iterable[dict[str, Any]]], None]:
-    """Return a function that writes records to a file in the format of its suffix.
+) -> tuple[Callable[[Iterable[dict[str, Any]]], None], Content]:
+    """Return a function that writes records in the format of the file's suffix, and that format.
 
     Raises
     ------
     UsageError
         If the suffix is none of .jsonl, .tsv, .csv and .parquet.
     """
-    known = (".jsonl", ".tsv", ".csv", ".parquet")
-    suffix = _suffix(output, known, ".jsonl, .tsv, .csv or .parquet")
+    content = by_suffix(output, _RECORDS)
+    suffix = Path(output).suffix.lower()
 
     def write_all(records: Iterable[dict[str, Any]]) -> None:
         rows = list(records)
@@ -137,18 +151,7 @@ def record_writer(
                 table.writerows(rows)
             file.write(text.getvalue().encode())
 
-    return write_all
-
-
-def _suffix(
-    output: str | os.PathLike[str], known: Collection[str], expected: str, next_step: str = ""
-) -> str:
-    """Return the suffix of an output, which has to be a known one."""
-    suffix = Path(output).suffix.lower()
-    if suffix not in known:
-        what = "the suffix of the output says no format"
-        raise UsageError(what, str(output), expected, suffix or "none", next_step)
-    return suffix
+    return write_all, content
 
 
 def _jsonl(answers: Answers) -> Iterator[str]:

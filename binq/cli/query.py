@@ -39,6 +39,7 @@ from binq.types import Format
             "--format",
         ),
         "output": opt.output("A file in place of stdout.", "OUT", default=None),
+        "overwrite": opt.OVERWRITE,
         **opt.COLUMNS,
     }
 )
@@ -50,19 +51,29 @@ def query(
     oversample: str,
     format_: Format | None,
     output: Path | None,
+    overwrite: bool,
     **settings: Any,
 ) -> None:
     """Find the nearest rows of an index."""
     from binq.cli import formats as results
     from binq.index.index import Index
     from binq.index.stream import query as answer
+    from binq.io.outputs import refuse_overwrites
 
     factor = search_options.factor(oversample)
     shape = results.choose_format(format_, output, render.on_terminal())
+    asked = "-" if text == ["-"] else text or None
+    refuse_overwrites(
+        {"`output`": (output or "-", results.CONTENTS[shape])},
+        *(index, queries, "-" if asked == "-" else None, settings["key_file"]),
+        *(settings[name] for name in search_options.FILES),
+        folders=[settings["model"]],
+        overwrite=overwrite,
+    )
     answers = answer(
         Index(index),
         queries or None,
-        text="-" if text == ["-"] else text or None,
+        text=asked,
         oversample=factor,
         **settings,
     )

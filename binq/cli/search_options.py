@@ -43,6 +43,9 @@ OPTIONS: Final[opt.Options] = {
 }
 """The settings of :class:`binq.search.options.SearchOptions`."""
 
+FILES: Final = ("rescore_from", "filter_ids", "exclude_ids")
+"""Those of them that name files."""
+
 
 def factor(text: str) -> float | Literal["auto"]:
     """Read ``--oversample``.

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         **opt.COLUMNS,
         "report": opt.file("Write a page of HTML, with figures."),
         "plot": opt.file("Draw recall over bytes, as .png, .svg or .pdf (extra plot)."),
+        "overwrite": opt.OVERWRITE,
         "json": opt.JSON,
         "threads": opt.THREADS,
     }
@@ -70,17 +71,25 @@ def sweep(
     id_column: str | None,
     report: Path | None,
     plot: Path | None,
+    overwrite: bool,
     json: bool,
     **settings: Any,
 ) -> None:
     """Find out which binarizer, size, scoring and oversample reach which recall."""
     from binq.io.atomic import atomic_write
+    from binq.io.outputs import refuse_overwrites
     from binq.sweeping import report as drawing
     from binq.sweeping.sweep import sweep as measure
 
     columns: dict[str, Any] = {"column": column, "id_column": id_column}
     if plot is not None:
         drawing.check_plot(plot)
+    drawn: Any = plot and plot.suffix.lower()[1:]  # one that check_plot knows
+    refuse_overwrites(
+        {"`report`": (report, "html"), "`plot`": (plot, drawn)},
+        *(vectors, queries, settings["train_queries"]),
+        overwrite=overwrite,
+    )
     with ExitStack() as files:
         # Opened first: a place that cannot be written to is found before the work, not after.
         page = None if report is None else files.enter_context(atomic_write(report))

@@ -19,6 +19,7 @@ from binq.evaluation.qrels import read_qrels
 from binq.evaluation.truth import true_neighbours
 from binq.index.index import Index
 from binq.index.stream import open_queries, prepare_batch
+from binq.io.outputs import refuse_overwrites
 from binq.io.streams import refuse_stdin_twice
 from binq.search.options import SearchOptions, SearchSettings
 from binq.search.pipeline import Pipeline
@@ -132,6 +133,7 @@ def evaluate(
     qrels: str | os.PathLike[str] | None = None,
     exclude_self: bool = False,
     cache_truth: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     column: str | None = None,
     id_column: str | None = None,
     progress: Progress | None = None,
@@ -155,6 +157,8 @@ def evaluate(
         Leave out a query's own id, from hits and from truth.
     cache_truth : path, optional
         Keep the exact neighbours in this npz file, and use them if they are still those.
+    overwrite : bool
+        Let them replace a file of another kind.
     column, id_column : str, optional
         Columns of the queries.
     progress : callable, optional
@@ -187,8 +191,13 @@ def evaluate(
         raise UsageError("`cache_truth` goes with `truth`", next_step="give `truth`")
     if cache_truth is not None and os.fspath(cache_truth) == "-":
         raise UsageError("the truth cannot be kept on stdout", "`cache_truth=-`", "a file")
-    judgements = None if qrels is None else read_qrels(qrels)
     ix = index if isinstance(index, Index) else Index(index)
+    refuse_overwrites(
+        {"`cache_truth`": (cache_truth, "kept neighbours")},
+        *(ix.file.path, queries, truth, qrels, *options.paths),
+        overwrite=overwrite,
+    )
+    judgements = None if qrels is None else read_qrels(qrels)
     with limited(options.threads) as count, ExitStack() as stack:
         prepared, query_ids, is_packed = _read_queries(ix, queries, column, id_column, options)
         pipeline = stack.enter_context(ix.pipeline(options, packed=is_packed))

@@ -133,6 +133,12 @@ class SearchOptions:
         """How far a structure shall look; None for its own default."""
         return None if self.target_recall is None else Effort(self.target_recall)
 
+    @property
+    def paths(self) -> list[Any]:
+        """What may name files that a search reads."""
+        ids = [x for x in (self.filter_ids, self.exclude_ids) if isinstance(x, (str, os.PathLike))]
+        return [self.rescore_from, *ids]
+
     def check_packed(self) -> None:
         """Refuse what needs floats, for queries that are bits.
 

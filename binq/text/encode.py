@@ -1,4 +1,4 @@
-"""Text to embeddings: read, encode what is new, write one Parquet file whole."""
+"""Text to embeddings: read, encode what is new, write one file whole."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import BinaryIO
 from binq.encoders import Encoder, load_encoder
 from binq.errors import BinqWarning, EnvironmentFailure
 from binq.io.atomic import atomic_write
-from binq.text.checkpoint import kept_checkpoint, temporary_checkpoint
-from binq.text.parquet import write_embeddings
+from binq.io.outputs import by_suffix, refuse_overwrites
+from binq.text.checkpoint import checkpoint_path, kept_checkpoint, temporary_checkpoint
+from binq.text.embeddings import SUFFIXES, write_embeddings
 from binq.text.run import EncodeOptions, EncodeProgress, EncodeReport, Run
 from binq.text.source import TextSource
 from binq.threads import limited, limited_tokenizers
@@ -40,22 +41,26 @@ def encode(
     resume: bool = False,
     on_truncate: OnTruncate = "warn",
     on_blank: OnBlank = "skip",
+    overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[EncodeProgress], None] | None = None,
     stdin: BinaryIO | None = None,
 ) -> EncodeReport:
-    """Encode texts from files or standard input into a Parquet file.
+    """Encode texts from files or standard input into a file of embeddings.
 
     Parameters
     ----------
     texts : path, sequence of paths, or "-"
     output : path
+        ``.parquet``, ``.npy`` or ``.jsonl``.
     model, prompt, truncate_dim, normalize, device, key_file
         See `binq.encoders.load_encoder`; the built-in model by default.
     kind, text_column, id_column, stdin
         See `binq.text.TextSource`.
     role, precision, batch_size, resume, on_truncate, on_blank, progress
         See `EncodeOptions`.
+    overwrite : bool
+        Replace a file of another kind than what is written.
     threads : int, optional
         Default: as many as the process may use.
 
@@ -74,6 +79,13 @@ def encode(
     """
     options = EncodeOptions(role, precision, batch_size, resume, on_truncate, on_blank, progress)
     source = TextSource(texts, text_column=text_column, id_column=id_column, kind=kind, stdin=stdin)
+    kept = checkpoint_path(output) if resume else None
+    refuse_overwrites(
+        {"`output`": (output, by_suffix(output, SUFFIXES)), "the checkpoint": (kept, None)},
+        *(source.paths, key_file),
+        folders=[model],
+        overwrite=overwrite,
+    )
     with limited(threads) as count, limited_tokenizers(count):
         encoder = load_encoder(
             model,
@@ -110,18 +122,18 @@ def encode_texts(
     output: str | os.PathLike[str],
     options: EncodeOptions,
 ) -> EncodeReport:
-    """Encode texts into a Parquet file of ``id`` and ``embedding``.
+    """Encode texts into a file of ``id`` and ``embedding``.
 
-    The id is the text's own, or its row number in the input where texts have none. Embeddings are
-    FixedSizeList<float32|float16>; codes are FixedSizeList<uint8> with the first bit on top.
-    Metadata under keys that begin with ``binq.`` tell what made them.
+    The id is the text's own, or its row number in the input where texts have none. Parquet
+    holds embeddings as FixedSizeList<float32|float16>, codes as FixedSizeList<uint8> with the first
+    bit on top, and metadata under keys that begin with ``binq.`` that tell what made them.
 
     Parameters
     ----------
     source : TextSource
     encoder : Encoder
     output : path
-        Appears whole, or not at all.
+        Appears whole, or not at all, in the format of its suffix.
     options : EncodeOptions
 
     Returns
@@ -137,6 +149,7 @@ def encode_texts(
     EnvironmentFailure
         If the output cannot be written, or the encoder's environment fails.
     """
+    content = by_suffix(output, SUFFIXES)
     run = Run(encoder, options)
     target = Path(os.path.realpath(output))
     if not target.parent.is_dir():
@@ -154,7 +167,7 @@ def encode_texts(
         file = stack.enter_context(atomic_write(output))
         run.read(source, checkpoint)
         shape = write_embeddings(
-            file, checkpoint, encoder, options.role, run.precision, with_ids=run.with_ids
+            file, content, checkpoint, encoder, options.role, run.precision, with_ids=run.with_ids
         )
     run.report.bits = shape.bits
     run.report.dim = shape.width if shape.bits is None else None

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,47 @@ class NpyStream(VectorSource):
     def close(self) -> None:
         """Let go of everything."""
         self._stream.close()
+
+
+class NpyWriter:
+    """Writes an npy file of unknown length: the shape is put into the header at the end.
+
+    Parameters
+    ----------
+    file : binary file
+    dtype : dtype
+    width : int
+        Of a row.
+    """
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype[Any], width: int) -> None:
+        self._file = file
+        self._dtype = dtype
+        self._width = width
+        self._rows = 0
+        self._write_header()
+
+    def append(self, rows: NDArray[Any], ids: list[str] | None = None) -> None:
+        """Write rows (n, width); an array has no place for their ids."""
+        del ids
+        self._file.write(rows.tobytes())
+        self._rows += len(rows)
+
+    def finish(self) -> None:
+        """Write the header anew, now that the number of rows is known."""
+        self._file.seek(0)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        # numpy leaves room for the first axis to grow, so that both headers are equally long.
+        np.lib.format.write_array_header_1_0(
+            self._file,
+            {
+                "descr": np.lib.format.dtype_to_descr(self._dtype),
+                "fortran_order": False,
+                "shape": (self._rows, self._width),
+            },
+        )
 
 
 def _read_header(read: Callable[[int], bytes], where: str) -> _Header:

@@ -166,7 +166,7 @@ def test_a_binarizer_must_fit(corpus: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"method": "mean", "rescore": "int8"}])
 def test_values_that_are_no_numbers(tmp_path: Path, options: dict[str, Any]) -> None:
-    (tmp_path / "i.binq").write_bytes(b"old")
+    (tmp_path / "i.binq").write_bytes(b"\x89BINQ old")
     dtypes, values = (np.float16, np.float32, np.float64), (np.nan, np.inf, -np.inf)
     for dtype, row, value in itertools.product(dtypes, (0, 7, 14), values):
         vectors = gaussian(15, 6).astype(dtype)
@@ -179,7 +179,7 @@ def test_values_that_are_no_numbers(tmp_path: Path, options: dict[str, Any]) -> 
                 save_binarizer=tmp_path / "b.npz",
                 **options,
             )
-        assert (tmp_path / "i.binq").read_bytes() == b"old"
+        assert (tmp_path / "i.binq").read_bytes() == b"\x89BINQ old"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["c.npy", "i.binq"]
 
 

@@ -195,7 +195,7 @@ def test_signals_during_a_build(
 ) -> None:
     """The input is a pipe that stays open, so that the build cannot end by itself."""
     target = tmp_path / "i.binq"
-    target.write_bytes(b"old")
+    target.write_bytes(b"\x89BINQ old")
     rows = "".join(f"{row}\n" for row in gaussian(50, 8).tolist()).encode()
     with start("build", "-", "-o", target, *options, stdin=subprocess.PIPE) as process:
         process.stdin.write(rows)
@@ -204,7 +204,7 @@ def test_signals_during_a_build(
         process.send_signal(number)
         assert process.wait(60) == code
         assert process.stderr.read() == b""
-    assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"\x89BINQ old"
     assert os.listdir(tmp_path) == ["i.binq"]
 
 
@@ -212,7 +212,7 @@ def test_signals_during_a_build(
 @pytest.mark.parametrize("seed", range(4))
 def test_kill_during_a_build(start: Cli, tmp_path: Path, seed: int) -> None:
     target = tmp_path / "i.binq"
-    target.write_bytes(b"old")
+    target.write_bytes(b"\x89BINQ old")
     rows = "".join(f"{row}\n" for row in gaussian(50, 8).tolist()).encode()
     options = [[], ["--rescore", "float32"], ["--rescore", "int8"], ["--method", "mean"]][seed]
     with start("build", "-", "-o", target, *options, stdin=subprocess.PIPE) as process:
@@ -221,7 +221,7 @@ def test_kill_during_a_build(start: Cli, tmp_path: Path, seed: int) -> None:
         _wait_for_input(process)
         process.kill()
         assert process.wait(60) == -9
-    assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"\x89BINQ old"
     assert not debris(tmp_path)
 
 

@@ -198,7 +198,7 @@ def test_refusals(
 
 
 def test_missing_inputs_and_places(cli: Cli, docs: Path, tmp_path: Path) -> None:
-    assert "no.jsonl" in cli("encode", tmp_path / "no.jsonl", "-o", tmp_path / "o", code=3).err
+    assert "no.jsonl" in cli("encode", tmp_path / "no.jsonl", "-o", tmp_path / "o.npy", code=3).err
     assert "no/such" in cli("encode", docs, "-o", tmp_path / "no/such/o.parquet", code=5).err
 
 

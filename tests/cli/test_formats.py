@@ -170,7 +170,7 @@ RECORDS = [{"query": NASTY, "recall@1": 0.5}, {"query": "b", "recall@1": None}]
 
 def test_records(tmp_path: Path) -> None:
     for suffix in ("jsonl", "tsv", "csv", "parquet"):
-        results.record_writer(tmp_path / f"r.{suffix}")(RECORDS)
+        results.record_writer(tmp_path / f"r.{suffix}")[0](RECORDS)
     lines = (tmp_path / "r.jsonl").read_text("utf-8").split("\n")
     assert [json.loads(line) for line in lines[:-1]] == RECORDS
     assert pq.read_table(tmp_path / "r.parquet").to_pylist() == RECORDS

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -21,7 +22,8 @@ from binq.errors import EnvironmentFailure, InputError, UsageError
 from binq.text import encode as encoding
 from binq.text.run import EncodeOptions, EncodeProgress, EncodeReport
 from binq.text.source import TextSource
-from binq.types import Precision, Role
+from binq.types import PRECISIONS, Precision, Role
+from binq.vectors import open_vectors
 
 DIM = 12
 
@@ -170,7 +172,7 @@ def test_float16_that_overflows_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="does not fit float16"):
         encode_texts(
-            TextSource(_file(tmp_path, ["x"])), Huge(), tmp_path / "o", precision="float16"
+            TextSource(_file(tmp_path, ["x"])), Huge(), tmp_path / "o.npy", precision="float16"
         )
 
 
@@ -279,6 +281,87 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     assert checkpoint.read_bytes() == before
 
 
+def test_the_checkpoint_never_follows_a_link(tmp_path: Path) -> None:
+    out, aside = tmp_path / "out.parquet", tmp_path / "aside"
+    source = _file(tmp_path, [f"text {i}" for i in range(9)])
+    place, journal = Path(f"{out}.checkpoint"), Path(f"{out}.checkpoint-journal")
+    for content in (None, b"", b"precious"):
+        for link in (place, journal):
+            aside.unlink(missing_ok=True)
+            if content is not None:
+                aside.write_bytes(content)
+            link.symlink_to(aside)
+            with pytest.raises((InputError, EnvironmentFailure)) as caught:
+                encode_texts(TextSource(source), Recorder(fail_after=1), out, resume=True)
+            assert "checkpoint" in str(caught.value) or link == journal
+            assert aside.exists() == (content is not None)
+            assert content is None or aside.read_bytes() == content
+            assert link.is_symlink() or link == journal  # SQLite may remove one that is empty
+            link.unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    with pytest.raises(InputError, match="no file"):
+        encode_texts(TextSource(source), Recorder(), out, resume=True)
+    place.unlink()
+    # Where the output is a link, it lies beside what that leads to.
+    (tmp_path / "far").mkdir()
+    out.symlink_to("far/away.parquet")
+    with pytest.raises(EnvironmentFailure, match="wire"):
+        encode_texts(TextSource(source), Recorder(fail_after=1), out, resume=True)
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["away.parquet.checkpoint"]
+    assert encode_texts(TextSource(source), Recorder(), out, resume=True).resumed == 4
+
+
+def test_a_run_that_was_killed_as_it_began_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    """Between the creation of its file without a name and the loss of that name."""
+    out, source = tmp_path / "out.parquet", _file(tmp_path, ["a", "b"])
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_encode import Recorder, encode_texts, TextSource
+os.unlink = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+encode_texts(TextSource({str(source)!r}), Recorder(), {str(out)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(_debris(tmp_path)) == 1
+    encode_texts(TextSource(source), Recorder(), out)
+    assert _debris(tmp_path) == set()
+
+
+def test_formats_by_suffix(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(9)]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(f'{{"id": "é {i}", "text": "{t}"}}\n' for i, t in enumerate(texts)))
+    for precision in PRECISIONS:
+        rows = vectors_of(texts)
+        if precision == "ubinary":
+            rows = np.packbits(rows > 0, axis=1)
+        for source, ids in ((path, [f"é {i}" for i in range(9)]), (_file(tmp_path, texts), None)):
+            for suffix in ("parquet", "npy", "jsonl", "NPY"):
+                out = tmp_path / f"out.{suffix}"
+                report = encode_texts(TextSource(source), Recorder(), out, precision=precision)
+                assert (report.rows, report.bits or report.dim) == (9, DIM)
+                packed = "ubinary" if precision == "ubinary" and suffix != "parquet" else None
+                with open_vectors(out, packed=packed, bits=DIM if packed else None) as read:
+                    found = list(read.batches())
+                    assert read.packed == (precision == "ubinary")
+                if suffix in ("npy", "NPY"):
+                    stored = np.load(out)
+                    assert stored.dtype == rows.dtype if packed else precision
+                    np.testing.assert_array_equal(stored, rows.astype(stored.dtype))
+                    assert found[0].ids is None
+                else:
+                    assert found[0].ids == (ids or [str(i) for i in range(9)])
+                if precision == "float32":
+                    np.testing.assert_array_equal(found[0].vectors, rows)  # to the last bit
+    line = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[2])
+    assert line == {"id": 2, "embedding": rows[2].tolist()}
+    for name in ("out", "out.parq", "out.npz", "out.jsonl.gz", "out.csv"):
+        with pytest.raises(UsageError, match="suffix of the output says no format"):
+            encode_texts(TextSource(path), Recorder(), tmp_path / name)
+
+
 def test_two_runs_do_not_share_a_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     source = _file(tmp_path, ["a", "b"])
@@ -351,12 +434,13 @@ def test_faults_of_a_text_name_its_row(tmp_path: Path) -> None:
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     source = _file(tmp_path, ["x"])
+    folder = tmp_path / "folder.npy"
+    folder.mkdir()
     for resume in (False, True):
-        with pytest.raises(EnvironmentFailure):
-            encode_texts(TextSource(source), Recorder(), tmp_path, resume=resume)
-        with pytest.raises(EnvironmentFailure):
-            encode_texts(TextSource(source), Recorder(), tmp_path / "none" / "out", resume=resume)
-    assert {path.name for path in tmp_path.iterdir()} == {"texts.txt"}
+        for place in (folder, tmp_path / "none" / "out.npy"):
+            with pytest.raises(EnvironmentFailure):
+                encode_texts(TextSource(source), Recorder(), place, resume=resume)
+    assert {path.name for path in tmp_path.iterdir()} == {"texts.txt", "folder.npy"}
 
 
 def test_options_that_do_not_go(tmp_path: Path) -> None:
