@@ -52,7 +52,9 @@ def evaluate(
 
     factor = search_options.factor(oversample)
     ks = opt.whole_numbers(k, "-k")
-    floors = parse_floors(fail_under or [], ks)
+    floors = parse_floors(
+        fail_under or [], ks, truth=bool(settings["truth"]), qrels=settings["qrels"] is not None
+    )
     write_records = None
     if per_query is not None:
         write_records, content = results.record_writer(per_query)

@@ -29,6 +29,8 @@ from binq.types import Progress, Vectors
 from binq.version import __version__
 
 _TIMED_QUERIES: Final = 100
+BY_TRUTH: Final = ("recall", "candidate_recall", "recall_expected")
+BY_QRELS: Final = ("nDCG", "R", "RR", "AP")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +97,19 @@ class Evaluation:
                 raise CheckFailed(f"{name} is too low", "", f"at least {floor}", f"{value:.4f}")
 
 
-def parse_floors(texts: Sequence[str], ks: Sequence[int]) -> dict[str, float]:
+def parse_floors(
+    texts: Sequence[str], ks: Sequence[int], *, truth: bool = True, qrels: bool = False
+) -> dict[str, float]:
     """Read floors such as ``recall@10=0.95``.
 
     Raises
     ------
     UsageError
-        If one is not of that form, or its k is not among ``ks``.
+        If one is not of that form, its metric is not one of those that are evaluated by a truth or
+        by qrels, whichever there are, or its k is not among ``ks``.
     """
     floors = {}
+    known = BY_TRUTH * truth + BY_QRELS * qrels
     for text in texts:
         match = re.fullmatch(r"([^=\s]+@(\d+))=([0-9.eE+-]+)", text)
         try:
@@ -112,7 +118,18 @@ def parse_floors(texts: Sequence[str], ks: Sequence[int]) -> dict[str, float]:
             raise UsageError(
                 "not a floor", f"`fail_under={text}`", "METRIC@K=VALUE, such as recall@10=0.95"
             ) from None
-        if match and int(match[2]) not in ks:
+        assert match is not None
+        name = match[1].partition("@")[0]
+        if name not in known:
+            needed = {**dict.fromkeys(BY_TRUTH, "truth"), **dict.fromkeys(BY_QRELS, "qrels")}
+            raise UsageError(
+                "that metric is not evaluated",
+                f"`fail_under={text}`",
+                "one of " + ", ".join(known),
+                name,
+                f"give `{needed[name]}`" if name in needed else "",
+            )
+        if int(match[2]) not in ks:
             raise UsageError(
                 "that k is not evaluated",
                 f"`fail_under={text}`",

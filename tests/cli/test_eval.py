@@ -52,6 +52,11 @@ def test_floors(cli: Cli, words: list[object]) -> None:
     cli(*whole, "--fail-under", "recall@10=0.5", code=2)
     cli(*whole, "--fail-under", "recall@1", code=2)
     cli(*whole, "--fail-under", "nDCG@1=0.5", code=2)
+    # Before any work: nothing there is read.
+    refused = cli(
+        "eval", "no.binq", "no.npy", "--truth", "no", "--fail-under", "recal@10=1", code=2
+    )
+    assert "recal@10=1: expected one of recall, candidate_recall" in refused.err
 
 
 def test_rows_per_query(cli: Cli, words: list[object], tmp_path: Path) -> None:

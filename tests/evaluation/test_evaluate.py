@@ -142,7 +142,7 @@ def test_repeated_queries_are_no_independent_draws(tmp_path: Path) -> None:
 
 
 def test_floors() -> None:
-    assert parse_floors(["recall@10=0.95", "nDCG@1=1e-1"], [1, 10]) == {
+    assert parse_floors(["recall@10=0.95", "nDCG@1=1e-1"], [1, 10], qrels=True) == {
         "recall@10": 0.95,
         "nDCG@1": 0.1,
     }
@@ -151,6 +151,11 @@ def test_floors() -> None:
             parse_floors([text], [10])
     with pytest.raises(UsageError, match="add it to -k"):
         parse_floors(["recall@5=0.5"], [1, 10])
+    for text, help_ in (("recal@10=0.9", "one of recall"), ("nDCG@10=0.9", "give qrels")):
+        with pytest.raises(UsageError, match=f"not evaluated: .*{help_}"):
+            parse_floors([text], [10])
+    with pytest.raises(UsageError, match="give truth"):
+        parse_floors(["recall@10=0.9"], [10], truth=False, qrels=True)
 
 
 def test_require(tmp_path: Path) -> None:
