@@ -20,8 +20,7 @@ from binq import binarizers
 from binq.binarizers import Binarizer
 from binq.building.options import BinarizerOptions
 from binq.errors import InputError
-from binq.evaluation import statistics
-from binq.evaluation.statistics import clustered, equal_rows, recall
+from binq.evaluation.statistics import clustered, equal_rows, hold_out, recall
 from binq.kernels import asymmetric, hamming
 from binq.similarity import best_first, exact_neighbours
 from binq.types import Method, Scoring
@@ -140,7 +139,7 @@ def held_out(
     few = sample[np.sort(order[: ROWS + QUERIES])]
     groups = equal_rows(few)
     wanted = min(QUERIES, (int(groups.max()) + 1) // 10)
-    kept, asking = statistics.held_out(groups, wanted, seed + 1)
+    kept, asking = hold_out(groups, wanted, seed + 1)
     return few[kept], few[asking]
 
 

@@ -89,22 +89,13 @@ def _load(options: BinarizerOptions, dim: int) -> Binarizer:
     path = options.binarizer
     assert path is not None
     binarizer = binarizers.load(path)
-    if binarizer.dim != dim:
-        raise InputError(
-            "the binarizer is for another dimension",
-            str(path),
-            str(dim),
-            str(binarizer.dim),
-            "use the one that was fitted on these vectors",
-        )
-    if binarizer.metric != options.metric:
-        raise InputError(
-            "the binarizer is for another metric",
-            str(path),
-            options.metric,
-            binarizer.metric,
-            f"say `metric={binarizer.metric}`",
-        )
+    for what, wanted, got, step in (
+        ("dimension", dim, binarizer.dim, "use the one that was fitted on these vectors"),
+        ("metric", options.metric, binarizer.metric, f"say `metric={binarizer.metric}`"),
+    ):
+        if got != wanted:
+            problem = f"the binarizer is for another {what}"
+            raise InputError(problem, str(path), str(wanted), str(got), step)
     return binarizer
 
 

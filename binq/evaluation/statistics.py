@@ -116,7 +116,7 @@ def equal_rows(vectors: NDArray[Any]) -> NDArray[np.int64]:
     return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
 
 
-def held_out(
+def hold_out(
     groups: NDArray[np.int64], count: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw groups of equal rows; return the rows outside them, and the first row of each.

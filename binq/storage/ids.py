@@ -45,7 +45,7 @@ class StoredIds(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By the file's path and UUID: an index that was replaced meanwhile is refused.
-        return _ids_of, (self._file,)
+        return type(self._file).ids, (self._file,)
 
     @abstractmethod
     def find(self, wanted: Sequence[str] | Sequence[int]) -> tuple[NDArray[np.bool_], int]:
@@ -157,10 +157,6 @@ def _is_integer(value: str | int) -> bool:
         return True
     digits = value.removeprefix("-")
     return digits.isascii() and digits.isdecimal() and str(int(digits)) == digits
-
-
-def _ids_of(file: IndexFile) -> StoredIds | None:
-    return file.ids()
 
 
 class IdWriter:

@@ -14,8 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.evaluation import statistics
-from binq.evaluation.statistics import equal_rows
+from binq.evaluation.statistics import equal_rows, hold_out
 from binq.similarity import unit_rows
 from binq.types import Metric, Vectors
 from binq.vectors import VectorSource, open_vectors
@@ -210,7 +209,7 @@ def _hold_out(read: _Read, seed: int) -> tuple[_Read, _Read]:
             str(count),
             "give QUERIES",
         )
-    kept, asking = statistics.held_out(groups, wanted, seed)
+    kept, asking = hold_out(groups, wanted, seed)
     return read.part(kept), read.part(asking)
 
 

@@ -44,11 +44,12 @@ def html(found: Sweep, commands: Sequence[str] = ()) -> str:
     """
     facts = found.facts
     what = "held-out rows as queries" if facts["held_out"] else "queries"
-    chosen = found.recommendation
+    chosen, recall = found.recommendation, f"recall@{facts['k']}"
+    tried = _by_oversample(found.rows)
     body = [
         "<h1>Which bits for these embeddings?</h1>",
         f"<p>{facts['swept']:,} rows of {facts['dim']} dimensions, {facts['queries']:,} {what}, "
-        f"metric {escape(facts['metric'])}, recall@{facts['k']} against exact float32.</p>",
+        f"metric {escape(facts['metric'])}, {recall} against exact float32.</p>",
         f'<div class="best"><p>{escape(chosen.sentence)}</p>'
         f"<pre>{escape(chr(10).join(commands))}</pre></div>",
         "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in found.notes) + "</ul>",
@@ -57,20 +58,9 @@ def html(found: Sweep, commands: Sequence[str] = ()) -> str:
         "vectors. Green: no other row has as few bytes and as much recall.</p>",
         _table(found),
         "<h2>Recall over bytes</h2>",
-        _chart(
-            _by_method(found.rows),
-            "bytes per vector (logarithmic)",
-            f"recall@{facts['k']}",
-            doubling=True,
-        ),
+        _chart(_by_method(found.rows), "bytes per vector (logarithmic)", recall, doubling=True),
         "<h2>Recall over oversample, rescored by exact vectors</h2>",
-        _chart(
-            _by_oversample(found.rows),
-            "oversample (logarithmic)",
-            f"recall@{facts['k']}",
-            doubling=True,
-            joined=True,
-        ),
+        _chart(tried, "oversample (logarithmic)", recall, doubling=True, joined=True),
         "<h2>Bits</h2>",
         "<p>The share of rows in which each bit is set, from the most often set bit to the least. "
         "A flat line at one half is ideal; a dead bit is the same in every row.</p>",
