@@ -282,6 +282,7 @@ class Index:
                 None if options.oversample == "auto" else options.oversample,
                 Scope(allowed, options.effort, threads),
                 self.binarizer,
+                self.file.require_unchanged,
                 stack.pop_all(),
             )
         if own:

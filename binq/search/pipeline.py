@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,9 @@ class Pipeline:
     scope : Scope
         The rows that may be returned, how far the structure looks, on how many threads.
     binarizer : Binarizer or None
+    require_unchanged : callable
+        Raises where the file under the structure has been written to; asked around every scan,
+        since what was read meanwhile may be neither the old nor the new.
     resources : ExitStack or None
         What was opened for it, closed with it.
     """
@@ -51,6 +55,7 @@ class Pipeline:
     oversample: float | None
     scope: Scope
     binarizer: Binarizer | None
+    require_unchanged: Callable[[], None]
     resources: ExitStack | None = None
 
     def __enter__(self) -> Pipeline:
@@ -93,6 +98,7 @@ class Pipeline:
 
     def candidates(self, queries: Queries, count: int) -> Candidates:
         """Return the best min(count, rows) rows of the scan."""
+        self.require_unchanged()
         count = min(count, self.rows)
         if self.scoring == "hamming":
             return self.structure.nearest(queries.codes, count, self.scope)
@@ -100,6 +106,11 @@ class Pipeline:
 
     def rescore(self, queries: Queries, found: Candidates, k: int) -> Hits:
         """Sort candidates and return the best k."""
+        hits = self._sorted(queries, found, k)
+        self.require_unchanged()
+        return hits
+
+    def _sorted(self, queries: Queries, found: Candidates, k: int) -> Hits:
         if self.rescorer is None:
             part = slice(0, k)
             distances = None if found.distances is None else found.distances[:, part]
@@ -144,6 +155,7 @@ class Pipeline:
             raise UsageError("the radius is negative", "`radius`", "at least 0", str(radius))
         if k is not None:
             self.candidate_count(k)
+        self.require_unchanged()
         lims, rows, distances = self.structure.within(queries.codes, radius, self.scope)
         found = []
         for query in range(len(queries)):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import xxhash
@@ -19,6 +21,11 @@ from binq.errors import EnvironmentFailure, IndexFileError
 from binq.storage import format as fmt
 from binq.storage import preamble as pre
 from binq.storage.ids import IntegerIds, StoredIds, StringIds
+
+CHANGED: Final = IndexFileError(
+    "the index was changed in place while it was read",
+    next_step="replace an index by a rename, as mv and binq do, not by cp",
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,10 @@ class IndexFile:
     def __init__(self, path: str | os.PathLike[str], uuid: bytes | None = None) -> None:
         self.path = Path(path)
         try:
-            self._map = _map_file(self.path)
+            self._descriptor = _open(self.path)
+            self._release = weakref.finalize(self, os.close, self._descriptor)
+            self._seen = _state(self._descriptor)
+            self._map = _mapped(self.path, self._descriptor)
             preamble = pre.Preamble.decode(self._map[: pre.PREAMBLE_SIZE])
             fmt.refuse_newer(preamble, self._map)
             preamble.check()
@@ -161,8 +171,24 @@ class IndexFile:
             alive[-1] &= np.uint64((1 << rows % 64) - 1)
         return alive
 
+    def require_unchanged(self) -> None:
+        """Refuse to go on where the file was written to, cut or extended since it was opened.
+
+        A file that is replaced by a rename, as binq does it, is not changed: this one stays whole.
+
+        Raises
+        ------
+        IndexFileError
+        """
+        if self._descriptor < 0:
+            raise ValueError(f"{self.path} is closed")
+        if _state(self._descriptor) != self._seen:
+            raise self._placed(CHANGED)
+
     def close(self) -> None:
         """Close the file; arrays that were handed out stay valid, and keep its bytes."""
+        self._release()
+        self._descriptor = -1
         with suppress(BufferError):  # an array still looks at the map, which goes when it does
             if isinstance(self._map, mmap.mmap):
                 self._map.close()
@@ -191,7 +217,13 @@ class IndexFile:
 
         Every chunk of every section is compared with its checksum, the checksums with theirs, and
         the bytes between sections with zero. (Preamble, header and footer were checked on opening.)
+
+        Raises
+        ------
+        IndexFileError
+            If the file was changed in place since it was opened.
         """
+        self.require_unchanged()
         damages = list(self._damaged_gaps())
         table = self._checksums
         stored = self._map[table.offset : table.offset + table.length]
@@ -220,22 +252,37 @@ class IndexFile:
             position = end
 
 
-def _map_file(path: Path) -> mmap.mmap | bytes:
-    """Map a whole file read-only."""
+def _open(path: Path) -> int:
+    """Open a regular file, without waiting for whoever would write to a pipe."""
     missing = "make one with: binq build VECTORS -o INDEX.binq"
     try:
-        with path.open("rb", buffering=0) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise IndexFileError("not an index", expected="a file", next_step=missing)
-            if not found.st_size:
-                return b""
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
     except FileNotFoundError:
         raise IndexFileError("no such index", next_step=missing) from None
-    except (IsADirectoryError, NotADirectoryError):
-        raise IndexFileError("not an index", expected="a file", next_step=missing) from None
     except OSError as error:
-        raise EnvironmentFailure(
-            "cannot read the index", str(path), got=(error.strerror or str(error)).lower()
-        ) from error
+        if error.errno not in (errno.ENOTDIR, errno.ENXIO):  # ENXIO: a socket
+            raise _unreadable(path, error) from error
+    raise IndexFileError("not an index", expected="a file", next_step=missing)
+
+
+def _mapped(path: Path, descriptor: int) -> mmap.mmap | bytes:
+    """Map a whole file read-only."""
+    try:
+        empty = not os.fstat(descriptor).st_size
+        return b"" if empty else mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> EnvironmentFailure:
+    reason = (error.strerror or str(error)).lower()
+    return EnvironmentFailure("cannot read the index", str(path), got=reason)
+
+
+def _state(descriptor: int) -> tuple[int, int]:
+    """Return what shows whether a file was written to: its size, and when it last was."""
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import shutil
+import socket
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from forging import header_of, preamble_fields
 from binq import build
 from binq.errors import BinqError, IndexFileError
 from binq.index.index import Index
+from binq.search.options import SearchOptions
 from binq.storage.format import Header
 from binq.storage.reader import IndexFile
 
@@ -227,3 +230,58 @@ def test_an_old_file_stays_whole_while_it_is_replaced(tmp_path: Path) -> None:
     assert old.search(QUERIES, 5).rows.tolist() == before
     assert old.file.verify() == []
     assert len(Index(path)) == 80
+
+
+def test_a_file_changed_in_place_is_refused(tmp_path: Path) -> None:
+    """Cut, emptied, lengthened, or written over by another of the same length."""
+    path, other = tmp_path / "i.binq", tmp_path / "other.binq"
+    build(gaussian(3000, 20), path, rescore="float16")
+    build(gaussian(3000, 20, seed=9), other, rescore="float16")
+    data = path.read_bytes()
+
+    def over() -> None:
+        assert other.stat().st_size == len(data)
+        shutil.copyfile(other, path)
+
+    changes: list[Callable[[], object]] = [
+        lambda: os.truncate(path, 5000),
+        lambda: os.truncate(path, 0),
+        lambda: os.truncate(path, len(data) + 1),
+        over,
+    ]
+    for change in changes:
+        path.write_bytes(data)
+        os.utime(path, (1, 1))
+        index = Index(path)
+        index.search(QUERIES, 5)
+        change()
+        searches: list[Callable[[], object]] = [
+            lambda index=index: index.search(QUERIES, 5),
+            lambda index=index: index.search(QUERIES, 5, scoring="asymmetric"),
+            lambda index=index: index.radius_search(QUERIES, 3),
+            index.file.verify,
+        ]
+        for search in searches:
+            with pytest.raises(IndexFileError, match=r"changed in place.*i\.binq.*rename"):
+                search()
+
+
+def test_a_file_changed_while_it_is_searched_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "i.binq"
+    build(gaussian(50, 20), path)
+    index = Index(path)
+    with index.pipeline(SearchOptions()) as pipeline:
+        queries = index.prepare(QUERIES)
+        found = pipeline.candidates(queries, 5)
+        os.utime(path, (1, 1))
+        with pytest.raises(IndexFileError, match="changed in place"):
+            pipeline.rescore(queries, found, 5)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as server, chdir(tmp_path):
+        server.bind("socket")
+        for name in ("fifo", "socket", "/dev/null", "."):
+            with pytest.raises(IndexFileError, match="not an index"):
+                IndexFile(name)
