@@ -9,11 +9,13 @@ Importing this module loads neither numpy, numba nor pyarrow: a name is imported
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from binq.version import __version__ as __version__
 
+# As in typing, which takes longer to load than all else before the command sees to signals.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from binq.benchmark.bench import bench as bench
     from binq.binarizers import Binarizer as Binarizer
     from binq.building.binarize import binarize as binarize

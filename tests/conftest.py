@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import warnings
@@ -82,13 +81,10 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
             patch.setattr(sys, "stdin", _Piece(stdin or b""))
             patch.setattr(render, "_quiet", False)
             patch.setattr(render, "_no_color", False)
-            before = signal.getsignal(signal.SIGTERM)
             try:
                 app.main()
             except SystemExit as left:
                 exit_code = left.code
-            finally:
-                signal.signal(signal.SIGTERM, before)
         return _checked(exit_code, out.buffer.getvalue(), err.buffer.getvalue(), code)
 
     return call

@@ -5,26 +5,20 @@ from __future__ import annotations
 import gc
 import io
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from types import FrameType
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from binq.cli import options as opt
-from binq.cli import render
+from binq.cli import process, render
 from binq.cli.spelling import Spelling, option
 from binq.errors import BinqError, ExitCode, Spell, UsageError
 from binq.version import __version__
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived; unwinding removes temporary files on the way out."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -76,8 +70,10 @@ class _Boundary(TyperGroup):
         except BaseException as error:
             if os.environ.get("BINQ_DEBUG") == "1":
                 traceback.print_exc()
-            spelling = Spelling(self.commands.get(ctx.invoked_subcommand))
-            raise typer.Exit(_report(error, spelling)) from None
+            spell: Spell = option
+            if isinstance(error, BinqError):
+                spell = Spelling(self.commands.get(ctx.invoked_subcommand))
+            raise typer.Exit(_report(error, spell)) from None
 
 
 app = typer.Typer(
@@ -128,10 +124,10 @@ def run() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    signal.signal(signal.SIGTERM, _terminate)
     _prepare_streams()
     try:
-        code = app(standalone_mode=False, prog_name="binq")
+        with process.interruptible():
+            code = app(standalone_mode=False, prog_name="binq")
     except BaseException as error:
         code = _report(error)
     _leave(_flushed(code if isinstance(code, int) else ExitCode.DONE))
@@ -149,17 +145,15 @@ def _prepare_streams() -> None:
         sys.stdout = os.fdopen(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated
-
-
 def _report(error: BaseException, spelling: Spell = option) -> int:
     """Print the one line that an error deserves, and return its exit code."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, OSError):
+        error = error.__context__  # typer exits by itself where help meets a closed pipe
     if isinstance(error, BrokenPipeError):
         return ExitCode.CLOSED_PIPE
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return ExitCode.SIGINT
-    if isinstance(error, _Terminated):
+    if isinstance(error, process.Terminated):
         return ExitCode.SIGTERM
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else ExitCode.BUG
@@ -169,7 +163,15 @@ def _report(error: BaseException, spelling: Spell = option) -> int:
     if isinstance(error, MemoryError):
         render.error("out of memory; use a smaller --sample, fewer queries or a smaller k")
         return ExitCode.ENVIRONMENT
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        render.error("no more threads are allowed; use fewer --threads, or see ulimit -u, -v")
+        return ExitCode.ENVIRONMENT
+    if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is None):
+        # Of many lines, such as numpy's, the last that is not empty tells the reason.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        render.error(f"a library cannot be loaded: {reason}; see ulimit -n, -v, or install it anew")
+        return ExitCode.ENVIRONMENT
+    if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         render.error(f"the system refused{where}: {(error.strerror or str(error)).lower()}")
         return ExitCode.ENVIRONMENT

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from binq.cli import process
 from binq.cli.spelling import option
 from binq.errors import BinqWarning, spelled
 
@@ -31,9 +32,16 @@ def remember(*, quiet: bool, no_color: bool) -> None:
 
 
 def configure(*, quiet: bool, no_color: bool) -> None:
-    """Take the settings of a command, and let warnings and notices of the library be heard."""
+    """Take the settings of a command, and let warnings and notices of the library be heard.
+
+    Raises
+    ------
+    EnvironmentFailure
+        If the process may use too little memory for any command.
+    """
     from binq.kernels.aot import compile as aot
 
+    process.require_memory()
     remember(quiet=quiet, no_color=no_color)
     aot.notice = note
     warnings.showwarning = _show_warning
