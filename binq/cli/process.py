@@ -34,18 +34,18 @@ def interruptible() -> Iterator[None]:
 
     What was told to ignore a signal goes on ignoring it.
     """
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     hook = sys.unraisablehook
     sys.unraisablehook = lambda found: _again(found) or hook(found)
     try:
-        for number, raising in _RAISING.items():
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, raising)
+        for each, raising in _RAISING.items():
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                before[each] = signal.signal(each, raising)
         yield
     finally:
         sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _again(found: Any) -> bool:

@@ -156,3 +156,8 @@ def test_what_the_environment_lacks(
 
     monkeypatch.setattr("binq.index.describe.describe", broken)
     assert said in cli("info", index, code=5).err
+
+
+def test_a_cpu_that_llvm_does_not_know(run: Cli, index: Path, queries: Path) -> None:
+    found = run("query", index, queries, code=5, env={"NUMBA_CPU_NAME": "nonsense"})
+    assert "NUMBA_CPU_NAME=nonsense" in found.err

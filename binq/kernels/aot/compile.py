@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import importlib
 import os
@@ -35,6 +36,7 @@ notice: Callable[[str], None] | None = None
 """Told, in one line, what a user should know: that kernels are being compiled, or why they cannot
 be kept. None keeps silent."""
 
+_CHOOSING = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
 _CTYPES = {"p": ctypes.c_void_p, "n": ctypes.c_ssize_t, "f": ctypes.c_float}
 
 _lock = threading.Lock()
@@ -109,7 +111,13 @@ class Library:
 
 @functools.cache
 def host_target() -> Target:
-    """The CPU of this machine, or the one named by NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
+    """The CPU of this machine, or the one named by NUMBA_CPU_NAME and NUMBA_CPU_FEATURES.
+
+    Raises
+    ------
+    OSError
+        LLVM knows no such CPU or feature; going on, it would end the process.
+    """
     from llvmlite import binding
 
     triple = binding.get_process_triple()
@@ -118,7 +126,27 @@ def host_target() -> Target:
     if not cpu:
         cpu = binding.get_host_cpu_name()
         features = features or binding.get_host_cpu_features().flatten()
-    return Target(triple, cpu, features)
+    target = Target(triple, cpu, features)
+    chosen = [f"{name}={os.environ[name]}" for name in _CHOOSING if os.environ.get(name)]
+    complaint = _complaint(target) if chosen else ""
+    if complaint:
+        raise OSError(errno.EINVAL, complaint, " ".join(chosen))
+    return target
+
+
+def _complaint(target: Target) -> str:
+    """What LLVM says of a target that it does not know: to stderr, and nowhere else."""
+    reading, writing = os.pipe()
+    stderr = os.dup(2)
+    try:
+        os.dup2(writing, 2)
+        os.close(writing)
+        _machine(target, jit=False)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    with open(reading, errors="replace") as said:
+        return said.readline().partition(" (")[0].strip()
 
 
 def _machine(target: Target, *, jit: bool) -> Any:

@@ -32,6 +32,19 @@ def test_named_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     aot.host_target.cache_clear()
 
 
+@pytest.mark.parametrize("name", ["NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"])
+def test_a_cpu_that_llvm_does_not_know_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """LLVM itself would tell it on stderr, many times, and end the process."""
+    aot.host_target.cache_clear()
+    monkeypatch.setenv(name, "+nonsense")
+    with pytest.raises(OSError, match=rf"'\+nonsense' is not a recognized.*{name}=\+nonsense"):
+        aot.host_target()
+    aot.host_target.cache_clear()
+    assert capfd.readouterr() == ("", "")
+
+
 def _elf_undefined(code: bytes) -> set[str]:
     """Names of the undefined symbols of a 64-bit little-endian ELF object."""
     (table_at,) = struct.unpack_from("<Q", code, 0x28)
