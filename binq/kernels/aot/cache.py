@@ -42,27 +42,29 @@ Symbols = dict[str, tuple[str, str]]
 """Of every kernel, its symbol and the kinds of its arguments: pointer, index, float."""
 
 
-def directory() -> Path:
-    """Where objects are kept: ``BINQ_CACHE_DIR``, or binq's place in the user's cache.
+def directories() -> list[Path]:
+    """Where objects are kept: in the first of these where they can be.
 
-    Raises
-    ------
-    OSError
-        There is no home directory to put it in.
+    That is ``BINQ_CACHE_DIR`` and no other, or binq's place in the user's cache, and where there is
+    none a private directory under the system's temporary one.
     """
     chosen = os.environ.get("BINQ_CACHE_DIR")
     if chosen:
-        return Path(chosen)
+        return [Path(chosen)]
     base = os.environ.get("XDG_CACHE_HOME")
-    if base and os.path.isabs(base):
-        return Path(base) / "binq"
     # Not the password database: a job without HOME should not write where nobody looks.
     home = os.environ.get("HOME")
-    if not home:
-        raise OSError("HOME is not set")
-    if sys.platform == "darwin":
-        return Path(home) / "Library" / "Caches" / "binq"
-    return Path(home) / ".cache" / "binq"
+    if base and os.path.isabs(base):
+        usual = [Path(base) / "binq"]
+    elif home and sys.platform == "darwin":
+        usual = [Path(home) / "Library" / "Caches" / "binq"]
+    else:
+        usual = [Path(home) / ".cache" / "binq"] if home else []
+    return [*usual, _temporary()]
+
+
+def _temporary() -> Path:
+    return Path(os.environ.get("TMPDIR") or "/tmp") / f"binq-{os.geteuid()}"
 
 
 def _check_owner(status: os.stat_result, what: str) -> None:
@@ -73,7 +75,13 @@ def _check_owner(status: os.stat_result, what: str) -> None:
 
 
 def _check_directory(place: Path) -> None:
-    status = os.stat(place)
+    shared = place == _temporary()
+    status = os.lstat(place) if shared else os.stat(place)
+    if shared and stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionError(f"others may enter {place}")
+    above = os.stat(place.parent).st_mode if shared else 0
+    if above & (stat.S_IWGRP | stat.S_IWOTH) and not above & stat.S_ISVTX:
+        raise PermissionError(f"others may rename {place}")
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(f"{place} is not a directory")
     _check_owner(status, str(place))
@@ -101,6 +109,36 @@ def unpack(content: bytes, key: str) -> tuple[bytes, Symbols, dict[str, int]] | 
         return None
     symbols = {name: (symbol, kinds) for name, (symbol, kinds) in fields["symbols"].items()}
     return body[end:], symbols, fields["layout"]
+
+
+def find(name: str, key: str) -> tuple[bytes, Symbols, dict[str, int]] | None:
+    """What `pack` was given for a file of this name and key; None when it is nowhere kept."""
+    for place in directories():
+        with contextlib.suppress(OSError):
+            content = read(place / name)
+            parts = None if content is None else unpack(content, key)
+            if parts is not None:
+                return parts
+    return None
+
+
+def keep(name: str, content: bytes) -> None:
+    """Store a file in the first directory where that can be done.
+
+    Raises
+    ------
+    OSError
+        There is none; of each it tells why.
+    """
+    reasons = []
+    for place in directories():
+        try:
+            write(place / name, content)
+        except OSError as error:
+            reasons.append(f"{place}: {error.strerror or error}")
+        else:
+            return
+    raise OSError(", ".join(reasons))
 
 
 def read(path: Path) -> bytes | None:
@@ -153,11 +191,15 @@ def write(path: Path, content: bytes) -> None:
 
 
 def _make(place: Path) -> None:
+    """Make a directory and those above it for this user; nothing in a directory of another's."""
     # `Path.mkdir` gives its mode to the last directory alone.
     if not place.is_dir():
-        _make(place.parent)
+        if place != _temporary():
+            _make(place.parent)
         with contextlib.suppress(FileExistsError):
             place.mkdir(mode=0o700)
+    elif os.stat(place).st_uid not in (os.geteuid(), 0):
+        raise PermissionError(f"{place} belongs to another user")
 
 
 def _sweep(place: Path, written: str) -> None:

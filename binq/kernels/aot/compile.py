@@ -194,28 +194,18 @@ def _key(family: Family, target: Target) -> str:
     return digest.hexdigest()
 
 
-def _path(family: Family, key: str) -> Path:
-    return cache.directory() / f"{family.name}-{key}.o"
+def _name(family: Family, key: str) -> str:
+    return f"{family.name}-{key}.o"
 
 
 def _cached(family: Family) -> Library | None:
     if family in _loaded:
         return _loaded[family]
     key = _key(family, host_target())
-    try:
-        path = _path(family, key)
-    except OSError:
-        return None
-    try:
-        content = cache.read(path)
-    except OSError as error:
-        _tell(f"kernel cache not used: {error.strerror or error}")
-        return None
-    parts = None if content is None else cache.unpack(content, key)
-    if parts is None:
-        return None
-    _loaded[family] = Library(*parts)
-    return _loaded[family]
+    parts = cache.find(_name(family, key), key)
+    if parts is not None:
+        _loaded[family] = Library(*parts)
+    return _loaded.get(family)
 
 
 def ready(family: Family) -> Library | None:
@@ -267,9 +257,12 @@ def load(family: Family) -> Library:
             key = _key(family, target)
             library = _loaded[family] = Library(code, symbols, layout)
             try:
-                cache.write(_path(family, key), cache.pack(code, key, symbols, layout))
+                cache.keep(_name(family, key), cache.pack(code, key, symbols, layout))
             except OSError as error:
-                _tell(f"compiled kernels are not kept: {error.strerror or error}")
+                _tell(
+                    f"compiled kernels are not kept: {error}; "
+                    "name a directory of your own by BINQ_CACHE_DIR"
+                )
     return library
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -189,21 +190,80 @@ def test_full_disk(cache: Cache) -> None:
     assert list(cache.directory.iterdir()) == []
 
 
-def test_no_home(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def homeless(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No cache but the one in the system's temporary directory, which is returned."""
     for name in ("BINQ_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o1777)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    cache.directory = temporary / f"binq-{os.geteuid()}"
+    return temporary
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_they_are_kept_in_a_private_directory(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    for home in (None, blocked, "/proc"):
+        if home is not None:
+            monkeypatch.setenv("HOME", str(home))
+        _works(cache.use())
+        assert len(cache.notices) == 1
+        assert "compiling" in cache.notices[0]
+        assert stat.S_IMODE(cache.directory.stat().st_mode) == 0o700
+        before = cache.compilations
+        _works(cache.use())
+        assert (cache.compilations, cache.notices) == (before, [])
+        shutil.rmtree(cache.directory)
+
+
+def test_an_unsafe_temporary_directory_is_one_line(cache: Cache, homeless: Path) -> None:
+    def symlink() -> None:
+        (homeless / "elsewhere").mkdir(mode=0o700)
+        cache.directory.symlink_to(homeless / "elsewhere")
+
+    def others_enter() -> None:
+        cache.directory.mkdir()
+        cache.directory.chmod(0o750)
+
+    def others_rename() -> None:
+        cache.directory.mkdir(mode=0o700)
+        homeless.chmod(0o777)
+
+    for prepare in (symlink, others_enter, cache.directory.touch, others_rename):
+        prepare()
+        for _ in range(2):
+            before = cache.compilations
+            _works(cache.use())
+            assert cache.compilations == before + 1
+            assert len(cache.notices) == 2
+            assert str(cache.directory) in cache.notices[1]
+            assert "BINQ_CACHE_DIR" in cache.notices[1]
+        assert not list(homeless.glob("*/*"))
+        if cache.directory.is_dir() and not cache.directory.is_symlink():
+            cache.directory.rmdir()
+        else:
+            cache.directory.unlink()
+
+
+@pytest.mark.usefixtures("homeless")
+@pytest.mark.skipif(os.geteuid() != 0, reason="who is not root cannot write there anyway")
+def test_nothing_is_made_in_the_home_of_another(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under sudo, where HOME is kept."""
+    home = tmp_path / "home-of-another"
+    home.mkdir()
+    os.chown(home, 12345, 12345)
+    monkeypatch.setenv("HOME", str(home))
     _works(cache.use())
-    assert any("HOME" in notice for notice in cache.notices)
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="the rule of XDG")
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BINQ_CACHE_DIR", raising=False)
-    monkeypatch.setenv("HOME", "/home/someone")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cached.directory() == Path("/xdg/binq")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cached.directory() == Path("/home/someone/.cache/binq")
+    assert os.listdir(home) == []
+    assert cache.file()
 
 
 def test_many_at_once(cache: Cache) -> None:
