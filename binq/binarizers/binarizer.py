@@ -280,8 +280,10 @@ class Binarizer:
         chosen_by = settings.get("chosen_by")
         if chosen_by is not None and not isinstance(chosen_by, str):
             raise ValueError("chosen_by is not a text")
-        if not isinstance(method, str) or method not in TABLE or metric not in METRICS:
-            raise ValueError("method or metric is missing or unknown")
+        if not isinstance(method, str) or method not in TABLE:
+            raise ValueError(f"the unknown method {method}")
+        if metric not in METRICS:
+            raise ValueError(f"the unknown metric {metric}")
         dim: int = whole["dim"]  # type: ignore[assignment]
         truncate_dim = whole["truncate_dim"]
         input_dim = dim if truncate_dim is None else truncate_dim

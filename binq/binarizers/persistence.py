@@ -54,5 +54,6 @@ def load(path: str | os.PathLike[str]) -> Binarizer:
             "not a binarizer",
             str(path),
             "an npz file written by `save_binarizer`",
+            str(error) if str(error).startswith("the unknown") else "",
             next_step="save one with `save_binarizer`",
         ) from error

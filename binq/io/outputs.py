@@ -127,8 +127,9 @@ _ANOTHER: Final = "choose another name"
 
 
 def _is_input(name: str, path: str, source: str) -> UsageError:
-    shown = "stdout" if path == "-" else path
-    where = shown if source == path else f"{shown}, which is {source}"
+    if path == "-":
+        return UsageError("stdout is an input", source, next_step="name a file with `output`")
+    where = path if source == path else f"{path}, which is {source}"
     return UsageError(f"{name} would replace an input", where, next_step=_ANOTHER)
 
 

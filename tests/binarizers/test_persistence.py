@@ -67,6 +67,15 @@ def test_other_files(tmp_path: Path) -> None:
             binarizers.load(path)
 
 
+def test_an_unknown_method_is_named(tmp_path: Path) -> None:
+    for method in ("kmeans", "", None, ["sign"]):
+        settings = {"method": method, "dim": 3, "metric": "ip"}
+        (tmp_path / "b.npz").write_bytes(npz(settings=np.array(json.dumps(settings))))
+        with pytest.raises(InputError) as caught:
+            binarizers.load(tmp_path / "b.npz")
+        assert caught.value.got == f"the unknown method {method}"
+
+
 def test_an_object_array_is_not_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "b.npz"
     with path.open("wb") as file:
