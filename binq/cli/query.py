@@ -63,8 +63,9 @@ def query(
     factor = search_options.factor(oversample)
     shape = results.choose_format(format_, output, render.on_terminal())
     asked = "-" if text == ["-"] else text or None
+    to_file = output is not None and str(output) != "-"
     refuse_overwrites(
-        {"`output`": (output or "-", results.CONTENTS[shape])},
+        {"`output`": (output, results.CONTENTS[shape]) if to_file else ("-", None)},
         *(index, queries, "-" if asked == "-" else None, settings["key_file"]),
         *(settings[name] for name in search_options.FILES),
         folders=[settings["model"]],

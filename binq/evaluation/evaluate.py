@@ -206,14 +206,18 @@ def evaluate(
         raise UsageError("there is nothing to judge by", next_step="give `truth` or `qrels`")
     if cache_truth is not None and truth is None:
         raise UsageError("`cache_truth` goes with `truth`", next_step="give `truth`")
-    if cache_truth is not None and os.fspath(cache_truth) == "-":
-        raise UsageError("the truth cannot be kept on stdout", "`cache_truth=-`", "a file")
-    ix = index if isinstance(index, Index) else Index(index)
     refuse_overwrites(
         {"`cache_truth`": (cache_truth, "kept neighbours")},
-        *(ix.file.path, queries, truth, qrels, *options.paths),
+        *(
+            index.file.path if isinstance(index, Index) else index,
+            queries,
+            truth,
+            qrels,
+            *options.paths,
+        ),
         overwrite=overwrite,
     )
+    ix = index if isinstance(index, Index) else Index(index)
     judgements = None if qrels is None else read_qrels(qrels)
     with limited(options.threads) as count, ExitStack() as stack:
         prepared, query_ids, is_packed = _read_queries(ix, queries, column, id_column, options)

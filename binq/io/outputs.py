@@ -37,7 +37,7 @@ Content = Literal[
 ]
 Outputs: TypeAlias = "Mapping[str, tuple[str | os.PathLike[str] | None, Content | None]]"
 """By what messages call it: where an output goes and what it will hold. The path is None for one
-that is not wanted, ``-`` for stdout; the content None for what is never replaced."""
+that is not wanted, ``-`` for stdout; the content None for that, and for what is never replaced."""
 
 _Format = TypeVar("_Format")
 _MAGIC: Final[tuple[tuple[bytes, Content], ...]] = (
@@ -101,7 +101,9 @@ def refuse_overwrites(
     """
     wanted = {name: (os.fspath(path), kind) for name, (path, kind) in outputs.items() if path}
     places: dict[object, str] = {}
-    for name, (path, _) in wanted.items():
+    for name, (path, kind) in wanted.items():
+        if path == "-" and kind is not None:
+            raise UsageError(f"{name} cannot go to stdout", path, "the name of a file")
         other = places.setdefault(_place(path), name)
         if other != name:
             raise UsageError(f"{other} and {name} are one file", path, next_step=_ANOTHER)

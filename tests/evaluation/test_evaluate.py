@@ -92,7 +92,7 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cache_truth"):
         evaluate(tmp_path / "i.binq", vectors, qrels=qrels, cache_truth=tmp_path / "t.npz")
     unread = tmp_path / "none.npy"
-    with pytest.raises(UsageError, match="cache_truth=-"):
+    with pytest.raises(UsageError, match="cache_truth cannot go to stdout"):
         evaluate(tmp_path / "none.binq", unread, truth=unread, cache_truth="-")
 
 

@@ -83,6 +83,12 @@ def test_outputs_are_not_one_another(tmp_path: Path) -> None:
     refuse_overwrites({"`a`": (tmp_path / "new", "npy"), "`b`": (None, "npz"), "`c`": ("-", None)})
 
 
+def test_what_cannot_go_to_stdout_is_refused_before_the_work(tmp_path: Path) -> None:
+    for options in ({"output": "-"}, {"output": tmp_path / "i", "save_binarizer": "-"}):
+        with pytest.raises(UsageError, match=f"{list(options)[-1]} cannot go to stdout"):
+            binq.build(tmp_path / "not there.npy", **options)
+
+
 def test_kinds_of_files(tmp_path: Path) -> None:
     """Each is told by its content, and replaced by its own kind, by another only if asked."""
     vectors = gaussian(60, 8)
