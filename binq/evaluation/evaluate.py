@@ -251,12 +251,7 @@ def evaluate(
             "n": len(ix),
             "allowed": pipeline.rows,
             "queries": len(prepared),
-            "dim": ix.dim,
-            "bits": ix.bits,
-            "metric": ix.metric,
-            "method": ix.binarizer.method if ix.binarizer else None,
-            "scoring": pipeline.scoring,
-            "rescore": pipeline.rescorer.name if pipeline.rescorer else "none",
+            **_of_index(ix, pipeline),
             "oversample": options.oversample if pipeline.rescorer else None,
             "mean_depth": {
                 str(size): float(np.mean(counts)) for size, counts in judge.rescored.items()
@@ -266,6 +261,18 @@ def evaluate(
             "threads": count,
         }
     return Evaluation(facts, judge.metrics, latency, query_ids, judge.per_query)
+
+
+def _of_index(index: Index, pipeline: Pipeline) -> dict[str, Any]:
+    """Return what an evaluation tells of the index, and of how it is searched."""
+    return {
+        "dim": index.dim,
+        "bits": index.bits,
+        "metric": index.metric,
+        "method": index.binarizer.method if index.binarizer else None,
+        "scoring": pipeline.scoring,
+        "rescore": pipeline.rescorer.name if pipeline.rescorer else "none",
+    }
 
 
 def _read_queries(
