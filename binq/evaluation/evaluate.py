@@ -199,9 +199,7 @@ def evaluate(
         filter_ids=options.filter_ids,
         exclude_ids=options.exclude_ids,
     )
-    ks = sorted({k} if isinstance(k, int) else set(k))
-    if not ks or ks[0] < 1:
-        raise UsageError("too few hits wanted", "`k`", "at least 1", ",".join(map(str, ks)))
+    ks = _sizes(k)
     if truth is None and qrels is None:
         raise UsageError("there is nothing to judge by", next_step="give `truth` or `qrels`")
     if cache_truth is not None and truth is None:
@@ -261,6 +259,14 @@ def evaluate(
             "threads": count,
         }
     return Evaluation(facts, judge.metrics, latency, query_ids, judge.per_query)
+
+
+def _sizes(k: int | Sequence[int]) -> list[int]:
+    """Return every k that is asked for once, ascending."""
+    ks = sorted({k} if isinstance(k, int) else set(k))
+    if not ks or ks[0] < 1:
+        raise UsageError("too few hits wanted", "`k`", "at least 1", ",".join(map(str, ks)))
+    return ks
 
 
 def _of_index(index: Index, pipeline: Pipeline) -> dict[str, Any]:
