@@ -116,6 +116,7 @@ def run() -> NoReturn:
     add an eighth to the time of a short query.
     """
     gc.set_threshold(50_000)  # imports make objects that stay: looking for garbage finds none
+    process.end_soon()
     try:
         main()
     except SystemExit as left:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from binq.errors import EnvironmentFailure
+from binq.errors import EnvironmentFailure, ExitCode
 
 _LEAST_MEMORY: Final = 1 << 30
 _MEMORY_OF_A_BLAS_THREAD: Final = 64 << 20
+_GRACE: Final = 0.7
+_CODES: Final = {int(signal.SIGINT): ExitCode.SIGINT, int(signal.SIGTERM): ExitCode.SIGTERM}
 
 
 class Terminated(BaseException):
@@ -46,6 +50,32 @@ def interruptible() -> Iterator[None]:
         sys.unraisablehook = hook
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def end_soon() -> None:
+    """Let a signal end the process within a second, wherever it is; it must be binq's own.
+
+    Python hears a signal between two of its own steps, and a product of large matrices is one step
+    that may last for minutes. So a thread is told of the signal too, and ends the process where the
+    main thread has not come to its end shortly after. As after any end, outputs are whole or not
+    there.
+    """
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    # What a child of a fork hears is no signal to this process.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    _thread.start_new_thread(_end, (told,))
+
+
+def _end(told: int) -> None:
+    for number in iter(lambda: os.read(told, 1), b""):
+        code = _CODES.get(number[0])
+        if code is not None:
+            time.sleep(_GRACE)
+            if sys.stderr is not None and sys.stderr.isatty():
+                os.write(2, b"\r\x1b[K\x1b[?25h")  # a bar goes, and the cursor that it hid is back
+            os._exit(code)
 
 
 def _again(found: Any) -> bool:
