@@ -48,7 +48,8 @@ def map_batches(
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         # A window of batches in flight keeps the memory of pending results bounded.
         pending = []
         for start, stop in ranges:
@@ -57,3 +58,6 @@ def map_batches(
                 yield pending.pop(0).result()
         for future in pending:
             yield future.result()
+    finally:
+        # After an error, or Ctrl-C, only the batches that have begun are waited for.
+        pool.shutdown(cancel_futures=True)

@@ -26,6 +26,7 @@ from binq.kernels.scan import (
     Scan,
     address,
     aligned,
+    brief,
     capacity_of,
     checked_rows,
     members_of,
@@ -43,6 +44,7 @@ _U64 = np.dtype(np.uint64)
 _F32 = np.dtype(np.float32)
 _NONE = np.zeros(1, np.float32)
 _NO_LIMIT = np.float32(np.nan)
+_LARGEST = np.finfo(np.float32).max
 
 
 class Factors(NamedTuple):
@@ -194,7 +196,8 @@ def _scores(keys: Codes) -> Floats:
     # The inverse of the order-preserving integer in `source.asymmetric_scan`.
     values = (keys >> np.uint64(32)).astype(np.uint32).view(np.int32)
     values ^= ~(values >> 31) & 0x7FFFFFFF
-    return values.view(np.float32)
+    scores = values.view(np.float32)
+    return np.clip(scores, -_LARGEST, _LARGEST, out=scores)
 
 
 def exact(
@@ -233,12 +236,15 @@ def exact(
     if rows.size == 0:
         return scores
     library = aot.load(FAMILY)
+    measure = library.functions["measure"]
     # It has a name, as it must live until the kernel has returned.
     scratch = aligned(library.layout["measure.scratch"], np.uint8)
-    asked = (weights.shape[1], address(weights), address(base), len(weights))
-    given = (address(factors.mul), address(factors.add), factors.given)
-    chosen = (address(rows), rows.shape[1])
-    library.functions["measure"](
-        address(codes), codes.shape[1], *asked, *chosen, *given, address(scores), address(scratch)
-    )
-    return scores
+    source = address(codes), codes.shape[1], weights.shape[1]
+    given = address(factors.mul), address(factors.add), factors.given
+    for part in brief(len(weights), 16 * codes.shape[1] * rows.shape[1]):
+        some = rows[part]
+        asked = address(weights[part]), address(base[part]), len(some)
+        wanted = address(some), rows.shape[1]
+        measure(*source, *asked, *wanted, *given, address(scores[part]), address(scratch))
+    # What is beyond float32 is as large as that can be: infinity has no place in an answer.
+    return np.clip(scores, -_LARGEST, _LARGEST, out=scores)

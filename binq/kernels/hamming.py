@@ -23,6 +23,7 @@ from binq.kernels.scan import (
     State,
     Task,
     address,
+    brief,
     capacity_of,
     checked_rows,
     members_of,
@@ -335,8 +336,10 @@ def distances(
         for i, query in enumerate(queries):
             result[i] = np.bitwise_count(codes[rows[i]] ^ query).sum(axis=1)
         return result
-    asked, chosen = (address(queries), len(queries)), (address(rows), rows.shape[1])
-    engine.library.functions["measure"](
-        address(codes), codes.shape[1], *asked, *chosen, address(result)
-    )
+    measure = engine.library.functions["measure"]
+    source = address(codes), codes.shape[1]
+    for part in brief(len(queries), codes.shape[1] * rows.shape[1]):
+        some = rows[part]
+        found = address(some), rows.shape[1], address(result[part])
+        measure(*source, address(queries[part]), len(some), *found)
     return result

@@ -233,6 +233,12 @@ def passes(count: int, keys_per_query: int, engine: Engine) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
+def brief(count: int, work: int) -> list[slice]:
+    """Split queries of so many word comparisons each into calls of some tens of ms."""
+    size = max(1, _WORK_PER_BLOCK // max(1, work))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
 def run(
     scan: Scan,
     tasks: list[Task],

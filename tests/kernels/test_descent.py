@@ -91,6 +91,19 @@ def test_the_widest_code() -> None:
     assert (errors(y, codes, decoder) < errors(y, start, decoder)).all()
 
 
+def test_it_ends_whatever_the_numbers_are() -> None:
+    for value in (np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45):
+        for place in ("residual", "gram", "both"):
+            for bits in (1, 5, 64):
+                _, codes, _, residual, gram = case(1, bits, 4)
+                if place != "gram":
+                    residual[::2] = value
+                if place != "residual":
+                    gram[:] = value
+                descent.improve(residual, codes, gram, 40, min(6, bits - 1))
+                assert set(np.unique(codes)) <= {-1.0, 1.0}
+
+
 def test_no_rows() -> None:
     none = np.empty((0, 4), np.float32)
     descent.improve(none, none.copy(), np.eye(4, dtype=np.float32), 5, 2)

@@ -17,6 +17,9 @@ _INTS = types.CPointer(types.int32)
 _POSITION = 12
 MAX_BITS = 1 << _POSITION
 
+# Steps, per bit, in which a local minimum is reached or given up; half of one is much.
+DESCENT = 4
+
 
 @intrinsic
 def _bit_pattern(context: Any, value: Any) -> Any:
@@ -49,6 +52,9 @@ def _search(residual, codes, gram, n, bits, steps, tenure, scratch, recent):
         Working memory.
     recent : int32*, (tenure,)
         Working memory.
+
+    Where numbers overflow no flip is ever seen to be in vain: whatever they are, the search ends
+    after ``DESCENT * bits + steps`` steps, with the code that it has come to if none was a minimum.
     """
     ban = bits
     best = 2 * bits
@@ -69,7 +75,7 @@ def _search(residual, codes, gram, n, bits, steps, tenure, scratch, recent):
         found = False
         i = 0
         gradient = np.float32(0.0)
-        while True:
+        for _ in range(DESCENT * bits + steps + 1):
             key = np.int32(0x7FFFFFFF)
             line = i * bits
             for j in range(bits):
