@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-from pathlib import Path
 
 import numpy as np
 
 from binq.binarizers.binarizer import Binarizer
 from binq.errors import EnvironmentFailure, InputError
+from binq.io.arrays import read_npz
 from binq.io.atomic import atomic_write
 
 _SETTINGS = "settings"
-_DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def save(binarizer: Binarizer, path: str | os.PathLike[str]) -> None:
@@ -39,9 +38,8 @@ def load(path: str | os.PathLike[str]) -> Binarizer:
         If the file is missing, damaged or not a binarizer.
     """
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name != _SETTINGS}
-            settings = json.loads(str(archive[_SETTINGS]))
+        arrays = read_npz(path)
+        settings = json.loads(str(arrays.pop(_SETTINGS)))
         return Binarizer.restore(settings, arrays)
     except FileNotFoundError:
         raise InputError(
@@ -49,7 +47,7 @@ def load(path: str | os.PathLike[str]) -> Binarizer:
         ) from None
     except PermissionError as error:
         raise EnvironmentFailure("cannot read the binarizer", str(path)) from error
-    except (*_DAMAGE, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (*_DAMAGE, OSError) as error:
         raise InputError(
             "not a binarizer",
             str(path),

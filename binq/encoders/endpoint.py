@@ -89,7 +89,7 @@ class EndpointEncoder(FloatEncoder):
 
     def _ask(self, texts: list[str], role: Role) -> list[NDArray[Any]]:
         try:
-            answer = self._transport.post(self._url, self._request(texts, role))
+            answer = self._transport.post(self._url, self._request(texts, role), len(texts))
         except RefusedError as error:
             if self._simplify(error):
                 return self._ask(texts, role)

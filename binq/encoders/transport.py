@@ -39,6 +39,12 @@ _ATTEMPTS: Final = 7
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 120.0
 _MAX_KEY: Final = 1 << 12
+# An answer, and what each text adds: an embedding of 20,000 numbers, or 65,536 in base64.
+_ANSWER_BYTES: Final = 4 << 20
+_TEXT_BYTES: Final = 1 << 19
+_ANSWER_VALUES: Final = 1 << 16
+_TEXT_VALUES: Final = 1 << 15
+_MOST_VALUES: Final = 1 << 24
 
 
 class RefusedError(InputError):
@@ -91,8 +97,15 @@ class Transport:
         self._max_answer = max_answer
         self._opener = urllib.request.build_opener(_NoRedirects)
 
-    def post(self, url: str, document: Mapping[str, Any]) -> Any:
+    def post(self, url: str, document: Mapping[str, Any], texts: int = 1) -> Any:
         """Send a document and return the answer, trying again after passing faults.
+
+        Parameters
+        ----------
+        url : str
+        document : dict
+        texts : int
+            How many embeddings are asked for: an answer that could hold many more is refused.
 
         Raises
         ------
@@ -100,20 +113,20 @@ class Transport:
             If the endpoint finds fault with the request (400, 413, 422).
         EnvironmentFailure
             If it cannot be reached, wants another key, knows no such address, goes on failing, or
-            answers with something other than JSON.
+            answers with something other than JSON, or far too much of it.
         """
-        return self._request(url, json.dumps(document, ensure_ascii=False).encode())
+        return self._request(url, json.dumps(document, ensure_ascii=False).encode(), texts)
 
     def get(self, url: str) -> Any:
         """Return the JSON at an address; raises as `post` does."""
-        return self._request(url, None)
+        return self._request(url, None, 1)
 
-    def _request(self, url: str, body: bytes | None) -> Any:
+    def _request(self, url: str, body: bytes | None, texts: int) -> Any:
         for attempt in range(1, _ATTEMPTS + 1):
             last = attempt == _ATTEMPTS
             wait = None
             try:
-                return _decoded(url, self._send(url, body))
+                return _decoded(url, self._send(url, body, texts), texts)
             except BinqError:
                 # EnvironmentFailure is an OSError as well.
                 raise
@@ -146,16 +159,15 @@ class Transport:
             self._sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    def _send(self, url: str, body: bytes | None) -> bytes:
+    def _send(self, url: str, body: bytes | None, texts: int) -> bytes:
+        most = min(self._max_answer, _ANSWER_BYTES + texts * _TEXT_BYTES)
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         request = urllib.request.Request(url, data=body, headers=headers)
         with self._opener.open(request, timeout=self._timeout) as answer:
-            data: bytes = answer.read(self._max_answer + 1)
+            data: bytes = answer.read(most + 1)
             missing = answer.length
-        if len(data) > self._max_answer:
-            raise EnvironmentFailure(
-                "the endpoint's answer is too large", url, f"at most {self._max_answer} bytes"
-            )
+        if len(data) > most:
+            raise _too_large(url, f"at most {most:,} bytes")
         if missing:
             # A bounded read does not complain about an answer that breaks off.
             raise http.client.IncompleteRead(data, missing)
@@ -217,7 +229,18 @@ def check_url(url: str) -> None:
         raise UsageError("not an address", "`model`", "http://HOST[:PORT]/PATH", url)
 
 
-def _decoded(url: str, data: bytes) -> Any:
+def _too_large(url: str, expected: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        "the endpoint's answer is too large", url, expected, next_step="use a smaller `batch_size`"
+    )
+
+
+def _decoded(url: str, data: bytes, texts: int) -> Any:
+    # Each value takes up to thirty times its length, and stands behind one of these.
+    values = sum(map(data.count, (b",", b"[", b"{")))
+    most = min(_ANSWER_VALUES + texts * _TEXT_VALUES, _MOST_VALUES)
+    if values > most:
+        raise _too_large(url, f"at most {most:,} values")
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

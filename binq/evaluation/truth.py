@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from binq.encoders import check_same_model
 from binq.errors import InputError, renamed
 from binq.index.index import Index
+from binq.io.arrays import read_npz
 from binq.io.atomic import atomic_write
 from binq.search.queries import Queries
-from binq.similarity import exact_neighbours, unit_rows
+from binq.similarity import comparable, exact_neighbours
 from binq.structures.base import AllowedRows
 from binq.types import Vectors
 from binq.vectors import VectorSource, open_vectors
@@ -128,9 +128,7 @@ def _aligned(
                         f"{batch.ids[number - start]!r}",
                         "give the vectors the index was built from, in their order",
                     )
-        if index.metric == "cosine":
-            vectors = unit_rows(vectors, partial(_located, source, numbers))
-        yield passed, vectors
+        yield passed, comparable(vectors, index.metric, partial(_located, source, numbers))
         passed += len(vectors)
     if rows != n:
         raise InputError(
@@ -174,11 +172,11 @@ def _kept(
     if not Path(cache).exists():
         return None
     try:
-        with Path(cache).open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            if str(kept["key"]) != key:
-                return None
-            rows = kept["rows"]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
+        kept = read_npz(cache)
+        if str(kept["key"]) != key:
+            return None
+        rows = kept["rows"]
+    except (ValueError, KeyError, OSError):
         return None
     fits = rows.dtype == np.int64 and rows.ndim == 2 and len(rows) == queries
     return rows if fits and ((rows >= 0) & (rows < n)).all() else None

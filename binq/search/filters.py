@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from typing import Any, Final
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import BinqWarning, InputError
+from binq.io.arrays import read_npy
 from binq.io.streams import ByteStream
 from binq.search.options import Ids
 from binq.storage.ids import StoredIds
@@ -111,10 +111,9 @@ def _read_file(path: str) -> NDArray[Any] | list[Any]:
         stream.close()
     if data.startswith(b"\x93NUMPY"):
         try:
-            found: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            return read_npy(data)
+        except ValueError as error:
             raise InputError("not a whole npy file", path, "a 1-D array of ids") from error
-        return found
     if data.startswith(b"PAR1"):
         return _read_column(data, path)
     try:

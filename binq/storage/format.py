@@ -22,7 +22,7 @@ from binq.storage.preamble import (
     corrupt,
     made_by_newer,
 )
-from binq.types import KINDS, LAYOUTS, METRICS, SCORINGS, STORED_VECTORS
+from binq.types import KINDS, LAYOUTS, MAX_DIM, METRICS, SCORINGS, STORED_VECTORS
 
 CHUNK: Final = 1 << 20
 ALIGNMENT: Final = 64
@@ -174,7 +174,10 @@ class Header:
         _check_choice(header.ids, "ids", ("rows", "strings", *TYPED_IDS))
         _check_choice(header.packed, "packed", (None, *LAYOUTS))
         _check_choice(member(document, "bit_order", str), "bit_order", ("lsb",))
-        if header.bits < 1 or header.dim < 1 or header.words != -(-header.bits // 64):
+        for name, value in (("dim", header.dim), ("bits", header.bits)):
+            if not 1 <= value <= MAX_DIM:
+                raise corrupt(name, f"1 to {MAX_DIM}", value)
+        if header.words != -(-header.bits // 64):
             raise corrupt("bits and words", "words = ceil(bits / 64)", (header.bits, header.words))
         for entry in header.sources:
             whole(member(entry, "rows", int, "sources"), "sources rows")

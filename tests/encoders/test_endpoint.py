@@ -317,6 +317,14 @@ def test_answers_without_end_are_cut_off(endpoint: FakeEndpoint) -> None:
         encoder.encode(["a"])
 
 
+def test_an_answer_of_far_more_than_was_asked_for_is_refused(endpoint: FakeEndpoint) -> None:
+    encoder = OpenAIEncoder(f"{endpoint.url}#fake")
+    for body in (b"[" + b"[]," * 1_000_000 + b"1]", b'{"data":"' + bytes(8 << 20) + b'"}'):
+        endpoint.faults.append((200, {}, body))
+        with pytest.raises(EnvironmentFailure, match="too large"):
+            encoder.encode(["a"])
+
+
 def test_http_errors_are_understood_to_be_transient() -> None:
     # What urllib lets through beside OSError; the transport catches it by this name.
     assert issubclass(http.client.RemoteDisconnected, OSError)

@@ -101,10 +101,10 @@ def test_preamble_round_trip(uuid: bytes, length: int, data: st.DataObject) -> N
 
 @given(st.data())
 def test_header_round_trip(data: st.DataObject) -> None:
-    bits = data.draw(st.integers(1, 1 << 40))
+    bits = data.draw(st.integers(1, 1 << 16))
     header = fmt.Header(
         rows=data.draw(numbers),
-        dim=data.draw(st.integers(1, 1 << 40)),
+        dim=data.draw(st.integers(1, 1 << 16)),
         bits=bits,
         words=-(-bits // 64),
         metric=data.draw(st.sampled_from(["cosine", "ip", "l2"])),
