@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.types import Locate, Metric
+from binq.types import MAX_NORM, Locate, Metric
 
 # Single-precision products misplace near ties: this many neighbours more than wanted are kept and
 # scored again in double precision. Where rounding may have hidden yet others, all that it may have
@@ -77,6 +77,66 @@ def unit_rows(vectors: NDArray[np.float32], locate: Locate = str) -> NDArray[np.
             next_step="drop that row, or use `metric=ip` or l2",
         )
     return unit
+
+
+def check_norms(
+    vectors: NDArray[np.float32],
+    locate: Locate = str,
+    squares: NDArray[np.float32] | None = None,
+) -> None:
+    """Refuse rows that are too long for ip and l2.
+
+    Parameters
+    ----------
+    vectors : (n, dim) float32
+    locate : callable
+        Names a row in messages, given its number within ``vectors``.
+    squares : (n,) float32, optional
+        Their sums of squares, where they are at hand.
+
+    Raises
+    ------
+    InputError
+        If a norm is above 2^62.
+    """
+    if squares is None:
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+    # What rounding may have changed, or overflow, is looked at again in double precision.
+    for row in np.flatnonzero(~(squares < 0.99 * MAX_NORM**2)):
+        norm = float(np.linalg.norm(vectors[row].astype(np.float64)))
+        if not norm <= MAX_NORM:
+            raise InputError(
+                "a vector is too long",
+                locate(int(row)),
+                "a norm of at most 2^62 under `metric=ip` and l2",
+                f"{norm:.4g}",
+                "scale all vectors and queries down, or use `metric=cosine`",
+            )
+
+
+def comparable(
+    vectors: NDArray[np.float32], metric: Metric, locate: Locate = str
+) -> NDArray[np.float32]:
+    """Return rows as a metric compares them: of unit length under cosine, else as they are.
+
+    Every vector that comes in passes through here, or through what this is made of.
+
+    Parameters
+    ----------
+    vectors : (n, dim) float32
+    metric : {"cosine", "ip", "l2"}
+    locate : callable
+        Names a row in messages, given its number within ``vectors``.
+
+    Raises
+    ------
+    InputError
+        If a row is zero under cosine, or longer than 2^62 under the others.
+    """
+    if metric == "cosine":
+        return unit_rows(vectors, locate)
+    check_norms(vectors, locate)
+    return vectors
 
 
 def scores(

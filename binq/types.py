@@ -62,6 +62,12 @@ ID_NAMES: Final = ("id", "_id")
 MAX_DIM: Final = 65_536
 """Most dims of a vector, and most bits of a code."""
 
+MAX_MATRIX: Final = 1 << 28
+"""Most numbers in a matrix of a binarizer, such as dims times bits."""
+
+MAX_NORM: Final = 2.0**62
+"""Longest vector that ip and l2 take: of two such, scores are far from the end of float32."""
+
 DEFAULT_K: Final = 10
 DEFAULT_OVERSAMPLE: Final = 4.0
 DEFAULT_SAMPLE: Final = 100_000

@@ -10,21 +10,23 @@ may be the identity or a structured rotation, and the decoder its transpose time
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
 from binq.binarizers.batches import map_batches, serial_blas
-from binq.binarizers.rotation import rotate
+from binq.binarizers.rotation import rotate, rotate_back
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 _ROWS = 4096
+_LARGEST: Final = 2.0**80
+"""Vectors have norms of at most 2^62: no fit gives centres, decoders and scales beyond this."""
+_MOST_PASSES: Final = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +76,15 @@ class Affine:
             fits = array.ndim == len(shape) and all(
                 size in (None, got) for size, got in zip(shape, array.shape, strict=True)
             )
-            if array.dtype != dtype or not fits or not np.isfinite(array).all():
-                raise ValueError(f"{name} is not a finite {np.dtype(dtype)} array of {shape}")
+            if array.dtype != dtype or not fits:
+                raise ValueError(f"{name} is not a {np.dtype(dtype)} array of {shape}")
+            most = _LARGEST if name in ("center", "decoder", "scale") else np.finfo(np.float32).max
+            # NaN is within nothing.
+            if not -most <= array.min(initial=0) <= array.max(initial=0) <= most:
+                raise ValueError(f"{name} holds a number that is none, or too large")
         if self.signs is not None:
             rotations, passes, _ = self.signs.shape
-            if not passes or rotations != -(-self.bits // self.dim):
+            if not 1 <= passes <= _MOST_PASSES or rotations != -(-self.bits // self.dim):
                 raise ValueError("signs are of another number of rotations")
         if self.projection is None and self.signs is None and self.bits != self.dim:
             raise ValueError("without a projection there is one bit per dimension")
@@ -118,28 +124,28 @@ class Affine:
         """Whether bit j is the sign of dimension j, about the centre where there is one."""
         return self.projection is None and self.signs is None and self.threshold is None
 
-    @cached_property
-    def dense_projection(self) -> Floats:
-        """The projection as a matrix, (dim, bits)."""
-        if self.projection is not None:
-            return self.projection
-        return self.project(np.eye(self.dim, dtype=np.float32))
+    def magnified(self, power: int, *, decoder: bool = True) -> Affine:
+        """Return the map for vectors that are ``2**power`` times as long.
 
-    @cached_property
-    def dense_decoder(self) -> Floats:
-        """The decoder as a matrix, (bits, dim)."""
-        if self.decoder is not None:
-            return self.decoder
-        assert self.scale is not None
-        return np.ascontiguousarray(self.dense_projection.T * self.scale[:, None])
+        Parameters
+        ----------
+        power : int
+        decoder : bool
+            Whether the decoder is to give vectors of that length too.
+        """
+        names = ["center", "threshold", *(["decoder", "scale"] if decoder else [])]
+        arrays = self.arrays()
+        return replace(self, **{n: np.ldexp(arrays[n], power) for n in names if n in arrays})
 
     def reconstruct(self, codes: Bools) -> Floats:
         """Return the vectors that codes (n, bits) stand for, (n, dim)."""
         signs = np.where(codes, np.float32(1), np.float32(-1))
-        if self.decoder is None and self.signs is None:
-            vectors = signs * self.scale
+        if self.decoder is not None:
+            vectors = signs @ self.decoder
+        elif self.signs is not None:
+            vectors = rotate_back(signs * self.scale, self.signs)
         else:
-            vectors = signs @ self.dense_decoder
+            vectors = signs * self.scale
         return vectors if self.center is None else vectors + self.center
 
     def weights(self, queries: Floats) -> tuple[Floats, Floats]:
@@ -172,7 +178,7 @@ def norm_factor(x: Floats, codes: NDArray[np.uint64], fitted: Affine, threads: i
         some = (length > 0) & (norm > 0)
         ratio = np.ones(len(rows))
         np.divide(norm, length, out=ratio, where=some)
-        factor[start:stop] = ratio
+        factor[start:stop] = np.minimum(ratio, np.finfo(np.float32).max)
 
     with serial_blas():
         for _ in map_batches(work, len(x), threads):

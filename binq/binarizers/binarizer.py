@@ -13,8 +13,8 @@ from binq.binarizers.affine import Affine
 from binq.binarizers.methods import TABLE, MethodSpec
 from binq.errors import InputError
 from binq.kernels.pack import pack
-from binq.similarity import unit_rows
-from binq.types import METRICS, Locate, Method, Metric
+from binq.similarity import check_norms, unit_rows
+from binq.types import MAX_DIM, METRICS, Locate, Method, Metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ class Binarizer:
         self,
         vectors: NDArray[np.float32],
         locate: Locate = str,
-        unit: NDArray[np.float32] | None = None,
+        ready: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Truncate, and normalise under cosine.
 
@@ -136,8 +136,9 @@ class Binarizer:
         vectors : (n, dim) or (n, input_dim) float32
         locate : callable
             Names a row in messages, given its number within ``vectors``.
-        unit : (n, dim) float32, optional
-            The same vectors at unit length, where they are at hand.
+        ready : (n, dim) float32, optional
+            The same vectors as :func:`~binq.similarity.comparable` returns them, where they are at
+            hand.
 
         Returns
         -------
@@ -146,19 +147,21 @@ class Binarizer:
         Raises
         ------
         InputError
-            If the dimension does not fit, or under cosine a row is zero.
+            If the dimension does not fit, or a row cannot be compared under the metric.
         """
         cut = self.cut(vectors, locate)
-        if self.metric != "cosine":
-            return cut
-        return unit_rows(cut, locate) if unit is None or unit.shape != cut.shape else unit
+        if self.metric == "cosine":
+            return unit_rows(cut, locate) if ready is None or ready.shape != cut.shape else ready
+        if ready is None:
+            check_norms(vectors, locate)
+        return cut
 
     def encode(
         self,
         vectors: NDArray[np.float32],
         locate: Locate = str,
         threads: int = 1,
-        unit: NDArray[np.float32] | None = None,
+        ready: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint64]:
         """Turn vectors into codes.
 
@@ -166,7 +169,7 @@ class Binarizer:
         ----------
         vectors : (n, dim) or (n, input_dim) float32
             Finite.
-        locate, unit
+        locate, ready
             As for :meth:`prepare`.
         threads : int
             Affects speed only.
@@ -187,15 +190,17 @@ class Binarizer:
             if self.metric == "cosine" and not packed.squares.all():
                 doubtful = np.flatnonzero(packed.squares == 0)
                 unit_rows(cut[doubtful], lambda row: locate(int(doubtful[row])))
+            elif self.metric != "cosine" and ready is None:
+                check_norms(vectors, locate, packed.squares if cut.shape == vectors.shape else None)
             return packed.codes
-        return self._codes(self.prepare(vectors, locate, unit), threads)
+        return self._codes(self.prepare(vectors, locate, ready), threads)
 
     def encode_with_terms(
         self,
         vectors: NDArray[np.float32],
         locate: Locate = str,
         threads: int = 1,
-        unit: NDArray[np.float32] | None = None,
+        ready: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.uint64], RowTerms]:
         """Turn vectors into codes, and compute what their asymmetric scores need besides.
 
@@ -207,7 +212,7 @@ class Binarizer:
         codes : (n, words) uint64
         terms : RowTerms
         """
-        x = self.prepare(vectors, locate, unit)
+        x = self.prepare(vectors, locate, ready)
         codes = self._codes(x, threads)
         factor = None
         if self.spec.needs_sample or self.metric != "cosine":
@@ -233,6 +238,7 @@ class Binarizer:
             squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
             values, base = 2 * values, 2 * base
             offset = (2 * offset - squares).astype(np.float32)
+        _check_sums(values, base)
         return Weights(np.ascontiguousarray(values), base, offset)
 
     def _codes(self, x: NDArray[np.float32], threads: int) -> NDArray[np.uint64]:
@@ -287,21 +293,34 @@ class Binarizer:
         dim: int = whole["dim"]  # type: ignore[assignment]
         truncate_dim = whole["truncate_dim"]
         input_dim = dim if truncate_dim is None else truncate_dim
-        if not 1 <= input_dim <= dim:
-            raise ValueError("truncate_dim is not between 1 and dim")
+        if not 1 <= input_dim <= dim <= MAX_DIM:
+            raise ValueError("truncate_dim is not between 1 and dim, or dim is too large")
         bits = input_dim if whole["bits"] is None else whole["bits"]
-        unknown = set(arrays) - set(Affine.__dataclass_fields__)
-        if bits < 1 or unknown or {"bits", "dim"} & set(arrays):
-            raise ValueError("bits or arrays are unknown")
+        if bits < 1:
+            raise ValueError("bits are unknown")
         spec = TABLE[method]
         if not spec.allows(bits, input_dim):
             raise ValueError(f"method {method} does not give {bits} bits of {input_dim} dimensions")
-        if arrays and not spec.needs_sample:
-            raise ValueError(f"method {method} has no arrays")
+        if spec.arrays != set(arrays):
+            raise ValueError(f"method {method} takes {sorted(spec.arrays)}, not {sorted(arrays)}")
         given = spec.needs_sample
         affine = Affine(bits, input_dim, **arrays) if given else unfitted(method, input_dim)
         return cls(
             method, dim, metric, affine, truncate_dim, whole["seed"], whole["sample"], chosen_by
+        )
+
+
+def _check_sums(values: NDArray[np.float32], base: NDArray[np.float32]) -> None:
+    """Refuse weights whose sums could leave float32, so that no score is ever NaN."""
+    with np.errstate(over="ignore"):
+        sums = np.abs(values).sum(axis=1)
+        beyond = ~(2 * sums + np.abs(base) < np.finfo(np.float32).max)
+    if beyond.any():
+        raise InputError(
+            "a query is too long for this binarizer",
+            f"row {int(np.argmax(beyond))} of the queries",
+            "scores within float32",
+            next_step="scale all vectors and queries down, or use `scoring=hamming`",
         )
 
 

@@ -12,9 +12,10 @@ from binq.binarizers import thresholds
 from binq.binarizers.binarizer import Binarizer, unfitted
 from binq.binarizers.methods import TABLE
 from binq.errors import InputError, UsageError
-from binq.types import METHODS, Locate, Method, Metric, Scoring
+from binq.types import MAX_DIM, MAX_MATRIX, METHODS, Locate, Method, Metric, Scoring
 
-MAX_BITS: Final = 16_384
+# Numbers of usual size are fitted as they are.
+_USUAL: Final = 16
 
 
 def default_scoring(method: str | None) -> Scoring:
@@ -83,12 +84,33 @@ def fit(
         )
     draft = Binarizer(method, dim, metric, thresholds.sign(input_dim), truncate_dim)
     x = draft.prepare(sample, locate)
-    return replace(draft, affine=spec.fit(x, width, seed, threads), seed=seed, sample=len(x))
+    power = _power(x)
+    # Products of numbers near either end of float32 are beyond it: fitted where none is.
+    affine = spec.fit(np.ldexp(x, -power) if power else x, width, seed, threads)
+    if power:
+        affine = affine.magnified(power, decoder=not spec.centred)
+    return replace(draft, affine=affine, seed=seed, sample=len(x))
+
+
+def _power(x: NDArray[np.float32]) -> int:
+    """Return the power of two to divide numbers by, so that the largest is about 1."""
+    power = int(np.frexp(max(x.max(), -x.min()))[1])
+    return power if abs(power) > _USUAL else 0
 
 
 def _width(method: Method, input_dim: int, bits: int | None) -> int:
     """Return the width of a code, after refusing what the method cannot give."""
     width = input_dim if bits is None else bits
+    if not 1 <= width <= MAX_DIM:
+        raise UsageError("the width is out of range", "`bits`", f"1 to {MAX_DIM}", str(width))
+    if not TABLE[method].affordable(width, input_dim):
+        raise UsageError(
+            f"method {method} would need too large a matrix",
+            "`bits`",
+            f"at most {MAX_MATRIX:,} numbers",
+            f"{TABLE[method].matrix(width, input_dim):,} for {width} bits of {input_dim} dims",
+            "use fewer bits, `truncate_dim`, or a method without a matrix such as sign or rotate",
+        )
     if not TABLE[method].allows(width, input_dim):
         free = ", ".join(name for name, spec in TABLE.items() if spec.widths == "any")
         most = TABLE[method].widths == "at most dim"
@@ -99,6 +121,4 @@ def _width(method: Method, input_dim: int, bits: int | None) -> int:
             str(width),
             f"use `truncate_dim` for fewer bits, or a method for any width: {free}",
         )
-    if bits is not None and not 1 <= bits <= MAX_BITS:
-        raise UsageError("the width is out of range", "`bits`", f"1 to {MAX_BITS}", str(bits))
     return width

@@ -28,6 +28,8 @@ _START_RIDGE: Final = 0.1
 _TENURE: Final = 6
 _ROUNDS: Final = 12
 _FINAL_ROUNDS: Final = 8
+_USUAL: Final = 16
+_FARTHEST: Final = np.float32(2.0**40)
 
 
 def fit(x: Floats, bits: int, seed: int = 0, threads: int = 1) -> Affine:
@@ -75,7 +77,16 @@ def block_spans(bits: int) -> list[slice]:
 def encode(x: Floats, fitted: Affine, threads: int = 1) -> Bools:
     """Return the codes of rows (n, dim), (n, bits) bool; the same at any thread count."""
     centred = x if fitted.center is None else x - fitted.center
-    decoder, projection = fitted.dense_decoder, fitted.dense_projection
+    decoder, projection = fitted.decoder, fitted.projection
+    assert decoder is not None
+    assert projection is not None
+    power = int(np.frexp(np.abs(decoder).max())[1])
+    if abs(power) > _USUAL:
+        # The search multiplies numbers of the decoder, and of rows, with each other. Rows that are
+        # longer by far than all that the decoder gives have the signs of their direction anyway.
+        decoder = np.ldexp(decoder, -power)
+        with np.errstate(over="ignore"):
+            centred = np.clip(np.ldexp(centred, -power), -_FARTHEST, _FARTHEST)
     codes = np.empty((len(x), fitted.bits), np.bool_)
     with serial_blas():
         for span in block_spans(fitted.bits):

@@ -30,7 +30,8 @@ def lsh(x: Floats, bits: int, seed: int = 0, threads: int = 1) -> Affine:
     rng = np.random.default_rng(seed)
     projection = rng.standard_normal((x.shape[1], bits), dtype=np.float32)
     center = mean_of(x)
-    blank = np.zeros((bits, x.shape[1]), np.float32)
+    # The decoder is fitted to codes, which need none: a view of one number stands for it.
+    blank = np.broadcast_to(np.float32(0), (bits, x.shape[1]))
     draft = Affine(bits, x.shape[1], center, projection, decoder=blank)
     decoder = ridge_decoder(x, draft.encode(x, threads), center, threads=threads)
     return Affine(bits, x.shape[1], center, projection, decoder=decoder)

@@ -69,6 +69,45 @@ def _rotate(x: Floats, signs: NDArray[np.bool_]) -> Floats:
     return rows
 
 
+def rotate_back(y: Floats, signs: NDArray[np.uint8]) -> Floats:
+    """Return the sum of what the rotations came from: the transposed `rotate`.
+
+    Parameters
+    ----------
+    y : (n, bits) float32
+    signs : (rotations, passes, dim) uint8
+
+    Returns
+    -------
+    (n, dim) float32
+    """
+    dim = signs.shape[2]
+    out = np.zeros((len(y), dim), np.float32)
+    for number, flips in enumerate(signs):
+        part = y[:, number * dim : (number + 1) * dim]
+        rows = np.zeros((len(y), dim), np.float32)
+        rows[:, : part.shape[1]] = part
+        out += _rotate_back(rows, flips.astype(np.bool_))
+    return out
+
+
+def _rotate_back(rows: Floats, signs: NDArray[np.bool_]) -> Floats:
+    """Undo one rotation of rows, which are changed: its steps from the last to the first."""
+    dim = rows.shape[1]
+    span = 1 << (dim.bit_length() - 1)
+    unriffle = np.argsort(np.concatenate([np.arange(0, dim, 2), np.arange(1, dim, 2)]))
+    for number in reversed(range(len(signs))):
+        flips = signs[number]
+        if span < dim:
+            again = np.where(flips[::-1], np.float32(-1.0), np.float32(1.0))
+            rows[:, dim - span :] = _hadamard(rows[:, dim - span :]) * again[dim - span :]
+        rows[:, :span] = _hadamard(rows[:, :span])
+        rows *= np.where(flips, np.float32(-1.0), np.float32(1.0))
+        if number and span < dim:
+            rows = rows[:, unriffle]
+    return rows
+
+
 def _hadamard(x: Floats) -> Floats:
     """Orthonormal Walsh-Hadamard transform of the rows, a power of two long.
 

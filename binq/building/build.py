@@ -15,7 +15,7 @@ from binq.binarizers import Binarizer, default_scoring
 from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.errors import InputError, UsageError
-from binq.similarity import unit_rows
+from binq.similarity import comparable
 from binq.storage.format import Header
 from binq.storage.ids import IdWriter
 from binq.storage.sections import Int8Range, TermWriter, VectorWriter
@@ -201,16 +201,16 @@ class _RowWriter:
     def append(self, batch: Batch, source: VectorSource) -> None:
         """Append the rows of a batch."""
         vectors, locate = batch.vectors, source.locator(batch.start)
-        unit = None
+        ready = None
         if self._stored is not None:
-            unit = unit_rows(vectors, locate) if self.metric == "cosine" else None
-            self._stored.append(vectors if unit is None else unit, locate)
+            ready = comparable(vectors, self.metric, locate)
+            self._stored.append(ready, locate)
         if self.binarizer is None or source.packed:
             codes = vectors
         elif self.scan == "hamming":
-            codes = self.binarizer.encode(vectors, locate, self.threads, unit)
+            codes = self.binarizer.encode(vectors, locate, self.threads, ready)
         else:
-            codes, terms = self.binarizer.encode_with_terms(vectors, locate, self.threads, unit)
+            codes, terms = self.binarizer.encode_with_terms(vectors, locate, self.threads, ready)
             self._terms.append(terms)
         self.writer.append("codes", codes)
         self.ids.append(batch.ids)

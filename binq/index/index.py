@@ -18,7 +18,7 @@ from binq.search.options import SearchOptions, SearchSettings
 from binq.search.pipeline import Pipeline
 from binq.search.queries import Queries, joined
 from binq.search.rescore import ByCodes, ByVectors, Originals, Rescorer
-from binq.similarity import unit_rows
+from binq.similarity import comparable
 from binq.storage.reader import IndexFile
 from binq.storage.sections import StoredVectorReader, restore_binarizer, row_terms
 from binq.structures import STRUCTURES
@@ -179,7 +179,8 @@ class Index:
         UsageError
             If the layout is unknown.
         InputError
-            If they do not fit the index, are not finite, or zero under cosine.
+            If they do not fit the index, are not finite, zero under cosine, or of a norm above
+            2^62 otherwise.
         """
         queries = np.asarray(queries)
         if packed is not None:
@@ -225,8 +226,8 @@ class Index:
                 str(vectors.shape[1]),
                 "encode them with the model that encoded the documents",
             )
-        unit = unit_rows(vectors, locate) if self.metric == "cosine" else vectors
-        return Queries(unit, binarizer=self.binarizer)
+        ready = comparable(vectors, self.metric, locate)
+        return Queries(ready, binarizer=self.binarizer)
 
     def pipeline(
         self, options: SearchOptions, *, packed: bool = False, radius: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from binq.bits import unpack
 from binq.encoders import check_same_model
 from binq.errors import BinqWarning, InputError
 from binq.search.queries import Queries
-from binq.similarity import normalize, scores, unit_rows
+from binq.similarity import comparable, normalize, scores
 from binq.storage.format import Header
 from binq.structures.base import Structure
 from binq.types import Metric
@@ -122,7 +122,7 @@ class Originals:
 
     def __init__(self, source: VectorSource, header: Header, *, force: bool = False) -> None:
         self._source = source
-        self._unit = header.metric == "cosine"
+        self._metric = cast(Metric, header.metric)
         found = (source.rows, source.dim)
         if source.packed or found != (header.rows, header.dim):
             raise InputError(
@@ -144,9 +144,7 @@ class Originals:
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors (m, dim) float32 of rows (m,)."""
         vectors = self._source.take(rows)
-        if not self._unit:
-            return vectors
-        return unit_rows(vectors, lambda row: self._source.locate(int(rows[row])))
+        return comparable(vectors, self._metric, lambda row: self._source.locate(int(rows[row])))
 
 
 def exact_scores(

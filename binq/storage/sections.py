@@ -24,7 +24,7 @@ from binq.binarizers import Binarizer, RowTerms
 from binq.errors import InputError
 from binq.storage.reader import IndexFile
 from binq.storage.writer import IndexWriter
-from binq.types import Locate, Metric, StoredVectors
+from binq.types import MAX_NORM, Locate, Metric, StoredVectors
 
 
 def restore_binarizer(file: IndexFile) -> Binarizer | None:
@@ -131,6 +131,7 @@ class TermWriter:
             if name not in self._begun:
                 self._begun.add(name)
                 self._writer.section(f"codes.{name}", dtype)
+            values = np.minimum(values, np.finfo(dtype).max)
             self._writer.append(f"codes.{name}", values.astype(dtype))
 
 
@@ -220,18 +221,41 @@ class StoredVectorReader:
     def __init__(self, file: IndexFile) -> None:
         header = file.header
         shape = (header.rows, header.dim)
+        self._file = file
         self._vectors = file.array("rescore.vectors", header.rescore, shape)
         self._range = None
         if header.rescore == "int8":
-            self._range = Int8Range(
-                file.array("rescore.low", "float32", (header.dim,)),
-                file.array("rescore.step", "float32", (header.dim,)),
+            low, step = (
+                file.array(f"rescore.{name}", "float32", (header.dim,)) for name in ("low", "step")
             )
+            for name, values in (("low", low), ("step", step)):
+                if not (np.abs(values) <= 2 * MAX_NORM).all():
+                    raise file.corrupt(f"section rescore.{name}", "finite numbers", "others")
+            self._range = Int8Range(low, step)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the vectors (m, dim) float32 of rows (m,)."""
+        """Return the vectors (m, dim) float32 of rows (m,).
+
+        Raises
+        ------
+        IndexFileError
+            If one of their numbers is none, as may be in a damaged file.
+        """
         stored = self._vectors[rows]
-        return stored.astype(np.float32) if self._range is None else self._range.restore(stored)
+        if self._range is not None:
+            return self._range.restore(stored)
+        vectors = stored.astype(np.float32)
+        # A sum is NaN or infinite wherever a number is.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspect = not np.isfinite(vectors.sum())
+        if suspect:
+            wrong = ~np.isfinite(vectors).all(axis=1)
+            if wrong.any():
+                row = int(rows[np.argmax(wrong)])
+                raise self._file.corrupt(
+                    f"section rescore.vectors row {row}", "finite numbers", "others"
+                )
+        return vectors
 
 
 def write_tombstones(writer: IndexWriter, dead: NDArray[np.bool_]) -> None:

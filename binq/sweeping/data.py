@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.evaluation.statistics import equal_rows, hold_out
-from binq.similarity import unit_rows
+from binq.similarity import comparable
 from binq.types import Metric, Vectors
 from binq.vectors import VectorSource, open_vectors
 from binq.vectors.sample import rewindable
@@ -181,9 +181,10 @@ def _read(
             mine = chosen[batch.start : batch.start + len(batch.vectors)]
             rows = batch.vectors[mine]
             raw.append(rows)
+            numbers = batch.start + np.flatnonzero(mine)
+            ready = comparable(rows, metric, partial(_locate, source, numbers))
             if metric == "cosine":
-                numbers = batch.start + np.flatnonzero(mine)
-                unit.append(unit_rows(rows, partial(_locate, source, numbers)))
+                unit.append(ready)
             if batch.ids is not None:
                 ids += [name for name, wanted in zip(batch.ids, mine, strict=True) if wanted]
         rows = np.flatnonzero(chosen).astype(np.int64)

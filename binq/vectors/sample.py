@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.similarity import unit_rows
+from binq.similarity import comparable
 from binq.types import Locate, Metric
 from binq.vectors.prefetch import prefetched
 from binq.vectors.source import Batch, VectorSource
@@ -54,7 +54,7 @@ def read_sample(source: VectorSource, rows: int, size: int, seed: int, metric: M
     Raises
     ------
     InputError
-        If under cosine a row is zero.
+        If a row cannot be compared under the metric.
     """
     chosen = np.ones(rows, np.bool_)
     if size < rows:
@@ -65,9 +65,7 @@ def read_sample(source: VectorSource, rows: int, size: int, seed: int, metric: M
     low, high = np.full(dim, np.inf, np.float32), np.full(dim, -np.inf, np.float32)
     filled = 0
     for batch in source.batches():
-        vectors = batch.vectors
-        if metric == "cosine":
-            vectors = unit_rows(vectors, source.locator(batch.start))
+        vectors = comparable(batch.vectors, metric, source.locator(batch.start))
         part = vectors[chosen[batch.start : batch.start + len(vectors)]]
         drawn[filled : filled + len(part)] = part
         filled += len(part)

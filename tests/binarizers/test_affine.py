@@ -45,7 +45,6 @@ def test_without_a_decoder_it_is_the_scaled_transpose() -> None:
     fitted = Affine(12, 12, center=gaussian(1, 12, seed=1)[0], scale=scale)
     codes = fitted.encode(X)
     assert np.array_equal(codes, fitted.center < X)
-    assert np.array_equal(fitted.dense_decoder, np.diag(scale))
     b = np.where(codes, 1.0, -1.0)
     assert np.allclose(fitted.reconstruct(codes), fitted.center + b * scale, atol=1e-6)
     weights, base = fitted.weights(X[:3])

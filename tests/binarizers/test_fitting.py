@@ -183,10 +183,9 @@ def test_truncation(method: Any) -> None:
 
 
 def test_widths_that_a_method_cannot_give() -> None:
-    most = binarizers.fitting.MAX_BITS
     bad = [(method, bits) for method in METHODS for bits in (0, -3)]
     bad += [(method, bits) for method in ("sign", "mean", "median", "rabitq") for bits in (19, 21)]
-    bad += [("itq", 21), ("lsh", most + 1), ("learned", most + 1)]
+    bad += [("itq", 21), ("lsh", 16_385), ("ste", 16_385), ("rotate", 65_537), ("learned", 65_537)]
     for method, bits in bad:
         with pytest.raises(UsageError, match="bits"):
             binarizers.fit(method, 20, "ip", gaussian(30, 20), bits=bits)

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 from corpora import gaussian
 
-from binq.binarizers.rotation import PASSES, draw_signs, rotate
+from binq.binarizers.rotation import PASSES, draw_signs, rotate, rotate_back
 
 
 def matrix(dim: int, seed: int = 0) -> np.ndarray:
@@ -39,6 +39,14 @@ def test_more_and_fewer_bits_than_dimensions() -> None:
         part = rotated[:, 24 * number : 24 * number + 24]
         assert np.allclose(part, wanted[:, : part.shape[1]], atol=1e-5)
     assert np.array_equal(rotate(x, signs[:1], 7), rotated[:, :7])
+
+
+def test_back_is_the_transpose() -> None:
+    for dim, bits in ((1, 1), (2, 5), (7, 7), (24, 60), (64, 64), (100, 31), (129, 300)):
+        signs = draw_signs(dim, bits, 3)
+        projection = rotate(np.eye(dim, dtype=np.float32), signs, bits)
+        y = gaussian(5, bits)
+        assert np.allclose(rotate_back(y, signs), y @ projection.T, atol=1e-4)
 
 
 def test_hadamard_of_lengths_that_are_folded() -> None:
