@@ -24,7 +24,7 @@ from binq.storage.sections import StoredVectorReader, restore_binarizer, row_ter
 from binq.structures import STRUCTURES
 from binq.structures.base import Scope, Structure
 from binq.threads import resolve
-from binq.types import DEFAULT_K, LAYOUTS, Kind, Layout, Metric, Rescore, Scoring
+from binq.types import DEFAULT_K, LAYOUTS, Kind, Layout, Locate, Metric, Rescore, Scoring
 from binq.vectors import VectorSource, open_vectors
 
 
@@ -196,19 +196,22 @@ class Index:
         if queries.dtype == np.float32 and np.isfinite(queries).all():
             return self.prepare_vectors(np.ascontiguousarray(queries), name)
         with closing(open_vectors(queries)) as source:
-            vectors = [self.prepare_vectors(batch.vectors, name) for batch in source.batches()]
+            vectors = [
+                self.prepare_vectors(batch.vectors, name, _named(name, batch.start))
+                for batch in source.batches()
+            ]
         if not vectors:
             return self.prepare_vectors(np.empty((0, self.dim), np.float32), name)
         return joined(vectors)
 
     def prepare_vectors(
-        self, vectors: NDArray[np.float32], name: str = "queries", first_row: int = 0
+        self,
+        vectors: NDArray[np.float32],
+        name: str = "queries",
+        locate: Locate | None = None,
     ) -> Queries:
-        """As :meth:`prepare`, for finite float32 vectors."""
-
-        def locate(row: int) -> str:
-            return f"{name} row {first_row + row}"
-
+        """As :meth:`prepare`, for finite float32 vectors; ``locate`` names a row in messages."""
+        locate = locate or _named(name, 0)
         if self.binarizer is None:
             raise InputError(
                 "this index was built from bits, and nothing says how they came about",
@@ -310,6 +313,11 @@ class Index:
         _ = self.structure.terms  # refused here, if the index holds none
         assert self.binarizer is not None
         return ByCodes(self.structure, self.binarizer)
+
+
+def _named(name: str, start: int) -> Locate:
+    """Return what names rows that are counted from row ``start``."""
+    return lambda row: f"{name} row {start + row}"
 
 
 def _opened(options: SearchOptions, stack: ExitStack) -> VectorSource:

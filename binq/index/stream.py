@@ -156,7 +156,7 @@ def open_queries(
 def prepare_batch(index: Index, source: VectorSource, vectors: NDArray[Any], start: int) -> Queries:
     """Bring a batch of an open source into the form in which the index compares it."""
     if not source.packed:
-        return index.prepare_vectors(vectors, source.name, start)
+        return index.prepare_vectors(vectors, source.name, source.locator(start))
     if source.dim != index.bits:
         raise InputError(
             "the queries have another width than the codes of the index",

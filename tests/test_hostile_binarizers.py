@@ -1,0 +1,179 @@
+"""Binarizers with damaged or hostile numbers: answers or clean errors, in time, in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import environment
+from corpora import gaussian
+from forging import header_of, with_header
+
+import binq
+from binq import binarizers
+from binq.binarizers import Binarizer
+from binq.errors import BinqError, InputError, UsageError
+from binq.index.index import Index
+from binq.types import METHODS
+
+ASKED = gaussian(4, 10, seed=5)
+VALUES = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e30, 1e-42], np.float32)
+
+
+def attack(path: Path) -> None:
+    """Search with all there is; whatever comes is in range, or refused."""
+    for scoring in ("hamming", "asymmetric"):
+        for rescore in ("none", "auto", "codes", "int8", "float32"):
+            for oversample in (4.0, "auto"):
+                try:
+                    index = Index(path)
+                    settings: Any = {"scoring": scoring, "rescore": rescore}
+                    hits = index.search(ASKED, 3, oversample=oversample, **settings)
+                except BinqError as error:
+                    assert error.exit_code in (3, 4), repr(error)  # noqa: PT017
+                else:
+                    assert np.isfinite(hits.scores).all(), (scoring, rescore, hits.scores)
+
+
+def forge_all(place: Path) -> None:
+    """Put every number into the floats of every section of an index, and search it."""
+    for method in METHODS:
+        for metric, stored in (("cosine", "float32"), ("ip", "int8"), ("l2", "float16")):
+            whole = place / "whole"
+            binq.build(
+                gaussian(60, 10), whole, method=method, metric=metric,
+                scoring="asymmetric", rescore=stored,
+            )  # fmt: skip
+            data = whole.read_bytes()
+            for section in header_of(data)["sections"]:
+                if not section["dtype"].startswith("float") or not section["length"]:
+                    continue
+                dtype = np.dtype(section["dtype"])
+                for number, value in enumerate(VALUES):
+                    forged = bytearray(data)
+                    start, length = section["offset"], section["length"]
+                    values = np.frombuffer(forged, dtype, length // dtype.itemsize, start)
+                    with np.errstate(over="ignore"):
+                        values[number % 3 :: 1 + 6 * (number % 2)] = value
+                    (place / "forged").write_bytes(forged)
+                    attack(place / "forged")
+
+
+@pytest.mark.slow
+def test_payloads_of_any_numbers(tmp_path: Path) -> None:
+    """In a process of its own, since what fails may never return."""
+    script = f"""
+import pathlib, sys, warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from binq.binarizers import TABLE
+from corpora import quick_ste
+TABLE["ste"] = quick_ste()
+import test_hostile_binarizers
+test_hostile_binarizers.forge_all(pathlib.Path({str(tmp_path)!r}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env=environment(), timeout=300,
+        check=False, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_forged_index_takes_no_memory(tmp_path: Path) -> None:
+    binq.build(np.zeros((0, 8), np.float32), tmp_path / "none")
+    data = (tmp_path / "none").read_bytes()
+    header = header_of(data)
+    for dim in (65_537, 1 << 31, 1 << 40):
+        wide = {"dim": dim, "bits": dim, "words": -(-dim // 64)}
+        binarizer = header["binarizer"] | {"dim": dim, "bits": dim}
+        sections = [s | {"shape": [0, wide["words"]]} for s in header["sections"]]
+        forged = header | wide | {"binarizer": binarizer, "sections": sections}
+        (tmp_path / "forged").write_bytes(with_header(data, forged))
+        with pytest.raises(BinqError, match="dim: expected 1 to 65536"):
+            Index(tmp_path / "forged")
+
+
+def settings_of(method: str, dim: int, bits: int) -> dict[str, Any]:
+    return {"method": method, "dim": dim, "bits": bits, "metric": "ip"} | dict.fromkeys(
+        ("truncate_dim", "seed", "sample")
+    )
+
+
+def test_restoring_takes_no_more_than_the_limits() -> None:
+    for method in METHODS:
+        for dim, bits in ((1 << 31, 1 << 31), (65_537, 65_537), (1 << 61, 8)):
+            with pytest.raises(ValueError, match=r".+"):
+                Binarizer.restore(settings_of(method, dim, bits), {})
+
+
+def test_fits_that_would_be_too_large_are_refused_at_once() -> None:
+    """The limit on memory stands for all that a fit would have made."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), limits[1]))
+    try:
+        for method, dim, bits in (
+            ("lsh", 65_536, None),
+            ("lsh", 65_536, 8192),
+            ("lsh", 8, 65_536),
+            ("itq", 65_536, 16),
+            ("ste", 65_536, 16),
+            ("ste", 16, 65_536),
+            ("learned", 65_536, 16),
+        ):
+            with pytest.raises(UsageError, match="too large a matrix"):
+                binarizers.fit(method, dim, "ip", np.ones((2, dim), np.float32), bits=bits)
+        wide = gaussian(3, 65_536)
+        for method in ("sign", "mean", "median", "rotate", "rabitq"):
+            found = binarizers.fit(method, 65_536, "ip", wide)
+            codes, terms = found.encode_with_terms(wide)
+            assert codes.shape == (3, 1024)
+            assert terms.factor is not None
+            assert np.isfinite(terms.factor).all()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def npy(array: np.ndarray, shape: tuple[int, ...] | None = None) -> bytes:
+    sink = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        sink,
+        {
+            "descr": array.dtype.str,
+            "fortran_order": False,
+            "shape": array.shape if shape is None else shape,
+        },
+    )
+    return sink.getvalue() + array.tobytes()
+
+
+def test_an_npz_that_claims_or_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "b.npz"
+    small, settings = np.zeros(9, np.float32), np.array(json.dumps(settings_of("itq", 3, 3)))
+    bombs: list[dict[str, bytes]] = [
+        {"center.npy": npy(np.zeros(1 << 25, np.float32))},
+        {"center.npy": npy(small, (1 << 40,))},
+        {"center.npy": npy(small, (1 << 31, 0))},
+        {"center.npy": npy(small, (3, 4))},
+        {f"a{number}.npy": npy(small) for number in range(100)},
+    ]
+    for bomb in bombs:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in ({"settings.npy": npy(settings)} | bomb).items():
+                archive.writestr(name, data)
+        assert path.stat().st_size < 1 << 20
+        with pytest.raises(InputError, match="not a binarizer"):
+            binarizers.load(path)
+    fitted = binarizers.fit("itq", 10, "ip", gaussian(40, 10))
+    arrays = fitted.arrays() | {"settings": np.array(json.dumps(fitted.settings()))}
+    np.savez_compressed(path, **arrays)
+    assert np.array_equal(binarizers.load(path).encode(ASKED), fitted.encode(ASKED))
