@@ -229,7 +229,8 @@ class Binarizer:
         the factor is centred; and ``-|q - x|^2 = 2 <q, x> - |x|^2 - |q|^2``, where ``-|x|^2`` is
         the addend.
         """
-        queries = self.prepare(vectors)
+        # Under ip and l2 they were checked where they came in, or stand in for such.
+        queries = self.prepare(vectors) if self.metric == "cosine" else self.cut(vectors)
         values, base = self.affine.weights(queries)
         offset = np.zeros(len(queries), np.float32)
         if self.spec.centred:

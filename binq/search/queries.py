@@ -53,7 +53,7 @@ class Queries:
         if self._codes is None:
             assert self.binarizer is not None
             assert self.vectors is not None
-            self._codes = self.binarizer.encode(self.vectors)
+            self._codes = self.binarizer.encode(self.vectors, ready=self.vectors)
         return self._codes
 
     @property
