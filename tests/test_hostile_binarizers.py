@@ -143,6 +143,18 @@ def test_fits_that_would_be_too_large_are_refused_at_once() -> None:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
+def test_codes_that_are_too_wide_for_the_asymmetric_scan(tmp_path: Path) -> None:
+    wide, path = gaussian(3, 40_000), tmp_path / "wide"
+    for method in ("rabitq", "sign", "rotate"):
+        with pytest.raises(InputError, match="at most 32768 bits"):
+            binq.build(wide, path, method=method, scoring="asymmetric")
+    binq.build(wide, path)
+    assert Index(path).search(wide, 1).rows.ravel().tolist() == [0, 1, 2]
+    for settings in ({"scoring": "asymmetric"}, {"rescore": "codes"}):
+        with pytest.raises(InputError, match="at most 32768 bits"):
+            Index(path).search(wide, 1, **settings)
+
+
 def npy(array: np.ndarray, shape: tuple[int, ...] | None = None) -> bytes:
     sink = io.BytesIO()
     np.lib.format.write_array_header_1_0(

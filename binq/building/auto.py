@@ -23,6 +23,7 @@ from binq.errors import InputError
 from binq.evaluation.statistics import clustered, equal_rows, hold_out, recall
 from binq.kernels import asymmetric, hamming
 from binq.similarity import best_first, exact_neighbours
+from binq.structures.flat import refuse_wide
 from binq.types import Method, Scoring
 from binq.vectors.sample import Sample
 
@@ -84,6 +85,8 @@ def choose(
         )
     rows, scoring = sample.vectors, options.scoring or "hamming"
     width = options.truncate_dim or dim
+    if scoring == "asymmetric":
+        refuse_wide(options.bits or width)
     methods = candidates(scoring, options.bits or width, width)
     corpus, queries = held_out(rows, options.seed)
     if not len(queries):

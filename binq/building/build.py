@@ -20,6 +20,7 @@ from binq.storage.format import Header
 from binq.storage.ids import IdWriter
 from binq.storage.sections import Int8Range, TermWriter, VectorWriter
 from binq.storage.writer import IndexWriter, creation_time, writing_index
+from binq.structures.flat import refuse_wide
 from binq.threads import limited
 from binq.types import (
     LAYOUTS,
@@ -132,6 +133,8 @@ def build(
         scan = options.scoring or default_scoring(binarizer.method if binarizer else None)
         if scan == "asymmetric" and source.packed:
             _refuse_asymmetric(binarizer)
+        if scan == "asymmetric":
+            refuse_wide(binarizer.bits if binarizer else dim)
         writer = stack.enter_context(writing_index(output))
         rows = _RowWriter(writer, dim, options.metric, binarizer, scan, rescore, sample, count)
         for batch in batches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import select
 import stat
@@ -17,6 +18,7 @@ from binq.errors import EnvironmentFailure, InputError, UsageError
 from binq.io.paths import opening
 
 _MAX_LINE: Final = 64 << 20
+_MOST_BRACKETS: Final = 1 << 20
 _PIPE_READ: Final = 1 << 16
 _FILE_READ: Final = 1 << 20
 # Seconds after which a read that waits looks whether it was interrupted.
@@ -172,6 +174,21 @@ class ByteStream:
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(int(1000 * seconds)))
+
+
+def parse_json(line: bytes | str) -> Any:
+    """Return the value that a line of JSON stands for.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        If it is not JSON, or made of so many brackets that it would take many times its length.
+    """
+    if len(line) > _MOST_BRACKETS:
+        data = line.encode(errors="replace") if isinstance(line, str) else line
+        if data.count(b"[") + data.count(b"{") > _MOST_BRACKETS:
+            raise ValueError("too many brackets")
+    return json.loads(line)
 
 
 def lines(stream: ByteStream) -> Iterator[bytes | None]:

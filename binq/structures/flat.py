@@ -9,11 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import RowTerms, Weights
-from binq.errors import UsageError
+from binq.errors import InputError, UsageError
 from binq.kernels import asymmetric, hamming
 from binq.kernels.allowed import GATHER_SHARE
 from binq.structures.base import EVERYTHING, Candidates, Codes, Effort, Rows, Scope
 from binq.types import Kind
+
+
+def refuse_wide(bits: int) -> None:
+    """Refuse codes that are too wide for the asymmetric scan.
+
+    Raises
+    ------
+    InputError
+    """
+    most = 64 * asymmetric.max_words()
+    if bits > most:
+        raise InputError(
+            "codes are too wide for an asymmetric scan",
+            "`scoring=asymmetric`",
+            f"at most {most} bits",
+            f"{bits}",
+            "use `scoring=hamming`, or fewer `bits`",
+        )
 
 
 class Flat:
@@ -47,6 +65,7 @@ class Flat:
     def terms(self) -> RowTerms:
         """What asymmetric scores take besides the codes."""
         if not isinstance(self._terms, RowTerms):
+            refuse_wide(64 * self.words)
             self._terms = self._terms()
         return self._terms
 

@@ -14,6 +14,7 @@ from binq import binarizers
 from binq import bits as packing
 from binq.binarizers import Binarizer, RowTerms
 from binq.evaluation.statistics import Estimate, recall
+from binq.kernels.asymmetric import max_words
 from binq.search.queries import Queries
 from binq.similarity import best_first, exact_neighbours
 from binq.storage.sections import Int8Range
@@ -130,7 +131,10 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
     fit_seconds = time.perf_counter() - begun
     queries = Queries(data.queries, binarizer=fitted)
     scope, balance = Scope(threads=threads), None
+    most = 64 * max_words()
     for scoring in setting.scorings:
+        if scoring == "asymmetric" and fitted.bits > most:
+            continue
         _encoded(fitted, data.raw[:1], scoring, threads)  # loads what it needs
         begun = time.perf_counter()
         codes, terms = _encoded(fitted, data.raw, scoring, threads)

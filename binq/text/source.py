@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -28,7 +27,7 @@ from typing import BinaryIO, Final
 
 from binq.errors import InputError, UsageError
 from binq.io.paths import format_of, named, opening, refuse_in_pipe
-from binq.io.streams import ByteStream, lines
+from binq.io.streams import ByteStream, lines, parse_json
 from binq.text.columns import Columns, Text, choose_columns
 from binq.types import TEXT_FORMATS, TextFormat
 
@@ -172,7 +171,7 @@ class TextSource:
                 continue
             where = _line(name, number)
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
             except (ValueError, RecursionError) as error:
                 reason = getattr(error, "msg", "") or str(error)
                 raise InputError("not JSON", where, "one object a line", reason) from None

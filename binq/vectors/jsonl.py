@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
-from binq.io.streams import ByteStream, lines
+from binq.io.streams import ByteStream, lines, parse_json
 from binq.types import ID_NAMES, Layout
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, refuse_bits
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
@@ -160,7 +160,7 @@ class JsonlSource(VectorSource):
         """Return one row, decoded, as a (1, …) array, and its id."""
         where = self.locate(row)
         try:
-            entry = json.loads(line.removeprefix(BOM_UTF8) if row == 0 else line)
+            entry = parse_json(line.removeprefix(BOM_UTF8) if row == 0 else line)
         except UnicodeDecodeError:
             raise InputError("line is not UTF-8", where) from None
         except json.JSONDecodeError as error:

@@ -349,3 +349,10 @@ def test_a_co_process_answers_each_line() -> None:
         process.stdin.close()
         assert process.stdout.read() == ""
     assert process.returncode == 0
+
+
+def test_a_line_of_brackets_is_not_taken_apart(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"embedding": [1, 2], "x": [' + b"[]," * (1 << 20) + b"0]}\n")
+    with pytest.raises(InputError, match="not JSON that can be read"):
+        open_vectors(str(path))
