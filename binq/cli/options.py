@@ -73,7 +73,11 @@ VECTORS: Final = argument(
 )
 INDEX: Final = argument(Path, "INDEX", "An index file.")
 QUERIES_HELP: Final = "Query vectors: files, globs or directories as for build, or - for stdin."
-METRIC: Final = option(types.Metric, "What scores, rescoring and truth mean.", "cosine")
+METRIC: Final = option(
+    types.Metric,
+    "What scores, rescoring and truth mean; ip and l2 take norms up to 2^62.",
+    "cosine",
+)
 PACKED: Final = option(
     types.Packed, "What 8-bit data is: numbers (none), or packed bits in that layout."
 )

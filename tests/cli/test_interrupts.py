@@ -23,7 +23,7 @@ def test_a_long_step_is_ended(
     np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((300, dim), np.float32))
     target = tmp_path / "i.binq"
     target.write_bytes(b"old")
-    words = ("build", tmp_path / "x.npy", "-o", target, "--method", "itq")
+    words = ("build", tmp_path / "x.npy", "-o", target, "--method", "itq", "--overwrite")
     with start(*words) as process:
         time.sleep(4)
         assert process.poll() is None, process.stderr.read()
