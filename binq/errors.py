@@ -40,6 +40,11 @@ def in_python(name: str, value: str | None) -> str:
     return name if value is None else f"{name}={value}"
 
 
+def escaped(text: str) -> str:
+    """Return a text whose control characters, which a terminal would obey, are written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class Marked(str):
     """A text that marks parameters: as a string it writes them as Python does.
 
@@ -133,7 +138,7 @@ class BinqError(Exception):
             line += f"; {self.next_step}"
         line = spelled(line, spell)
         # A file name or an id may hold anything; the message stays one line whatever it holds.
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        return escaped(line)
 
     def __str__(self) -> str:
         return self.line()

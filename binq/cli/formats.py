@@ -46,7 +46,7 @@ _RECORDS: Final[dict[str, Content]] = {
     ".csv": "text",
     ".parquet": "parquet",
 }
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n"})
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def choose_format(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from binq.cli import process
 from binq.cli.spelling import option
-from binq.errors import BinqWarning, spelled
+from binq.errors import BinqWarning, escaped, spelled
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,19 +49,20 @@ def configure(*, quiet: bool, no_color: bool) -> None:
 
 
 def line(text: str) -> None:
-    """Print a line of data."""
-    sys.stdout.buffer.write(_encoded(text + "\n"))
+    """Print lines for people, on stdout."""
+    shown = "\n".join(map(escaped, text.split("\n")))
+    sys.stdout.buffer.write(_encoded(shown + "\n"))
 
 
 def note(text: str) -> None:
     """Tell the user something on stderr, unless quiet."""
     if not _quiet:
-        _to_stderr(f"binq: {text}")
+        _to_stderr(f"binq: {escaped(text)}")
 
 
 def error(text: str) -> None:
     """Print the one line of an error."""
-    _to_stderr("binq: error: " + " ".join(text.splitlines()))
+    _to_stderr("binq: error: " + escaped(" ".join(text.splitlines())))
 
 
 def help_text(text: str) -> None:
@@ -71,7 +72,8 @@ def help_text(text: str) -> None:
 
 def document(value: dict[str, Any]) -> None:
     """Print a JSON document."""
-    line(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.buffer.write(_encoded(text + "\n"))
 
 
 def on_terminal() -> bool:
@@ -103,11 +105,11 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    shown: Table = Table(title=Text(title), title_justify="left", title_style="bold")
+    shown: Table = Table(title=Text(escaped(title)), title_justify="left", title_style="bold")
     for number, name in enumerate(columns):
         shown.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*(Text(escaped(cell)) for cell in row))
     to_stdout = output is None or str(output) == "-"
     # Drawn first and written after: on a closed pipe rich would leave with a code of its own.
     text = io.StringIO()
@@ -184,7 +186,7 @@ def _show_warning(
 ) -> None:
     if issubclass(category, BinqWarning) and not _quiet:
         text = str(message.args[0]) if isinstance(message, Warning) else message
-        _to_stderr(f"binq: warning: {spelled(text, option)}")
+        _to_stderr(f"binq: warning: {escaped(spelled(text, option))}")
 
 
 def _encoded(text: str) -> bytes:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 from binq.errors import InputError, missing_extra
 
 Qrels = dict[str, dict[str, int]]
+
+LARGEST_GRADE: Final = 32_767
+"""The measures count the judgements of every grade up to the largest."""
 
 
 def read_qrels(path: str | os.PathLike[str]) -> Qrels:
@@ -21,10 +25,10 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
     Raises
     ------
     InputError
-        If the file is missing, or a line is neither.
+        If the file is missing, a line is neither, or two contradict each other.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise InputError("no such file", str(path)) from None
     except IsADirectoryError:
@@ -50,9 +54,18 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
                 "3 tab-separated columns (BEIR) or 4 columns (TREC)",
                 f"{len(beir)} columns",
             )
-        if not _is_grade(grade):
-            raise InputError("not a grade", f"{path} line {number}", "an integer", repr(grade))
-        qrels.setdefault(query, {})[document] = int(grade)
+        where = f"{path} line {number}"
+        if not _is_grade(grade) or abs(int(grade)) > LARGEST_GRADE:
+            raise InputError(
+                "not a grade", where, f"a whole number of at most {LARGEST_GRADE}", repr(grade)
+            )
+        if qrels.setdefault(query, {}).setdefault(document, int(grade)) != int(grade):
+            raise InputError(
+                "two judgements contradict each other",
+                f"{where}: query {query!r}, document {document!r}",
+                f"grade {qrels[query][document]}, as before",
+                grade,
+            )
     if not qrels:
         raise InputError("no judgements", str(path), "at least one line", "none")
     return qrels

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import xxhash
@@ -22,6 +23,10 @@ from binq.similarity import comparable, exact_neighbours
 from binq.structures.base import AllowedRows
 from binq.types import Vectors
 from binq.vectors import VectorSource, open_vectors
+
+# Rounding to another dtype changes few bits; other vectors change a third to a half of them.
+_CHECKED_ROWS: Final = 64
+_MOST_DIFFERENT: Final = 0.1
 
 
 def true_neighbours(
@@ -128,7 +133,9 @@ def _aligned(
                         f"{batch.ids[number - start]!r}",
                         "give the vectors the index was built from, in their order",
                     )
-        yield passed, comparable(vectors, index.metric, partial(_located, source, numbers))
+        vectors = comparable(vectors, index.metric, partial(_located, source, numbers))
+        _check_codes(index, source, numbers, vectors)
+        yield passed, vectors
         passed += len(vectors)
     if rows != n:
         raise InputError(
@@ -137,6 +144,32 @@ def _aligned(
             f"{n} rows",
             f"{'more' if rows > n else rows}",
             "give the vectors the index was built from",
+        )
+
+
+def _check_codes(
+    index: Index, source: VectorSource, numbers: NDArray[np.int64], vectors: NDArray[np.float32]
+) -> None:
+    """Refuse vectors whose codes are not those of the index, looking at a few of the batch.
+
+    Raises
+    ------
+    InputError
+        If more than a tenth of their bits differ.
+    """
+    if index.binarizer is None or not len(numbers):
+        return
+    few = np.linspace(0, len(numbers) - 1, min(len(numbers), _CHECKED_ROWS)).astype(np.int64)
+    codes = index.binarizer.encode(vectors[few])
+    differ = np.bitwise_count(codes ^ index.structure.take(numbers[few])).sum()
+    share = float(differ) / (len(few) * index.bits)
+    if share > _MOST_DIFFERENT:
+        raise InputError(
+            "the truth is not what the index was built from",
+            f"{source.locate(int(numbers[0]))} and on",
+            "vectors with the codes of the index",
+            f"{share:.0%} of their bits differ",
+            "give the vectors the index was built from, in their order",
         )
 
 

@@ -93,3 +93,23 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ir_measures", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'binq\[ir\]'"):
         measure({"q": {"a": 1}}, {"q": ["a"]}, 1)
+
+
+def test_a_byte_order_mark_and_repeated_judgements(tmp_path: Path) -> None:
+    path = tmp_path / "qrels.tsv"
+    path.write_bytes(b"\xef\xbb\xbfq1\td1\t2\nq1\td1\t2\nq2\td1\t0\n")
+    assert read_qrels(path) == {"q1": {"d1": 2}, "q2": {"d1": 0}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "match"),
+    [
+        ("q1\td1\t2\nq1\td1\t1\n", "contradict.*line 2.*grade 2"),
+        (f"q1\td1\t{2**31}\n", "not a grade"),
+        (f"q1 0 d1 {-(2**63)}\n", "not a grade"),
+    ],
+)
+def test_judgements_that_mislead(tmp_path: Path, lines: str, match: str) -> None:
+    (tmp_path / "qrels.tsv").write_text(lines)
+    with pytest.raises(InputError, match=match):
+        read_qrels(tmp_path / "qrels.tsv")

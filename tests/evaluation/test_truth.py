@@ -19,7 +19,7 @@ from binq.evaluation.evaluate import evaluate
 def test_cached_truth(tmp_path: Path) -> None:
     vectors, queries = gaussian(80, 10), gaussian(6, 10, seed=1)
     np.save(tmp_path / "c.npy", vectors)
-    np.save(tmp_path / "d.npy", gaussian(80, 10, seed=3))
+    np.save(tmp_path / "d.npy", vectors + gaussian(80, 10, seed=3) * np.float32(0.01))
     path, cache = tmp_path / "i.binq", tmp_path / "truth.npz"
     binq.build(tmp_path / "c.npy", path)
 
@@ -103,3 +103,16 @@ def test_queries_that_have_no_exact_neighbours(tmp_path: Path) -> None:
         evaluate(tmp_path / "i.binq", vectors[:, :8], truth=vectors, k=[1])
     with pytest.raises(InputError, match="no queries"):
         evaluate(tmp_path / "i.binq", vectors[:0], truth=vectors, k=[1])
+
+
+def test_truth_of_other_rows_is_refused(tmp_path: Path) -> None:
+    """Of the right shape and without ids, but in another order: its codes tell."""
+    x, queries = gaussian(300, 32), gaussian(4, 32, seed=1)
+    for method in ("sign", "learned", "lsh"):
+        binq.build(x, tmp_path / "i.binq", method=method)  # type: ignore[arg-type]
+        for truth in (x[::-1], np.roll(x, 1, axis=0), gaussian(300, 32, seed=2)):
+            with pytest.raises(InputError, match="not what the index was built from"):
+                binq.evaluate(tmp_path / "i.binq", queries, truth=np.ascontiguousarray(truth))
+        rounded = x.astype(np.float16).astype(np.float32)
+        found = binq.evaluate(tmp_path / "i.binq", queries, truth=rounded, k=5)
+        assert found.facts["n"] == 300
