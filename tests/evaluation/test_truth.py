@@ -48,7 +48,7 @@ def test_cached_truth(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "c.jsonl", vectors)
     assert computed(truth="c.jsonl")
     assert not computed(truth="c.jsonl")
-    columns = {name: pa.array(list(rows)) for name, rows in (("a", vectors), ("b", -vectors))}
+    columns = {name: pa.array(list(rows)) for name, rows in (("a", vectors), ("b", 2 * vectors))}
     pq.write_table(pa.table(columns), tmp_path / "c.parquet")
     assert computed(truth="c.parquet", truth_column="a")
     assert computed(truth="c.parquet", truth_column="b")
