@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from binq.errors import EnvironmentFailure, ExitCode
 
+_ADDRESS_SPACE: Final = re.compile(rb"^Max address space +([0-9]+) ", re.MULTILINE)
 _LEAST_MEMORY: Final = 1 << 30
 _MEMORY_OF_A_BLAS_THREAD: Final = 64 << 20
 _GRACE: Final = 0.7
@@ -92,21 +94,24 @@ def _again(found: Any) -> bool:
     return number is not None
 
 
-def require_memory() -> None:
+def require_memory(limits: str = "/proc/self/limits") -> None:
     """Refuse a limit on memory (``ulimit -v``) under which libraries end the process themselves.
 
     OpenBLAS does so, in its own words, where it finds no room for its threads: above that limit it
-    gets as many as there is room for.
+    gets as many as there is room for. Systems without the file set no such limit.
 
     Raises
     ------
     EnvironmentFailure
     """
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
+    try:
+        with open(limits, "rb") as file:
+            found = _ADDRESS_SPACE.search(file.read())
+    except OSError:
         return
+    if found is None:
+        return
+    limit = int(found[1])
     if limit < _LEAST_MEMORY:
         raise EnvironmentFailure(
             "too little memory is allowed",

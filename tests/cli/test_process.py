@@ -120,23 +120,25 @@ def test_as_much_memory_as_it_asks_for(index: Path, queries: Path) -> None:
     assert found.returncode == 0, found.stderr
 
 
-def test_blas_gets_the_threads_that_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blas_gets_the_threads_that_there_is_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # so that it is as before behind the test
-    many = 1 << 50
-    for limit, threads in (
-        (resource.RLIM_INFINITY, None),
-        (1 << 30, "1"),
-        ((1 << 30) + (129 << 20), "2"),
-        (many, "8"),
-    ):
-        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    file = tmp_path / "limits"
+
+    def limited(limit: object) -> str:
         monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-        process.require_memory()
-        assert os.environ.get("OPENBLAS_NUM_THREADS") == threads
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 20, 1 << 20))
+        head = "Limit                     Soft Limit           Hard Limit           Units     "
+        file.write_text(f"{head}\nMax address space         {limit!s:<20} unlimited bytes\n")
+        process.require_memory(str(file))
+        return os.environ.get("OPENBLAS_NUM_THREADS", "")
+
+    amounts = ("unlimited", 1 << 30, (1 << 30) + (129 << 20), 1 << 50)
+    assert [limited(amount) for amount in amounts] == ["", "1", "2", "8"]
     with pytest.raises(EnvironmentFailure, match="ulimit -v"):
-        process.require_memory()
+        limited(1 << 20)
+    process.require_memory(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
