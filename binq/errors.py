@@ -187,6 +187,15 @@ class BinqWarning(UserWarning):
         return spelled(super().__str__(), in_python)
 
 
+def index_changed(path: str) -> IndexFileError:
+    """Return the error of an index that was cut or written to while it was open."""
+    return IndexFileError(
+        "the index was changed in place while it was read",
+        path,
+        next_step="replace an index by a rename, as mv and binq do, not by cp",
+    )
+
+
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
     """Return the error that names the extra which brings ``package``."""
     return MissingExtraError(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import _thread
 import os
-import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,6 @@ from typing import Any, Final, NoReturn
 
 from binq.errors import EnvironmentFailure, ExitCode
 
-_ADDRESS_SPACE: Final = re.compile(rb"^Max address space +([0-9]+) ", re.MULTILINE)
 _LEAST_MEMORY: Final = 1 << 30
 _MEMORY_OF_A_BLAS_THREAD: Final = 64 << 20
 _GRACE: Final = 0.7
@@ -88,6 +85,8 @@ def _again(found: Any) -> bool:
     numbers = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
     number = numbers.get(found.exc_type)
     if number is not None:
+        import threading
+
         timer = threading.Timer(0.02, os.kill, (os.getpid(), number))
         timer.daemon = True
         timer.start()
@@ -106,12 +105,12 @@ def require_memory(limits: str = "/proc/self/limits") -> None:
     """
     try:
         with open(limits, "rb") as file:
-            found = _ADDRESS_SPACE.search(file.read())
+            soft = file.read().partition(b"Max address space")[2].split()[:1]
     except OSError:
         return
-    if found is None:
+    if not soft or not soft[0].isdigit():  # unlimited
         return
-    limit = int(found[1])
+    limit = int(soft[0])
     if limit < _LEAST_MEMORY:
         raise EnvironmentFailure(
             "too little memory is allowed",

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from binq.cli import process
 from binq.cli.spelling import option
-from binq.errors import BinqWarning, escaped, spelled
+from binq.errors import (
+    BinqError,
+    BinqWarning,
+    InputError,
+    escaped,
+    index_changed,
+    spelled,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,11 +46,13 @@ def configure(*, quiet: bool, no_color: bool) -> None:
     EnvironmentFailure
         If the process may use too little memory for any command.
     """
+    from binq.kernels.aot import bus
     from binq.kernels.aot import compile as aot
 
     process.require_memory()
     remember(quiet=quiet, no_color=no_color)
     aot.notice = note
+    bus.last_words = _last_words
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", BinqWarning)
 
@@ -63,6 +72,16 @@ def note(text: str) -> None:
 def error(text: str) -> None:
     """Print the one line of an error."""
     _to_stderr("binq: error: " + escaped(" ".join(text.splitlines())))
+
+
+def _last_words(index: str | None) -> tuple[bytes, int]:
+    """Return the line of an error, and the exit code, for when a mapped file is cut short."""
+    if index is None:
+        what = "a file was cut short while it was read, or its disk failed"
+        cut: BinqError = InputError(what, next_step="replace files by a rename, not by cp")
+    else:
+        cut = index_changed(index)
+    return _encoded(f"binq: error: {escaped(cut.line(option))}\n"), cut.exit_code
 
 
 def help_text(text: str) -> None:

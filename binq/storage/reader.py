@@ -11,21 +11,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from binq.errors import EnvironmentFailure, IndexFileError
+from binq.errors import EnvironmentFailure, IndexFileError, index_changed
+from binq.kernels.aot import bus
 from binq.storage import format as fmt
 from binq.storage import preamble as pre
 from binq.storage.ids import IntegerIds, StoredIds, StringIds
-
-CHANGED: Final = IndexFileError(
-    "the index was changed in place while it was read",
-    next_step="replace an index by a rename, as mv and binq do, not by cp",
-)
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,9 @@ class IndexFile:
             self._release = weakref.finalize(self, os.close, self._descriptor)
             self._seen = _state(self._descriptor)
             self._map = _mapped(self.path, self._descriptor)
+            if self._map:
+                start = np.frombuffer(self._map, np.uint8).ctypes.data
+                bus.watch(start, len(self._map), str(self.path))
             preamble = pre.Preamble.decode(self._map[: pre.PREAMBLE_SIZE])
             fmt.refuse_newer(preamble, self._map)
             preamble.check()
@@ -183,7 +182,7 @@ class IndexFile:
         if self._descriptor < 0:
             raise ValueError(f"{self.path} is closed")
         if _state(self._descriptor) != self._seen:
-            raise self._placed(CHANGED)
+            raise index_changed(str(self.path))
 
     def close(self) -> None:
         """Close the file; arrays that were handed out stay valid, and keep its bytes."""
@@ -226,18 +225,24 @@ class IndexFile:
         self.require_unchanged()
         damages = list(self._damaged_gaps())
         table = self._checksums
-        stored = self._map[table.offset : table.offset + table.length]
+        stored = self._read(table.offset, table.length)
         if xxhash.xxh3_64_hexdigest(stored) != self._checksums_hash:
             return [Damage("checksums", table.offset, table.length), *damages]
         expected = iter(np.frombuffer(stored, "<u8").tolist())
-        with memoryview(self._map) as whole:
-            for section in self.sections.values():
-                end = section.offset + section.length
-                for offset in range(section.offset, end, fmt.CHUNK):
-                    with whole[offset : min(offset + fmt.CHUNK, end)] as chunk:
-                        if xxhash.xxh3_64_intdigest(chunk) != next(expected):
-                            damages.append(Damage(section.name, offset, len(chunk)))
+        for section in self.sections.values():
+            end = section.offset + section.length
+            for offset in range(section.offset, end, fmt.CHUNK):
+                chunk = self._read(offset, min(fmt.CHUNK, end - offset))
+                if xxhash.xxh3_64_intdigest(chunk) != next(expected):
+                    damages.append(Damage(section.name, offset, len(chunk)))
         return damages
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """Read bytes by the descriptor: of a file that is cut meanwhile, no fault but an error."""
+        found = os.pread(self._descriptor, length, offset)
+        if len(found) != length:
+            raise index_changed(str(self.path))
+        return found
 
     def _damaged_gaps(self) -> Iterator[Damage]:
         """Yield the stretches between sections that are not zero."""
@@ -246,7 +251,7 @@ class IndexFile:
         spans.append((self._checksums.offset, self._checksums.offset + self._checksums.length))
         spans += [self._header_span, (self.length - pre.FOOTER_SIZE, self.length)]
         for start, end in spans:
-            gap = bytes(self._map[position:start])
+            gap = self._read(position, start - position)
             if gap.count(0) != len(gap):
                 yield Damage("padding", position, len(gap))
             position = end

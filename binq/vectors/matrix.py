@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_array, fingerprint_file
 from binq.io.paths import opening
 from binq.types import Locate
@@ -60,8 +61,11 @@ class MatrixSource(VectorSource):
         """Map an array that stands in a file."""
 
         def load() -> NDArray[Any]:
-            with opening(path):
-                return np.asarray(np.memmap(path, dtype, "r", offset, shape, order))
+            try:
+                with opening(path):
+                    return np.asarray(np.memmap(path, dtype, "r", offset, shape, order))
+            except ValueError as error:
+                raise InputError("the file was cut short since it was opened", path) from error
 
         return cls(path, shape[0], decoder, load, path)
 

@@ -285,3 +285,10 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         for name in ("fifo", "socket", "/dev/null", "."):
             with pytest.raises(IndexFileError, match="not an index"):
                 IndexFile(name)
+
+
+def test_verify_of_a_file_that_is_cut_meanwhile(whole: bytes, place: Path) -> None:
+    file = IndexFile(written(whole, place))
+    file.require_unchanged = lambda: os.truncate(file.path, 4096)  # type: ignore[method-assign]
+    with pytest.raises(IndexFileError, match="changed in place"):
+        file.verify()

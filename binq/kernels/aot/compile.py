@@ -27,7 +27,7 @@ from typing import Any
 
 import xxhash
 
-from binq.kernels.aot import cache
+from binq.kernels.aot import bus, cache
 from binq.kernels.aot.cache import Symbols
 
 ALLOWED_SYMBOLS = frozenset({"memcpy", "memmove", "memset", "bzero", "__bzero", "memset_pattern16"})
@@ -101,6 +101,7 @@ class Library:
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), compiler)
         self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
+        bus.install(self._engine)
         self.functions: dict[str, Callable[..., None]] = {}
         for name, (symbol, arguments) in symbols.items():
             prototype = ctypes.CFUNCTYPE(None, *(_CTYPES[kind] for kind in arguments))
@@ -184,7 +185,7 @@ def _key(family: Family, target: Target) -> str:
     here = Path(__file__).parents[1] / "source"
     parts = [target.triple, target.cpu, target.features, llvmlite.__version__, family.name]
     parts.append(str(family.features))
-    files = [*sorted(here.glob("*.py")), Path(__file__)]
+    files = [*sorted(here.glob("*.py")), Path(__file__), Path(bus.__file__)]
     # numba's own version takes half a second to import; the file that it is written in does not.
     numba = Path(llvmlite.__file__).parents[1] / "numba" / "_version.py"
     files += [numba] if numba.exists() else []
@@ -317,6 +318,7 @@ def compile_family(
     for function in module.functions:
         if not function.is_declaration and function.name not in kept:
             function.linkage = "internal"
+    module.link_in(binding.parse_assembly(bus.assembly(module.triple, module.data_layout)))
     tuning = binding.create_pipeline_tuning_options(speed_level=2)
     builder = binding.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)
