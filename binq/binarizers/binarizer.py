@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from binq.errors import InputError
 from binq.kernels.pack import pack
 from binq.similarity import check_norms, unit_rows
 from binq.types import MAX_DIM, METRICS, Locate, Method, Metric
+
+_USUAL_SQUARES: Final = 2.0**100
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,6 +315,9 @@ class Binarizer:
 
 def _check_sums(values: NDArray[np.float32], base: NDArray[np.float32]) -> None:
     """Refuse weights whose sums could leave float32, so that no score is ever NaN."""
+    # Of usual size: no sum of as many as there can be is near the end.
+    if float(np.vdot(values, values)) + float(np.vdot(base, base)) < _USUAL_SQUARES:
+        return
     with np.errstate(over="ignore"):
         sums = np.abs(values).sum(axis=1)
         beyond = ~(2 * sums + np.abs(base) < np.finfo(np.float32).max)
