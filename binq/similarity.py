@@ -19,6 +19,7 @@ from binq.types import MAX_NORM, Locate, Metric
 # scored again in double precision. Where rounding may have hidden yet others, all that it may have
 # hidden are scored again.
 _MARGIN: Final = 32
+_USUAL: Final = 16
 _BLOCK_BYTES: Final = 32 << 20
 
 
@@ -112,6 +113,15 @@ def check_norms(
                 f"{norm:.4g}",
                 "scale all vectors and queries down, or use `metric=cosine`",
             )
+
+
+def unusual_power(vectors: NDArray[np.float32]) -> int:
+    """Return the power of two to divide vectors by before their numbers are multiplied at will.
+
+    The largest is then about 1; 0 where all are of usual size, or nothing.
+    """
+    power = int(np.frexp(max(vectors.max(initial=0), -vectors.min(initial=0)))[1])
+    return power if abs(power) > _USUAL else 0
 
 
 def comparable(

@@ -113,3 +113,10 @@ def test_rows_in_memory_are_named(tmp_path: Path) -> None:
     binq.build(vectors[:5], tmp_path / "i", metric="l2")
     with pytest.raises(InputError, match=r"row 5: .*2\^62"):
         binq.open(tmp_path / "i").search(vectors)
+
+
+def test_a_sweep_over_the_longest_vectors_ends(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, of_norm(gaussian(600, 16), LONGEST))
+    found = binq.sweep(str(path), metric="l2", methods=["sign", "itq"])
+    assert all(np.isfinite(row.recall.value) for row in found.rows)

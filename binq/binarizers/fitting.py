@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,8 @@ from binq.binarizers import thresholds
 from binq.binarizers.binarizer import Binarizer, unfitted
 from binq.binarizers.methods import TABLE
 from binq.errors import InputError, UsageError
+from binq.similarity import unusual_power
 from binq.types import MAX_DIM, MAX_MATRIX, METHODS, Locate, Method, Metric, Scoring
-
-# Numbers of usual size are fitted as they are.
-_USUAL: Final = 16
 
 
 def default_scoring(method: str | None) -> Scoring:
@@ -84,18 +81,12 @@ def fit(
         )
     draft = Binarizer(method, dim, metric, thresholds.sign(input_dim), truncate_dim)
     x = draft.prepare(sample, locate)
-    power = _power(x)
+    power = unusual_power(x)
     # Products of numbers near either end of float32 are beyond it: fitted where none is.
     affine = spec.fit(np.ldexp(x, -power) if power else x, width, seed, threads)
     if power:
         affine = affine.magnified(power, decoder=not spec.centred)
     return replace(draft, affine=affine, seed=seed, sample=len(x))
-
-
-def _power(x: NDArray[np.float32]) -> int:
-    """Return the power of two to divide numbers by, so that the largest is about 1."""
-    power = int(np.frexp(max(x.max(), -x.min()))[1])
-    return power if abs(power) > _USUAL else 0
 
 
 def _width(method: Method, input_dim: int, bits: int | None) -> int:

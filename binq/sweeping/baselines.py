@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from binq.evaluation.statistics import recall
+from binq.similarity import unusual_power
 from binq.sweeping.measure import Setting
 from binq.sweeping.results import Row
 
@@ -50,8 +51,10 @@ def measure(kind: str, size: int, setting: Setting) -> Iterator[Row]:
     index, padding, _held = _index(faiss, kind, size, data.raw.shape[1], setting)
     if index is None:
         return
-    corpus = np.pad(data.corpus, ((0, 0), (0, padding)))
-    queries = np.pad(data.queries, ((0, 0), (0, padding)))
+    # Of very large numbers its training never ends; to scale all changes no neighbour.
+    power = -unusual_power(data.corpus)
+    corpus = np.pad(np.ldexp(data.corpus, power), ((0, 0), (0, padding)))
+    queries = np.pad(np.ldexp(data.queries, power), ((0, 0), (0, padding)))
     drawn = np.random.default_rng(setting.seed).permutation(len(corpus))[:TRAINED]
     # Its many small parallel loops wait for each other by spinning: on a busy machine one thread
     # trains several times faster than two.
