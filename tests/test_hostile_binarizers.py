@@ -168,6 +168,7 @@ def npy(array: np.ndarray, shape: tuple[int, ...] | None = None) -> bytes:
     return sink.getvalue() + array.tobytes()
 
 
+@pytest.mark.slow
 def test_an_npz_that_claims_or_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "b.npz"
     small, settings = np.zeros(9, np.float32), np.array(json.dumps(settings_of("itq", 3, 3)))

@@ -27,6 +27,7 @@ def of_norm(vectors: np.ndarray, norm: float) -> np.ndarray:
     return wide.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 @pytest.mark.parametrize("method", METHODS)

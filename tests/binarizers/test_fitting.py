@@ -105,6 +105,7 @@ def test_every_method_has_a_row() -> None:
     assert binarizers.default_scoring(None) == "hamming"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", QUICK_AND_SLOW)
 def test_same_bytes_at_one_and_two_threads_and_again(method: Any) -> None:
     sample = anisotropic(1300, 20)
@@ -153,6 +154,7 @@ def test_the_seed_matters() -> None:
         assert found[0] != found[1], method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", QUICK_AND_SLOW[1:])
 def test_hard_rows_give_finite_numbers(method: Any) -> None:
     widths = [bits for bits in WIDTHS[method] if bits in (7, 20, 130)]

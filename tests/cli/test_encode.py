@@ -16,6 +16,8 @@ from endpoints import DIM, FakeEndpoint, vector_of
 
 from binq.encoders import BUILT_IN
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("model2vec")
 
 Cli = Callable[..., Any]

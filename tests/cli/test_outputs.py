@@ -141,6 +141,7 @@ def test_an_index_may_bear_any_name(cli: Cli, place: Path) -> None:
     assert binq.open(place / "shards" / "index").search(gaussian(1, 8), k=1).rows.shape == (1, 1)
 
 
+@pytest.mark.slow
 def test_streams_are_files_too(place: Path) -> None:
     before = everything(place)
     for words, stdin, stdout in (

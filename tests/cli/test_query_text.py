@@ -20,6 +20,8 @@ import binq
 from binq.encoders import BUILT_IN
 from binq.errors import InputError, UsageError
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("model2vec")
 
 Cli = Callable[..., Any]

@@ -49,6 +49,7 @@ def test_hits_equal_faiss_on_real_data(real: Real, tmp_path: Path) -> None:
     same_hits(Index(tmp_path / "i.binq"), real.vectors, real.probes, 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [768, 1000])
 def test_hits_equal_faiss_on_real_data_made_wider(real: Real, tmp_path: Path, width: int) -> None:
     turn = gaussian(384, width)

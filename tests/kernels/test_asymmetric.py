@@ -113,6 +113,7 @@ def test_the_scan_is_as_near_as_its_units_are() -> None:
         assert (np.abs(found - exact) <= bound * scale + rounding).all()
 
 
+@pytest.mark.slow
 def test_the_largest_weights_there_are(engine_of: EngineOf) -> None:
     engine = engine_of(asymmetric.FAMILY)
     random = np.random.default_rng(0)

@@ -66,6 +66,7 @@ def flipped(path: Path, data: bytes, bit: int) -> Iterator[None]:
         os.pwrite(file.fileno(), data[at : at + 1], at)
 
 
+@pytest.mark.slow
 def test_every_bit_of_preamble_header_and_footer(
     whole: bytes, place: Path, answer: tuple[object, ...]
 ) -> None:

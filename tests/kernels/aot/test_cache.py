@@ -69,6 +69,7 @@ def _works(library: aot.Library) -> None:
     assert library.functions["pack"]
 
 
+@pytest.mark.slow
 def test_compiled_once(cache: Cache) -> None:
     _works(cache.use())
     assert "compiling" in cache.notices[0]
