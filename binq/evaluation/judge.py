@@ -13,6 +13,7 @@ from binq.errors import InputError
 from binq.evaluation.qrels import Qrels, measure
 from binq.evaluation.statistics import Estimate, equal_rows, expected_recall, found_of, recall
 from binq.index.index import Index
+from binq.search.filters import is_row
 from binq.search.pipeline import Pipeline
 from binq.search.queries import Queries
 from binq.structures.base import AllowedRows
@@ -192,7 +193,7 @@ class OwnRows:
     ) -> None:
         if index.ids is None:
             n = index.file.header.rows
-            rows = [[int(name)] if _is_row(name, n) else [] for name in query_ids]
+            rows = [[int(name)] if is_row(name, n) else [] for name in query_ids]
         elif query_ids and isinstance(query_ids[0], int):
             raise InputError(
                 "`exclude_self` needs the ids of the queries", "queries", "an id column", "none"
@@ -215,11 +216,6 @@ class OwnRows:
             chosen = np.flatnonzero(counts == count)
             own = np.array([self._rows[number] for number in chosen], np.int64)
             yield chosen, own.reshape(len(chosen), count)
-
-
-def _is_row(name: str | int, rows: int) -> bool:
-    text = str(name)
-    return text.isdecimal() and len(text) < 20 and int(text) < rows
 
 
 def _without(rows: NDArray[np.int64], own: NDArray[np.int64], width: int) -> NDArray[np.intp]:

@@ -61,7 +61,8 @@ class Index:
             self.file.array("codes", "uint64", (header.rows, header.words)),
             partial(row_terms, self.file, self.binarizer),
         )
-        self._alive = _mask_of(self.file.alive(), header.rows)
+        alive = self.file.alive()
+        self._alive = None if alive is None else packing.unpack(alive[None], header.rows)[0]
         self._pipelines: dict[tuple[SearchOptions, bool, bool], Pipeline] = {}
 
     def __len__(self) -> int:
@@ -328,14 +329,6 @@ def _opened(options: SearchOptions, stack: ExitStack) -> VectorSource:
         return given
     with renamed("column", "rescore_column"):
         return stack.enter_context(open_vectors(given, column=options.rescore_column))
-
-
-def _mask_of(bitmap: NDArray[np.uint64] | None, rows: int) -> NDArray[np.bool_] | None:
-    """Return a bitmap of rows as (rows,) bool."""
-    if bitmap is None:
-        return None
-    parts = bitmap.astype("<u8").view(np.uint8)
-    return np.unpackbits(parts, count=rows, bitorder="little").view(np.bool_)
 
 
 def _layout(options: SearchOptions) -> Layout | None:

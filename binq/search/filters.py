@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,7 @@ from binq.io.streams import ByteStream
 from binq.search.options import Ids
 from binq.storage.ids import StoredIds
 from binq.structures.base import AllowedRows
-
-ID_COLUMNS: Final = ("id", "_id")
+from binq.types import ID_NAMES
 
 
 def allowed_rows(
@@ -132,7 +131,7 @@ def _read_column(data: bytes, path: str) -> list[Any]:
     try:
         table = pq.ParquetFile(pa.BufferReader(data))
         names = table.schema_arrow.names
-        column = next((name for name in ID_COLUMNS if name in names), None)
+        column = next((name for name in ID_NAMES if name in names), None)
         if column is None and len(names) == 1:
             column = names[0]
         if column is None:
@@ -152,11 +151,12 @@ def _find(
     if ids is not None:
         return ids.find(wanted)
     mask = np.zeros(rows, np.bool_)
-    numbers = [int(value) for value in wanted if _is_row(value, rows)]
+    numbers = [int(value) for value in wanted if is_row(value, rows)]
     mask[numbers] = True
     return mask, len(wanted) - int(np.count_nonzero(mask))
 
 
-def _is_row(value: str | int, rows: int) -> bool:
+def is_row(value: str | int, rows: int) -> bool:
+    """Return whether an id is the number of a row, where row numbers serve as ids."""
     text = str(value)
     return text.isdecimal() and len(text) < 20 and int(text) < rows
