@@ -53,6 +53,10 @@ PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 TextFormat = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
 TEXT_FORMATS: Final[tuple[TextFormat, ...]] = get_args(TextFormat)
 
+OnError = Literal["stop", "skip"]
+"""What a row that cannot be used does: end the command there, or be left out."""
+ON_ERROR: Final[tuple[OnError, ...]] = get_args(OnError)
+
 OnTruncate = Literal["warn", "error"]
 OnBlank = Literal["skip", "error"]
 
@@ -71,6 +75,7 @@ MAX_NORM: Final = 2.0**62
 DEFAULT_K: Final = 10
 DEFAULT_OVERSAMPLE: Final = 4.0
 DEFAULT_SAMPLE: Final = 100_000
+DEFAULT_ON_ERROR: Final = "stop"
 
 Vectors: TypeAlias = "str | os.PathLike[str] | list[str] | NDArray[Any]"
 """Where vectors come from: a path, several paths, "-" for stdin, or a 2-D array."""

@@ -91,6 +91,11 @@ MODEL_RUNS: Final[Options] = {
     "device": option(str, "Where a sentence-transformers model runs, such as cuda."),
     "key_file": file("Holds the key of an endpoint. [default: BINQ_API_KEY]"),
 }
+ON_ERROR: Final = option(
+    types.OnError,
+    "At a row that cannot be used: stop, or skip it, say so and go on.",
+    types.DEFAULT_ON_ERROR,
+)
 OVERWRITE: Final = flag("--overwrite", "Replace files of another kind than what is written.")
 THREADS: Final = option(int, "Threads to use. [default: all that the process may use]")
 JSON: Final = flag("--json", "Print JSON.")
