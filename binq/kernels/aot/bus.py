@@ -2,8 +2,9 @@
 
 To read a page that a file no longer has is a fault of the instruction (SIGBUS). A handler in Python
 would run after that instruction, which never ends; so it is machine code, part of every compiled
-family, and calls only ``write`` and ``_exit``. It is put in place with the first family that is
-loaded, in a process that has said what is to be written: a command, never the library.
+family, and calls only ``write`` and ``_exit``. Several threads may fault at once: the first speaks,
+the others wait for the end. It is put in place with the first family that is loaded, in a process
+that has said what is to be written: a command, never the library.
 """
 
 from __future__ import annotations
@@ -43,7 +44,17 @@ def assembly(triple: str, layout: str) -> str:
     table = ir.GlobalVariable(module, ir.ArrayType(word, _ENTRIES), TABLE)
     table.initializer = ir.Constant(table.value_type, [0] * _ENTRIES)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [small, byte, byte]), FUNCTION)
+    # Whoever finds the flag raised turns in a loop until the process ends.
+    flag = ir.GlobalVariable(module, word, "binq_bus_flag")
+    flag.initializer = ir.Constant(word, 0)
     build = ir.IRBuilder(function.append_basic_block())
+    waiting, speaking = function.append_basic_block(), function.append_basic_block()
+    raised = build.atomic_rmw("xchg", flag, word(1), "seq_cst")
+    build.cbranch(build.icmp_unsigned("==", raised, word(0)), speaking, waiting)
+    build.position_at_end(waiting)
+    build.load_atomic(flag, "seq_cst", 8)
+    build.branch(waiting)
+    build.position_at_end(speaking)
 
     def entry(number: int) -> Any:
         return build.load(build.gep(table, [small(0), small(number)]))

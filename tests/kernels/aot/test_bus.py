@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,47 @@ def test_a_command_says_so_in_a_line(place: Path, scan: list[str], threads: str)
     found = _cut(place, "i.binq", AS_COMMAND, *words)
     assert found.returncode == 4, found.stderr
     assert found.stderr == f"binq: error: {binq.errors.index_changed('i.binq')}\n"
+
+
+MANY_AT_ONCE = """
+import os, sys, threading
+import numpy as np
+from binq.kernels import hamming
+from binq.kernels.aot import bus
+bus.last_words = lambda name: (b"said", 4)
+query = np.zeros((1, 1), np.uint64)
+hamming.topk(query, query, 1)
+np.zeros(1 << 15, np.uint64).tofile(sys.argv[1])
+codes = np.memmap(sys.argv[1], np.uint64, "r").reshape(-1, 1)
+os.truncate(sys.argv[1], 0)
+os.set_blocking(2, False)
+filled = 0
+while True:
+    try:
+        filled += os.write(2, b"." * 4096)
+    except BlockingIOError:
+        break
+os.set_blocking(2, True)
+print(filled, flush=True)
+for _ in range(4):
+    threading.Thread(target=hamming.topk, args=(codes, query, 1)).start()
+"""
+
+
+@pytest.mark.slow
+def test_of_many_threads_one_speaks(place: Path) -> None:
+    """Standard error is full, so that all threads fault while the first still writes."""
+    call = [sys.executable, "-c", MANY_AT_ONCE, str(place / "codes")]
+    with subprocess.Popen(
+        call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        filled = int(child.stdout.readline())
+        time.sleep(0.5)
+        said = child.stderr.read()
+    assert child.returncode == 4
+    assert said == b"." * filled + b"said"
 
 
 @pytest.mark.slow
