@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 PEERS ?= faiss,usearch,numpy
 
-.PHONY: help setup demo quick test lint docs bench
+.PHONY: help setup demo quick test torture lint docs bench
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +36,13 @@ demo: $(READY) ## Build an index from sample_data/, query it, print what recall 
 		--qrels sample_data/qrels.tsv --oversample 10
 
 quick: $(READY) ## Run the tests that are not marked slow.
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow and not torture"
 
 test: lint ## Run all checks and tests.
 	$(BIN)/python -m pytest -n auto
+
+torture: $(READY) ## Try faults and damage in full counts, of which make test tries a tenth.
+	$(BIN)/python -m pytest -n auto -m torture --durations=10
 
 lint: $(READY) ## Check style and types.
 	$(BIN)/ruff check

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from children import Server
 from corpora import gaussian, quick_ste
 from endpoints import FakeEndpoint
 from hypothesis import HealthCheck, settings
@@ -135,6 +136,21 @@ def start() -> Callable[..., Any]:
                     process.kill()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start children of a warm process; it and they are ended with the tests."""
+    server = Server(tmp_path_factory.mktemp("children"), environment())
+    yield server
+    server.process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def times(pytestconfig: pytest.Config) -> Callable[[int], int]:
+    """How often to try something: as often as said under ``-m torture``, else a tenth of it."""
+    full = "torture" in pytestconfig.option.markexpr.replace("not torture", "")
+    return lambda count: count if full else -(-count // 10)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 
 import xxhash
 
+from binq.storage.format import CHUNK
 from binq.storage.preamble import FOOTER_SIZE
 
 
@@ -42,3 +43,19 @@ def with_header(data: bytes, header: Any) -> bytes:
     fields = struct.pack("<QQQQ", length, start, len(encoded), xxhash.xxh3_64_intdigest(encoded))
     footer = data[32:48] + struct.pack("<Q", length) + b"BINQ-END"
     return with_preamble(data[:128], 48, fields) + body + footer
+
+
+def with_checksums(data: bytes) -> bytes:
+    """Return the file with the checksums of its sections made to fit what they hold."""
+    header = header_of(data)
+    sums = b""
+    for section in header["sections"]:
+        end = section["offset"] + section["length"]
+        for at in range(section["offset"], end, CHUNK):
+            sums += struct.pack("<Q", xxhash.xxh3_64_intdigest(data[at : min(at + CHUNK, end)]))
+    table = header["checksums"]
+    start = table["offset"]
+    data = data[:start] + sums + data[start + len(sums) :]
+    return with_header(
+        data, header | {"checksums": table | {"xxh3": xxhash.xxh3_64_hexdigest(sums)}}
+    )

@@ -67,6 +67,7 @@ def flipped(path: Path, data: bytes, bit: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 def test_every_bit_of_preamble_header_and_footer(
     whole: bytes, place: Path, answer: tuple[object, ...]
 ) -> None:
@@ -90,6 +91,7 @@ def test_every_flip_of_the_preamble_is_noticed(whole: bytes, place: Path) -> Non
             IndexFile(path)
 
 
+@pytest.mark.torture
 def test_every_length_up_to_header_and_4_kib(whole: bytes, place: Path) -> None:
     found = preamble_fields(whole)
     longest = min(len(whole), found["header_length"] + 128 + 4096)
@@ -101,9 +103,10 @@ def test_every_length_up_to_header_and_4_kib(whole: bytes, place: Path) -> None:
                 IndexFile(path)
 
 
-def test_random_lengths_and_junk(whole: bytes, place: Path) -> None:
+@pytest.mark.torture
+def test_random_lengths_and_junk(whole: bytes, place: Path, times: Callable[[int], int]) -> None:
     draw = random.Random(0)
-    for _ in range(100):
+    for _ in range(times(1000)):
         with pytest.raises(IndexFileError):
             IndexFile(written(whole[: draw.randrange(len(whole))], place))
         junk = draw.randbytes(draw.choice([1, 32, 64, 4096]))
@@ -115,8 +118,9 @@ def test_random_lengths_and_junk(whole: bytes, place: Path) -> None:
         IndexFile(written(whole + bytes(64), place))
 
 
+@pytest.mark.torture
 def test_flips_of_sections_are_found_by_verify_and_harmless_to_search(
-    whole: bytes, place: Path
+    whole: bytes, place: Path, times: Callable[[int], int]
 ) -> None:
     """Everything between preamble and header: sections, checksums, and the gaps."""
     draw = random.Random(1)
@@ -124,10 +128,10 @@ def test_flips_of_sections_are_found_by_verify_and_harmless_to_search(
     sections = header_of(whole)["sections"]
     ends = [8 * s["offset"] for s in sections] + [8 * (s["offset"] + s["length"]) for s in sections]
     bits = [bit for edge in ends for bit in (edge - 1, edge, edge + 1)]
-    bits += [draw.randrange(8 * 128, 8 * end) for _ in range(100)]
+    bits += [draw.randrange(8 * 128, 8 * end) for _ in range(times(1000))]
     for section in sections:
         span = 8 * section["offset"], 8 * (section["offset"] + section["length"])
-        bits += [draw.randrange(*span) for _ in range(15)]
+        bits += [draw.randrange(*span) for _ in range(times(150))]
     path = written(whole, place)
     for bit in bits:
         with flipped(path, whole, bit), warnings.catch_warnings():
@@ -141,13 +145,14 @@ def test_flips_of_sections_are_found_by_verify_and_harmless_to_search(
                 assert error.exit_code == 4  # noqa: PT017
 
 
-def test_zeroed_and_swapped_pages_are_found(place: Path) -> None:
+@pytest.mark.torture
+def test_zeroed_and_swapped_pages_are_found(place: Path, times: Callable[[int], int]) -> None:
     path = place / "pages.binq"
     build(gaussian(3000, 64), path, rescore="float32")
     data = path.read_bytes()
     pages = preamble_fields(data)["header_offset"] // 4096
     draw = random.Random(2)
-    for _ in range(40):
+    for _ in range(times(400)):
         a, b = draw.sample(range(1, pages), 2)
         first, second = (slice(4096 * page, 4096 * (page + 1)) for page in (a, b))
         changed = bytearray(data)
