@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
-import numpy as np
-
 from binq.benchmark.conditions import Conditions
 from binq.benchmark.engines import CHECKED, Engine, asymmetric_engines, hamming_engines
-from binq.benchmark.timing import Timing, in_turns, ratio, seconds, timings_of
-from binq.kernels import hamming
-from binq.kernels.blocks import run_blocks
+from binq.benchmark.timing import Timing, in_turns, seconds, timings_of
 
 _SINGLE_QUERIES: Final = 16
 _ROUND_SECONDS: Final = 2.0
@@ -49,31 +44,15 @@ def race(task: str, conditions: Conditions) -> list[Timing]:
             first = min(2 * first, asked)
         given[engine.name] = first
         works[engine.name] = partial(answer, first)
-    works["bound"] = _bound(single, conditions)
-    given["bound"] = 1 if single else len(corpus.queries)
     times = {
         name: [1000 * taken / given[name] for taken in rounds]
         for name, rounds in in_turns(works, conditions.rounds).items()
     }
-    bound = times.pop("bound")
     queries = dict.fromkeys(given, 1) if single else given
-    rows = timings_of(task, conditions, len(corpus.codes), queries, conditions.k, times, correct)
-    if scan == "hamming":
-        rows[0] = replace(rows[0], roofline=round(ratio(bound, times["binq"]), 3))
-    return rows
+    return timings_of(task, conditions, len(corpus.codes), queries, conditions.k, times, correct)
 
 
 def _answer(engine: Engine, single: bool, count: int) -> None:
     """Answer so many queries, one by one or all at once."""
     for number in range(0, count, 1 if single else count):
         engine.search(number, number + 1 if single else count)
-
-
-def _bound(single: bool, conditions: Conditions) -> Callable[[], object]:
-    """Return work that takes as long as the hardware needs for one query, or for all at once."""
-    codes, queries, threads = conditions.corpus.codes, conditions.corpus.queries, conditions.threads
-    if single:
-        parts = np.array_split(codes, threads)
-        return lambda: run_blocks(threads, threads, lambda _, block: parts[block].sum())
-    radii = np.full(len(queries), -1, np.int64)
-    return lambda: hamming.count_within(codes, queries, radii, threads)

@@ -6,8 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from binq.benchmark.conditions import Conditions
+from binq.bits import bytes_for
+
+_SCANS: Final = ("hamming", "asymmetric")
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,9 @@ class Timing:
         Median over rounds of this engine's time over binq's in the same round.
     correct : bool
         Whether its answers were right.
-    roofline : float or None
-        Share of a bound, for binq's Hamming scans. Single queries: of the bandwidth of a read-only
-        sum over the same bytes. Batches: of the speed of counting bits alone, with no hit kept.
+    gb_per_s : float or None
+        Gigabytes of codes that are compared with a query in a second, of scans: of one query what
+        is read, of a batch many times that, since a code that was read meets all queries.
     """
 
     engine: str
@@ -40,7 +44,7 @@ class Timing:
     ms_per_query: dict[str, float]
     ratio_to_binq: float
     correct: bool
-    roofline: float | None = None
+    gb_per_s: float | None
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -74,6 +78,7 @@ def timings_of(
 
     ``queries`` says of each how many it was timed with at once.
     """
+    scanned = n * bytes_for(conditions.corpus.bits) if task.split("-")[0] in _SCANS else None
     return [
         Timing(
             engine,
@@ -90,6 +95,7 @@ def timings_of(
             },
             round(ratio(taken, times["binq"]), 3),
             correct[engine],
+            None if scanned is None else round(scanned / 1e6 / statistics.median(taken), 3),
         )
         for engine, taken in times.items()
     ]

@@ -22,9 +22,12 @@ from binq.cli import render
             str,
             "Some of hamming-batch, hamming-single, asymmetric-batch, asymmetric-single, "
             "cold-query, build, with commas. [default: all]",
+            metavar="NAME,NAME",
         ),
         "peers": opt.option(
-            str, "Some of faiss, usearch, numpy, with commas. [default: all installed]"
+            str,
+            "Some of faiss, usearch, numpy, with commas. [default: all installed]",
+            metavar="NAME,NAME",
         ),
         "rounds": opt.option(int, "Rounds counted, after one warm-up.", 5),
         "seed": opt.option(int, "Makes the data up.", 0),
@@ -81,7 +84,6 @@ def _columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, ...
         columns[heading] = [f"{row['ms_per_query'][name]:.3f}" for row in rows]
     columns["/ binq"] = [f"{row['ratio_to_binq']:.2f}" for row in rows]
     columns["right"] = ["yes" if row["correct"] else "NO" for row in rows]
-    reached = [row["roofline"] for row in rows]
-    if any(share is not None for share in reached):
-        columns["roofline"] = ["-" if share is None else f"{share:.0%}" for share in reached]
+    if rows[0]["gb_per_s"] is not None:
+        columns["GB/s"] = [f"{row['gb_per_s']:,.1f}" for row in rows]
     return list(columns), list(zip(*columns.values(), strict=True))

@@ -43,6 +43,8 @@ def test_every_engine_is_right(task: str) -> None:
         assert (row["n"], row["bits"], row["k"], row["threads"]) == (3000, 96, 5, 1)
         times = row["ms_per_query"]
         assert 0 < times["min"] <= times["median"] <= times["max"]
+        read = row["gb_per_s"] * 1e9 * times["median"] / 1e3  # bytes of codes, per query
+        assert read == pytest.approx(3000 * 12, rel=0.1, abs=100)
     assert rows[0]["ratio_to_binq"] == 1
 
 
@@ -69,6 +71,7 @@ def test_processes_and_builds() -> None:
         ("build", "pyarrow-read"),
     }
     assert all(row["correct"] for row in found["rows"])
+    assert all(row["gb_per_s"] is None for row in found["rows"])
 
 
 def test_options_that_make_no_sense() -> None:
