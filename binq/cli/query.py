@@ -48,7 +48,7 @@ def query(
     index: Path,
     queries: list[str] | None,
     text: list[str] | None,
-    oversample: str,
+    oversample: str | None,
     format_: Format | None,
     output: Path | None,
     overwrite: bool,

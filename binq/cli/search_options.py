@@ -22,21 +22,21 @@ OPTIONS: Final[opt.Options] = {
     "oversample": opt.option(
         str,
         "Rescore k times so many candidates; auto: as many as each query needs to "
-        "keep 99 % of the best.",
-        f"{types.DEFAULT_OVERSAMPLE:g}",
+        f"keep 99 % of the best. [default: {types.DEFAULT_OVERSAMPLE:g}]",
         metavar="X",
     ),
     "target_recall": opt.option(
         float,
-        "The share of the candidates of a whole scan to find, for an index that does "
-        "not scan all; a flat index does.",
+        "For an index that does not scan every row: the share to find of the candidates that a "
+        "whole scan finds. A flat index scans every row and refuses it.",
     ),
     "filter_ids": opt.option(
         str,
-        "Find only rows with these ids: one a line, a Parquet column or a 1-D npy.",
+        "Return only rows whose ids the file holds: one a line, in a Parquet column or in a 1-D "
+        "npy.",
         metavar="FILE",
     ),
-    "exclude_ids": opt.option(str, "Find no row with one of these ids.", metavar="FILE"),
+    "exclude_ids": opt.option(str, "Return no row whose id the file holds.", metavar="FILE"),
     "packed": opt.PACKED,
     "force": opt.flag("--force", "Take vectors although another model made them than the index."),
     "threads": opt.THREADS,
@@ -47,14 +47,16 @@ FILES: Final = ("rescore_from", "filter_ids", "exclude_ids")
 """Those of them that name files."""
 
 
-def factor(text: str) -> float | Literal["auto"]:
-    """Read ``--oversample``.
+def factor(text: str | None) -> float | Literal["auto"] | None:
+    """Read ``--oversample``; None where it is not given.
 
     Raises
     ------
     UsageError
         If it is neither a number nor auto.
     """
+    if text is None:
+        return None
     if text == "auto":
         return "auto"
     try:

@@ -250,7 +250,7 @@ def evaluate(
             "allowed": pipeline.rows,
             "queries": len(prepared),
             **_of_index(ix, pipeline),
-            "oversample": options.oversample if pipeline.rescorer else None,
+            "oversample": options.factor if pipeline.rescorer else None,
             "mean_depth": {
                 str(size): float(np.mean(counts)) for size, counts in judge.rescored.items()
             },

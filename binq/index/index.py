@@ -111,7 +111,7 @@ class Index:
 
         Parameters
         ----------
-        queries : (q, dim) floats, or (q, ceil(bits / 8)) packed bits
+        queries : (q, dim) floats, or (q, ceil(bits / 8)) packed bits; of one dimension: one query
         k : int
             At least 1; of n rows at most n are returned.
         settings
@@ -169,7 +169,7 @@ class Index:
 
         Parameters
         ----------
-        queries : (q, dim) or (q, truncate_dim) floats, or packed bits
+        queries : (q, dim) or (q, truncate_dim) floats, or packed bits; of one dimension: one query
         packed : {"ubinary", "binary", "lsb"}, optional
             The layout of packed queries.
         name : str
@@ -183,7 +183,7 @@ class Index:
             If they do not fit the index, are not finite, zero under cosine, or of a norm above
             2^62 otherwise.
         """
-        queries = np.asarray(queries)
+        queries = as_rows(queries)
         if packed is not None:
             return Queries(codes=packing.from_layout(queries, self.bits, packed, where=name))
         if queries.ndim != 2 or queries.dtype.kind not in "fiu" or queries.dtype.itemsize == 1:
@@ -259,6 +259,8 @@ class Index:
             return self._pipelines[key]
         if packed:
             options.check_packed()
+        if radius:
+            options.check_radius()
         if options.effort is not None:
             self.structure.check(options.effort)
         scoring = options.scoring or cast(Scoring, self.file.header.scoring)
@@ -284,7 +286,7 @@ class Index:
                 self.ids,
                 scoring,
                 rescorer,
-                None if options.oversample == "auto" else options.oversample,
+                None if options.factor == "auto" else options.factor,
                 Scope(allowed, options.effort, threads),
                 self.binarizer,
                 self.file.require_unchanged,
@@ -314,6 +316,12 @@ class Index:
         _ = self.structure.terms  # refused here, if the index holds none
         assert self.binarizer is not None
         return ByCodes(self.structure, self.binarizer)
+
+
+def as_rows(queries: Any) -> NDArray[Any]:
+    """Return queries as an array in which a single one, of one dimension, is a row."""
+    rows = np.asarray(queries)
+    return rows[None] if rows.ndim == 1 else rows
 
 
 def _named(name: str, start: int) -> Locate:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Final, Unpack
 
+import numpy as np
 from numpy.typing import NDArray
 
 from binq.encoders import check_same_model
 from binq.errors import InputError, UsageError
-from binq.index.index import Index
+from binq.index.index import Index, as_rows
 from binq.io.streams import refuse_stdin_twice
 from binq.search.hits import Hits, RadiusHits
 from binq.search.options import SearchOptions, SearchSettings
@@ -142,7 +143,7 @@ def open_queries(
         source = queries
     else:
         source = open_vectors(
-            queries,
+            as_rows(queries) if isinstance(queries, np.ndarray) else queries,
             column=column,
             id_column=id_column,
             packed=packed,

@@ -36,7 +36,7 @@ class SearchSettings(TypedDict, total=False):
     rescore: Rescore | None
     rescore_from: Vectors | VectorSource | None
     rescore_column: str | None
-    oversample: float | Literal["auto"]
+    oversample: float | Literal["auto"] | None
     target_recall: float | None
     filter_ids: Ids | None
     exclude_ids: Ids | None
@@ -61,9 +61,9 @@ class SearchOptions:
         The vectors that the index was built from, row by row. An open source stays open.
     rescore_column : str, optional
         Their column, if there are several.
-    oversample : float or "auto"
-        ceil(k * oversample) candidates are rescored; ``auto`` decides query by query, so that 99 %
-        of the scan's best are expected to be kept.
+    oversample : float or "auto", optional
+        ceil(k * oversample) candidates are rescored, by default 4 k; ``auto`` decides query by
+        query, so that 99 % of the scan's best are expected to be kept.
     target_recall : float, optional
         How far ivf and hnsw look: the share of the exact scan's candidates to find. A flat index
         looks at all, and refuses it.
@@ -87,7 +87,7 @@ class SearchOptions:
     rescore: Rescore | None = None
     rescore_from: Vectors | VectorSource | None = None
     rescore_column: str | None = None
-    oversample: float | Literal["auto"] = DEFAULT_OVERSAMPLE
+    oversample: float | Literal["auto"] | None = None
     target_recall: float | None = None
     filter_ids: Ids | None = None
     exclude_ids: Ids | None = None
@@ -102,7 +102,7 @@ class SearchOptions:
             raise UsageError(
                 "unknown rescoring", "`rescore`", ", ".join(RESCORES), str(self.rescore)
             )
-        if self.oversample != "auto" and (
+        if self.oversample not in (None, "auto") and (
             isinstance(self.oversample, str)
             or not self.oversample >= 1
             or math.isinf(self.oversample)
@@ -129,6 +129,11 @@ class SearchOptions:
             raise UsageError("`rescore_column` goes with `rescore_from`")
 
     @property
+    def factor(self) -> float | Literal["auto"]:
+        """What ``oversample`` comes to."""
+        return DEFAULT_OVERSAMPLE if self.oversample is None else self.oversample
+
+    @property
     def effort(self) -> Effort | None:
         """How far a structure shall look; None for its own default."""
         return None if self.target_recall is None else Effort(self.target_recall)
@@ -138,6 +143,27 @@ class SearchOptions:
         """What may name files that a search reads."""
         ids = [x for x in (self.filter_ids, self.exclude_ids) if isinstance(x, (str, os.PathLike))]
         return [self.rescore_from, *ids]
+
+    def check_radius(self) -> None:
+        """Refuse what has no meaning where every row within a Hamming distance is wanted.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.oversample is not None:
+            raise UsageError(
+                "`radius` rescores every row that it finds or none, and picks no candidates",
+                next_step="leave out `oversample`",
+            )
+        if self.scoring == "asymmetric":
+            raise UsageError(
+                "`radius` is a Hamming distance",
+                "`scoring`",
+                "hamming",
+                self.scoring,
+                "to sort what is found by the whole query, use `rescore=codes`",
+            )
 
     def check_packed(self) -> None:
         """Refuse what needs floats, for queries that are bits.

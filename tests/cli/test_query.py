@@ -106,6 +106,8 @@ def test_exit_codes(cli: Cli, index: Path, queries: Path, tmp_path: Path) -> Non
         (["-k", 0], 2),
         (["-k", -1], 2),
         (["--radius", -1], 2),
+        (["--radius", 9, "--oversample", 4], 2),
+        (["--radius", 9, "--scoring", "asymmetric"], 2),
         (["--oversample", 0.5], 2),
         (["--rescore", "int4"], 2),
         (["--rescore", "int8"], 3),

@@ -115,6 +115,18 @@ def test_radius(index: Path) -> None:
         ix.radius_search(queries, -1)
     with pytest.raises(UsageError, match="at least 1"):
         ix.radius_search(queries, 1, k=0)
+    for oversample in (4, 10, "auto"):
+        with pytest.raises(UsageError, match="leave out oversample"):
+            ix.radius_search(queries, 1, oversample=oversample)
+    with pytest.raises(UsageError, match="scoring: expected hamming"):
+        ix.radius_search(queries, 1, scoring="asymmetric")
+    # The index's own scan does not matter: within a radius all that counts is Hamming distance.
+    binq.build(vectors, index.with_name("a.binq"), scoring="asymmetric")
+    own, asked = (
+        Index(index.with_name("a.binq")).radius_search(queries, 20, scoring=scoring)
+        for scoring in (None, "hamming")
+    )
+    assert own.rows.tolist() == asked.rows.tolist() == ix.radius_search(queries, 20).rows.tolist()
 
 
 def test_radius_rescored_when_asked(index: Path) -> None:
@@ -215,11 +227,30 @@ def test_a_payload_that_is_not_stored(index: Path) -> None:
 
 @pytest.mark.parametrize(
     "queries",
-    [gaussian(1, 47), gaussian(1, 48)[0], gaussian(1, 48) > 0, np.array([["a"] * 48])],
+    [gaussian(1, 47), gaussian(1, 48)[None], gaussian(1, 48) > 0, np.array([["a"] * 48])],
 )
 def test_queries_that_do_not_fit(index: Path, queries: np.ndarray) -> None:
     with pytest.raises(InputError):
         Index(index).search(queries)
+
+
+def test_a_vector_is_one_query(index: Path) -> None:
+    vectors = gaussian(300, 48)
+    ix = Index(index)
+    for one, packed in [
+        (vectors[7], None),
+        (vectors[7].astype(np.float64), None),
+        (vectors[7].tolist(), None),
+        (np.packbits(vectors[7] > 0), "ubinary"),
+    ]:
+        assert ix.search(one, 3, packed=packed).rows.shape == (1, 3)
+        assert ix.search(one, 3, packed=packed).rows[0, 0] == 7
+        assert ix.radius_search(one, 0, packed=packed).rows.tolist() == [7]
+    [(ids, [hits])] = binq.query(ix, vectors[7], 1)
+    assert ids == [0]
+    assert hits.rows.tolist() == [[7]]
+    with pytest.raises(InputError, match="expected 48, got 47"):
+        ix.search(vectors[7, :47])
 
 
 def test_queries_that_are_no_numbers(index: Path) -> None:
