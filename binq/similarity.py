@@ -174,6 +174,9 @@ def scores(
         found: NDArray[np.float64] = -np.einsum("qmd,qmd->qm", points, points)
     else:
         found = np.einsum("qmd,qd->qm", points, probes)
+        if metric == "cosine":
+            # Vectors that were rounded to floats may be a hair longer than 1.
+            np.clip(found, -1, 1, out=found)
     return found
 
 

@@ -50,6 +50,20 @@ def test_scores(metric: str) -> None:
     assert np.allclose(found, expected, atol=1e-6)
 
 
+def test_no_cosine_is_above_one() -> None:
+    """Vectors of length 1 that are rounded, as stored ones are, come out longer or shorter."""
+    units = normalize(gaussian(500, 24))[0]
+    rounded = units.astype(np.float16).astype(np.float32)
+    found = scores(units, np.stack([rounded, -rounded], axis=1), "cosine")
+    plain = np.einsum("qmd,qd->qm", np.stack([rounded, -rounded], axis=1), units, dtype=np.float64)
+    assert plain.max() > 1
+    assert found.min() == -1
+    assert found.max() == 1
+    np.testing.assert_allclose(found, plain, atol=1e-3)
+    longer = scores(2 * units, units[:, None], "ip")
+    assert longer.min() > 1.9
+
+
 def test_best_first_breaks_ties_by_row() -> None:
     rows = np.array([[9, 3, 7, 1]])
     values = np.array([[1.0, 2.0, 1.0, 1.0]])
