@@ -69,6 +69,7 @@ class IndexFile:
 
     def __init__(self, path: str | os.PathLike[str], uuid: bytes | None = None) -> None:
         self.path = Path(path)
+        self._absolute = os.path.abspath(path)  # now: the working directory may change
         try:
             self._descriptor = _open(self.path)
             self._release = weakref.finalize(self, os.close, self._descriptor)
@@ -200,7 +201,7 @@ class IndexFile:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (os.path.abspath(self.path), self.uuid)
+        return type(self), (self._absolute, self.uuid)
 
     def corrupt(self, what: str, expected: object, got: object) -> IndexFileError:
         """Return the error of damage found in this file."""

@@ -210,6 +210,18 @@ def test_a_pickled_file_opens_again_and_refuses_another(whole: bytes, tmp_path: 
         pickle.loads(kept)
 
 
+def test_a_file_opened_by_a_relative_path_is_pickled_from_anywhere(
+    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(whole, tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(path.parent)
+    file = IndexFile(path.name)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert pickle.loads(pickle.dumps(file)).header == file.header
+    assert str(file.path) == path.name
+
+
 def test_a_closed_file(whole: bytes, place: Path) -> None:
     with IndexFile(written(whole, place)) as file:
         codes = file.array("codes", "uint64", (30, 1))
