@@ -15,7 +15,9 @@ from binq.cli import render, search_options
         "queries": opt.argument(list[str], "QUERIES...", opt.QUERIES_HELP),
         "truth": opt.option(list[str], "The vectors the index was built from.", metavar="VECTORS"),
         "truth_column": opt.option(str, "Column of the truth, if there are several."),
-        "k": opt.option(str, "Hits per query; several, with commas.", "1,10,100", "-k"),
+        "k": opt.option(
+            str, "Hits per query; several, with commas.", "1,10,100", "-k", metavar="N,N"
+        ),
         **search_options.OPTIONS,
         "qrels": opt.file("Judgements, BEIR or TREC."),
         "exclude_self": opt.flag("--exclude-self", "Leave out a query's own id."),
@@ -36,7 +38,7 @@ def evaluate(
     index: Path,
     queries: list[str],
     k: str,
-    oversample: str,
+    oversample: str | None,
     fail_under: list[str] | None,
     per_query: Path | None,
     cache_truth: Path | None,

@@ -37,10 +37,12 @@ if TYPE_CHECKING:
             str,
             "Methods to try, with commas. [default: all but mean and rotate, ste only where "
             "bits are more than dimensions]",
+            metavar="NAME,NAME",
         ),
         "bits": opt.option(
             str,
             "Widths to try, with commas. [default: a third of the dimensions, all, twice]",
+            metavar="N,N",
         ),
         "target_recall": opt.option(float, "The recall to recommend for.", 0.95),
         "train_queries": opt.option(

@@ -64,6 +64,8 @@ def test_usage_errors(cli: Cli, words: list[str]) -> None:
     assert not found.out
     assert found.err.startswith("binq: error: ")
     assert len(found.err.splitlines()) == 1
+    if len(words) == 1 and words[0] in COMMANDS:
+        assert found.err.endswith(f"; see binq {words[0]} --help\n")
 
 
 def test_a_bug_is_one_line(cli: Cli, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
