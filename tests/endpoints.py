@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,6 +21,22 @@ def vector_of(text: str) -> list[float]:
     return np.random.default_rng(seed).normal(size=DIM).astype(np.float32).tolist()
 
 
+def dripping(head: bytes, drop: bytes, pause: float = 0.02) -> Callable[[Any], None]:
+    """Return a fault that sends the head of an answer, and then drops until nobody listens."""
+
+    def drip(handler: Any) -> None:
+        handler.close_connection = True
+        handler.wfile.write(head)
+        try:
+            while True:
+                handler.wfile.write(drop)
+                time.sleep(pause)
+        except OSError:
+            return
+
+    return drip
+
+
 class FakeEndpoint:
     """A server on loopback that speaks both protocols and can be told to misbehave.
 
@@ -32,6 +49,7 @@ class FakeEndpoint:
         self.headers: list[dict[str, str]] = []
         self.faults: list[Any] = []
         self.models = ["fake"]
+        self.listing: Any = None
         self.reshape: Callable[[Any], Any] = lambda answer: answer
         self.no_base64 = False
         self.max_batch = 1000
@@ -52,7 +70,11 @@ class FakeEndpoint:
 
             def do_GET(self) -> None:
                 endpoint.headers.append(dict(self.headers))
-                if self.path == "/v1/models":
+                if callable(endpoint.listing):
+                    endpoint.listing(self)
+                elif self.path == "/v1/models" and endpoint.listing is not None:
+                    self.send(200, endpoint.listing, {})
+                elif self.path == "/v1/models":
                     self.send(200, {"data": [{"id": name} for name in endpoint.models]}, {})
                 else:
                     self.send(404, {"error": {"message": "no such page"}}, {})

@@ -7,7 +7,9 @@ module                     holds
 ``static``                 the built-in model and any other model2vec model
 ``sentence_transformers``  models of the sentence-transformers package
 ``endpoint``               OpenAI-compatible and Cohere-style endpoints
-``transport``              JSON over HTTP: retries, limits, keys
+``transport``              JSON over HTTP: retries and what is made of failures
+``limits``                 HTTP within limits that hold for a whole request
+``keys``                   where keys come from, and how they stay out of messages
 ``fingerprints``           simhash and minhash
 ``loading``                from ``--model`` to an encoder; comparing records
 =========================  ======================================================

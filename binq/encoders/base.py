@@ -41,6 +41,10 @@ class Encoder(Protocol):
     def batch_size(self) -> int:
         """How many texts it likes to be given at a time."""
 
+    @property
+    def concurrency(self) -> int:
+        """From how many threads it may be called at once, to its gain: 1 for what computes here."""
+
     def encode(self, texts: Sequence[str], role: Role = "document") -> NDArray[Any]:
         """Return (n, dim) float32, or (n, ceil(bits / 8)) uint8 with the first bit on top."""
 
@@ -74,6 +78,7 @@ class FloatEncoder(ABC):
     """
 
     bits: int | None = None
+    concurrency = 1
     default_batch = 32
 
     def __init__(

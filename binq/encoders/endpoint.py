@@ -17,17 +17,23 @@ import base64
 import binascii
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.encoders.base import FloatEncoder, FloatOptions, check_role
-from binq.encoders.transport import RefusedError, Transport, check_url, find_key
-from binq.errors import BinqError, EnvironmentFailure, UsageError
+from binq.encoders.keys import check_url, find_key
+from binq.encoders.limits import AnswerError
+from binq.encoders.transport import NotServedError, RefusedError, Transport
+from binq.errors import EnvironmentFailure, UsageError
 from binq.types import MAX_DIM, Role
 
+_MAX_CONCURRENCY: Final = 32
+_MAX_NAME: Final = 256
+_NAMED: Final = 10
+_SHOWN: Final = 40
 _INPUT_TYPES: Final[dict[Role, str]] = {"query": "search_query", "document": "search_document"}
 
 
@@ -35,6 +41,8 @@ class EndpointOptions(FloatOptions, total=False):
     """What every endpoint can be told; `EndpointEncoder` says what the options mean."""
 
     key_file: str | os.PathLike[str] | None
+    concurrency: int | None
+    on_wait: Callable[[str], None] | None
     transport: Transport | None
 
 
@@ -46,7 +54,12 @@ class EndpointEncoder(FloatEncoder):
     address : str
         ``http(s)://HOST/…``, with ``#MODEL`` at its end where the server offers several.
     key_file : path, optional
-        Holds the key; else the environment does (see `transport.find_key`).
+        Holds the key; else the environment does (see `keys.find_key`).
+    concurrency : int, optional
+        How many requests the endpoint takes at a time; 1 by default. They are made by whoever
+        calls `encode` from as many threads.
+    on_wait : callable, optional
+        See `Transport`.
     transport : Transport, optional
         Stands in for the one that would be made.
     options
@@ -55,7 +68,7 @@ class EndpointEncoder(FloatEncoder):
     Raises
     ------
     UsageError
-        If the address cannot be one.
+        If the address cannot be one, or ``concurrency`` is not from 1 to 32.
     InputError
         If the key cannot be one.
     """
@@ -68,30 +81,40 @@ class EndpointEncoder(FloatEncoder):
         address: str,
         *,
         key_file: str | os.PathLike[str] | None = None,
+        concurrency: int | None = None,
+        on_wait: Callable[[str], None] | None = None,
         transport: Transport | None = None,
         **options: Unpack[FloatOptions],
     ) -> None:
         url, _, self._model = address.partition("#")
         check_url(url)
         self._url = url.rstrip("/")
-        self._transport = transport or Transport(find_key(url, key_file))
+        self.concurrency = 1 if concurrency is None else concurrency
+        if not 1 <= self.concurrency <= _MAX_CONCURRENCY:
+            expected = f"1 to {_MAX_CONCURRENCY}"
+            raise UsageError(
+                "not a number of requests", "`concurrency`", expected, str(concurrency)
+            )
+        self._transport = transport or Transport(find_key(url, key_file), on_wait=on_wait)
         # The model's name where there is one: it may move to another host and be the same.
         super().__init__(self._model or self._url, "", **options)
 
     def _embed(self, texts: list[str], role: Role) -> NDArray[Any]:
         rows: list[NDArray[Any]] = []
-        for start in range(0, len(texts), self.batch_size):
-            rows += self._ask(texts[start : start + self.batch_size], role)
+        with self._transport.redact.of_errors():
+            for start in range(0, len(texts), self.batch_size):
+                rows += self._ask(texts[start : start + self.batch_size], role)
         widths = {len(row) for row in rows}
         if len(widths) > 1:
             raise self._bad_answer("rows of one width", sorted(widths))
         return np.stack(rows) if rows else np.empty((0, 0), dtype=self.dtype)
 
     def _ask(self, texts: list[str], role: Role) -> list[NDArray[Any]]:
+        request = self._request(texts, role)
         try:
-            answer = self._transport.post(self._url, self._request(texts, role), len(texts))
+            answer = self._transport.post(self._url, request, len(texts))
         except RefusedError as error:
-            if self._simplify(error):
+            if self._simplify(request, error):
                 return self._ask(texts, role)
             if error.status == 413 and len(texts) > 1:
                 half = len(texts) // 2
@@ -99,9 +122,12 @@ class EndpointEncoder(FloatEncoder):
             raise
         return self._rows(answer, len(texts))
 
-    def _simplify(self, error: RefusedError) -> bool:
-        """Leave out of further requests what the endpoint does not understand; say if it was."""
-        del error
+    def _simplify(self, request: dict[str, Any], error: RefusedError) -> bool:
+        """Leave out of further requests what this one had and the endpoint did not understand.
+
+        Return whether there was such a thing.
+        """
+        del request, error
         return False
 
     @abstractmethod
@@ -136,7 +162,8 @@ class EndpointEncoder(FloatEncoder):
             "the endpoint's answer cannot be used",
             self._url,
             expected,
-            str(got),
+            # The key is looked for before the rest is cut off: a cut may leave half of it.
+            self._transport.redact(str(got))[:_SHOWN],
             "check the address",
         )
 
@@ -165,8 +192,9 @@ class OpenAIEncoder(EndpointEncoder):
             request["encoding_format"] = "base64"
         return request
 
-    def _simplify(self, error: RefusedError) -> bool:
-        refused = self._base64 and "encoding_format" in str(error)
+    def _simplify(self, request: dict[str, Any], error: RefusedError) -> bool:
+        # Of the request, not of the encoder: other threads may have learned it meanwhile.
+        refused = "encoding_format" in request and "encoding_format" in str(error)
         self._base64 = self._base64 and not refused
         return refused
 
@@ -267,19 +295,39 @@ class CohereEncoder(EndpointEncoder):
 
 def _only_model(transport: Transport, base: str) -> str:
     """Return the one model that a server offers; empty where it does not list any."""
+    url = f"{base}/models"
+    unusable = EnvironmentFailure(
+        "the endpoint's list of models cannot be used",
+        url,
+        "names under data",
+        next_step="name the model after the address, as #MODEL",
+    )
     try:
-        answer = transport.get(f"{base}/models")
-    except BinqError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
+        answer = transport.get(url)
+    except (RefusedError, NotServedError):
         return ""
+    except AnswerError:
+        raise unusable from None
     data = answer.get("data") if isinstance(answer, dict) else None
-    names = [item["id"] for item in data or [] if isinstance(item, dict) and item.get("id")]
+    if not isinstance(data, list):
+        raise unusable
+    names = [item.get("id") if isinstance(item, dict) else None for item in data]
+    if not all(map(_is_name, names)):
+        raise unusable
+    shown = [transport.redact(str(name)) for name in names]
     if len(names) > 1:
+        more = ", …" if len(names) > _NAMED else ""
         raise UsageError(
             "the endpoint offers several models",
             base,
             "one of them after the address, as #MODEL",
-            ", ".join(map(str, names[:10])),
+            ", ".join(shown[:_NAMED]) + more,
         )
-    return str(names[0]) if names else ""
+    if shown != names:
+        # What the model is called is written beside the vectors: a key is no name.
+        raise unusable
+    return shown[0] if shown else ""
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()

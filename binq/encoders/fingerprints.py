@@ -61,6 +61,7 @@ class FingerprintEncoder:
     """
 
     revision = _VERSION
+    concurrency = 1
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -30,6 +31,8 @@ def load_encoder(
     device: str | None = None,
     key_file: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    concurrency: int | None = None,
+    on_wait: Callable[[str], None] | None = None,
     **options: Unpack[FloatOptions],
 ) -> Encoder:
     """Load a model, which for a name on the hub may mean to download it.
@@ -49,6 +52,10 @@ def load_encoder(
         Holds the key of an endpoint; else the environment does.
     threads : int, optional
         For what computes here, apart from tokenizers (see `binq.threads.limited_tokenizers`).
+    concurrency : int, optional
+        How many requests an endpoint takes at a time, from 1, the default, to 32.
+    on_wait : callable, optional
+        Told, in one line and from any thread, why an endpoint is asked again and when.
     options
         ``prompt``, ``truncate_dim``, ``normalize`` and ``batch_size``: see `FloatEncoder`.
 
@@ -67,6 +74,11 @@ def load_encoder(
         raise UsageError("no model is named", "`model`", "a folder, a name or an address")
     kind, _, rest = (model or "").partition(":")
     is_url = kind.lower() in ("http", "https") and rest.startswith("//")
+    if is_url and model:
+        # Before any message repeats it: it may hold what is none of a message's business.
+        from binq.encoders.keys import check_url
+
+        check_url(model.partition("#")[0])
     fingerprint = kind in ("simhash", "minhash") and bool(rest)
     static = (
         model is None or model == BUILT_IN or kind == "model2vec" or is_static_model(Path(model))
@@ -75,6 +87,7 @@ def load_encoder(
     for option, value, heeded in (
         ("`device`", device, not (is_url or fingerprint or static)),
         ("`key_file`", key_file, is_url),
+        ("`concurrency`", concurrency, is_url),
         ("`prompt`", options.get("prompt"), not fingerprint),
         ("`truncate_dim`", options.get("truncate_dim"), not fingerprint),
     ):
@@ -94,9 +107,9 @@ def load_encoder(
     if is_url:
         from binq.encoders.endpoint import CohereEncoder, OpenAIEncoder
 
-        if model.partition("#")[0].rstrip("/").endswith("/embed"):
-            return CohereEncoder(model, bits=bits, key_file=key_file, **options)
-        return OpenAIEncoder(model, key_file=key_file, **options)
+        speaks_cohere = model.partition("#")[0].rstrip("/").endswith("/embed")
+        make = partial(CohereEncoder, bits=bits) if speaks_cohere else OpenAIEncoder
+        return make(model, key_file=key_file, concurrency=concurrency, on_wait=on_wait, **options)
     from binq.encoders.sentence_transformers import SentenceTransformerEncoder
 
     return SentenceTransformerEncoder(model, device=device, threads=threads, **options)
@@ -110,6 +123,7 @@ def load_for(
     device: str | None = None,
     key_file: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    on_wait: Callable[[str], None] | None = None,
     force: bool = False,
 ) -> Encoder:
     """Load the encoder for queries against embeddings whose origin is recorded.
@@ -121,7 +135,7 @@ def load_for(
     ----------
     recorded : mapping of str to str
         What `Encoder.metadata` said of the embeddings; empty if their origin is unknown.
-    model, prompt, device, key_file, threads
+    model, prompt, device, key_file, threads, on_wait
         See `load_encoder`. Truncation and normalization are taken from the record.
     force : bool
         Accept another model than the recorded one.
@@ -158,6 +172,7 @@ def load_for(
         device=device,
         key_file=key_file,
         threads=threads,
+        on_wait=on_wait,
     )
     if not force:
         check_same_model(recorded, encoder.metadata("query"), "`model`")

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import base64
+import html
 import http.client
+import re
+import threading
+import time
+import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
-from endpoints import DIM, FakeEndpoint, vector_of
+from endpoints import DIM, FakeEndpoint, dripping, vector_of
 
 from binq.encoders.endpoint import CohereEncoder, OpenAIEncoder
-from binq.encoders.transport import Transport, check_url, find_key
+from binq.encoders.keys import Redaction, check_url, find_key
+from binq.encoders.transport import Transport
 from binq.errors import EnvironmentFailure, InputError, UsageError
 
 
@@ -303,6 +310,9 @@ def test_the_key_stands_in_no_message(
         "http://h:99999/v1",
         "http://h/ v1",
         "http://[::1",
+        "http://h/v1?key=u:p",
+        "http://h/püfad",
+        f"http://{'h' * 70}.example/v1",
     ],
 )
 def test_addresses_that_cannot_be_asked(url: str) -> None:
@@ -329,3 +339,231 @@ def test_http_errors_are_understood_to_be_transient() -> None:
     # What urllib lets through beside OSError; the transport catches it by this name.
     assert issubclass(http.client.RemoteDisconnected, OSError)
     assert issubclass(http.client.IncompleteRead, http.client.HTTPException)
+
+
+@pytest.mark.parametrize("key", ["sk-Top/Secret+1234567890", "k3y&<9", "q7"])
+def test_a_key_that_the_server_sends_back_is_never_shown(
+    endpoint: FakeEndpoint, waits: list[float], monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("BINQ_API_KEY", key)
+    told: list[str] = []
+    transport = Transport(key, sleep=waits.append, timeout=5, on_wait=told.append)
+    encoder = OpenAIEncoder(f"{endpoint.url}#m", transport=transport)
+    forms = [key, f"Bearer {key}", f"it is [{key}]"]
+    if len(key) > 3:
+        bare = base64.b64encode(key.encode()).decode()
+        basic = base64.b64encode(f"user:{key}".encode()).decode()
+        forms += [key.upper(), key[: len(key) - 1], quote(key, safe=""), bare, basic]
+        forms += [key.encode().hex(), html.escape(key), f"{'x' * (198 - len(key) // 2)}{key}"]
+
+    def as_status(text: str) -> Any:
+        def send(handler: Any) -> None:
+            handler.wfile.write(f"{text} is no status\r\n\r\n".encode())
+            handler.close_connection = True
+
+        return send
+
+    shown = []
+    for form in forms:
+        nested = {"data": [{"index": form, "embedding": [1.0]}]}
+        again = [(503, {}, {"error": form})] * 2
+        for faults in (
+            *([(status, {}, {"error": {"message": form}})] for status in (400, 401, 404, 418)),
+            [(500, {}, form.encode())] * 7,
+            [(429, {"Retry-After": "9999"}, f'{{"detail": "{form}'.encode())],
+            [(200, {}, form.encode())],
+            [(200, {}, nested)],
+            [as_status(form)] * 7,
+            [*again, (404, {}, b"")],
+        ):
+            endpoint.faults = list(faults)
+            with pytest.raises((InputError, EnvironmentFailure)) as caught:
+                encoder.encode(["a"])
+            assert not endpoint.faults
+            text = "".join(traceback.format_exception(caught.value))
+            shown.append(text + repr(vars(caught.value)))
+        for names in ([form], [form, "b"]):
+            endpoint.models = names
+            with pytest.raises((UsageError, EnvironmentFailure)) as found:
+                OpenAIEncoder(endpoint.url)
+            shown.append(str(found.value))
+    hidden = [form for form in {*forms, key[:8], key[-8:]} if len(form) < 100]
+    for text in shown + told:
+        text = text.replace("it is [***]", "")
+        for form in hidden:
+            assert not re.search(rf"(?<![a-z0-9]){re.escape(form)}(?![a-z0-9])", text, re.I), text
+    assert any("***" in text for text in told)
+
+
+def test_what_is_no_secret_stays_readable() -> None:
+    redact = Redaction(["sk-proj-abcdefgh12345678", "", "x"])
+    for text in ("the model example/x2 is overloaded", "İstanbul ſk", "line 12345"):
+        assert redact(text) == text
+    assert redact("İ sk-PROJ-abcdefgh1 and abcdefgh") == "İ *** and ***"
+    assert redact("x, ax x") == "***, ax ***"
+    assert Redaction([])("anything") == "anything"
+
+
+def test_a_proxy_s_password_is_no_message_s_business(
+    endpoint: FakeEndpoint, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://someone:pass%2Fword99@proxy.example:3128")
+    told = base64.b64encode(b"someone:pass/word99").decode()
+    endpoint.faults = [(404, {}, f"no: {told} pass/word99 pass%2Fword99".encode())]
+    with pytest.raises(EnvironmentFailure) as caught:
+        _openai(endpoint, waits).encode(["a"])
+    assert "word" not in str(caught.value)
+    assert told[-8:] not in str(caught.value)
+
+
+_ANSWER = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (_ANSWER + b"Content-Length: 1000000\r\n\r\n", b"["),
+        (_ANSWER + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n[\r\n"),
+        (_ANSWER + b"X-Long: ", b"x"),
+        (_ANSWER, b"X-Many: x\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 4", b""),
+        (b"HTTP/1.1 500 Oops\r\n\r\n", b"x"),
+    ],
+)
+def test_a_request_as_a_whole_has_an_end(
+    endpoint: FakeEndpoint, waits: list[float], head: bytes, drop: bytes
+) -> None:
+    endpoint.faults = [dripping(head, drop)] * 7
+    transport = Transport(sleep=waits.append, timeout=5, deadline=0.25)
+    encoder = OpenAIEncoder(f"{endpoint.url}#m", transport=transport)
+    begun = time.monotonic()
+    with pytest.raises(EnvironmentFailure) as caught:
+        encoder.encode(["a"])
+    assert time.monotonic() - begun < 10
+    if b"500" in head:
+        assert "failed 7 times" in str(caught.value)
+        assert "500: Oops" in str(caught.value)
+    else:
+        assert "does not answer in time" in str(caught.value)
+        assert "no whole answer within 0.25 seconds" in str(caught.value)
+        assert len(waits) == 2  # silence is not waited for as often as a busy server
+    endpoint.faults.clear()
+    np.testing.assert_allclose(
+        encoder.encode(["a"]), _expected(["a"]) / np.linalg.norm(_expected(["a"])), rtol=1e-5
+    )
+
+
+def test_silence_and_floods_have_an_end_too(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    endpoint.faults = [dripping(b"", b"")] * 3
+    transport = Transport(sleep=waits.append, timeout=0.1, deadline=60, max_answer=1000)
+    encoder = OpenAIEncoder(f"{endpoint.url}#m", transport=transport)
+    with pytest.raises(EnvironmentFailure, match=r"no answer within 0\.1 seconds"):
+        encoder.encode(["a"])
+    flood = b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000
+    for head, drop in ((b"", flood), (_ANSWER + b"\r\n", flood)):
+        endpoint.faults = [dripping(head, drop, 0)]
+        with pytest.raises(EnvironmentFailure, match="too large"):
+            encoder.encode(["a"])
+
+
+def test_a_list_of_models_that_is_none(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    for nonsense in (
+        b"<html>hello</html>",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b"",
+        b"3",
+        b"null",
+        [],
+        ["fake"],
+        {},
+        {"data": None},
+        {"data": 5},
+        {"data": "fake"},
+        {"data": {"id": "fake"}},
+        {"data": [None]},
+        {"data": [[]]},
+        {"data": [{}, {"id": "fake"}]},
+        {"data": [{"id": None}]},
+        {"data": [{"id": ""}]},
+        {"data": [{"id": 7}]},
+        {"data": [{"id": ["fake"]}]},
+        {"data": [{"id": "\ud800"}]},
+        {"data": [{"id": "a\x1b[31m"}]},
+        {"data": [{"id": "x" * 1000}]},
+    ):
+        endpoint.listing = nonsense
+        with pytest.raises(EnvironmentFailure, match=r"list of models.*/models.*#MODEL"):
+            OpenAIEncoder(endpoint.url)
+    endpoint.listing = dripping(_ANSWER, b"X-Long: " + b"x" * 70_000)
+    with pytest.raises(EnvironmentFailure, match="cannot be reached"):
+        OpenAIEncoder(endpoint.url, transport=Transport(sleep=waits.append))
+    # A server that has no such list is asked for its only model all the same.
+    endpoint.listing = lambda handler: handler.send(404, {"error": "no such page"}, {})
+    assert OpenAIEncoder(endpoint.url).name == endpoint.url
+
+
+def test_absurd_retry_after(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    for value in (
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Fri, 31 Dec 9999 23:59:59",
+        "1e308",
+        "inf",
+        "9" * 400,
+    ):
+        endpoint.faults = [(429, {"Retry-After": value}, b"busy")]
+        with pytest.raises(EnvironmentFailure, match=r"429: busy, in more than a day$"):
+            _openai(endpoint, waits).encode(["a"])
+    assert waits == []
+    values = (
+        *("-5", "-1e308", "0", "nan", "", "soon", "Fri, 31 Dec 10000 23:59:59 GMT"),
+        *("Mon, 01 Jan 0001 00:00:00 +2359", "Fri, 31 Dec 2026 23:59:59 +99999999999999", "0x10"),
+        *("Fri, 99 Foo 2026 99:99:99 GMT", "\u00b2", "1970-01-01T00:00:00Z"),
+    )
+    for value in values:
+        endpoint.faults = [(503, {"Retry-After": value}, b"busy")]
+        _openai(endpoint, waits).encode(["a"])
+    # Nobody is asked again at once.
+    assert len(waits) == len(values)
+    assert all(0.2 < wait <= 0.5 for wait in waits)
+
+
+def test_a_wait_is_told_with_its_reason(endpoint: FakeEndpoint, waits: list[float]) -> None:
+    told: list[str] = []
+    endpoint.faults = [
+        (429, {"Retry-After": "7"}, {"error": "slow\ndown"}),
+        (500, {}, b"oops"),
+    ]
+    transport = Transport(sleep=waits.append, on_wait=told.append)
+    OpenAIEncoder(f"{endpoint.url}#m", transport=transport).encode(["a"])
+    assert told == [
+        "the endpoint answers 429: slow down; asking again in 7 s",
+        "the endpoint answers 500: oops; asking again in 1 s",
+    ]
+
+
+def test_while_one_request_waits_for_a_busy_server_no_other_is_made(
+    endpoint: FakeEndpoint,
+) -> None:
+    busy, waits, made = threading.Event(), [], threading.Event()
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 1:
+            busy.set()
+            assert made.wait(5)
+        else:
+            made.set()
+
+    encoder = OpenAIEncoder(f"{endpoint.url}#m", transport=Transport(sleep=sleep))
+    endpoint.faults = [(429, {"Retry-After": "60"}, b"")]
+    first = threading.Thread(target=encoder.encode, args=(["a"],))
+    first.start()
+    assert busy.wait(5)
+    encoder.encode(["b"])
+    first.join()
+    assert waits[0] == 60
+    assert 50 < waits[1] <= 60
+    assert len(waits) == 2

@@ -1,0 +1,170 @@
+"""Keys and addresses of endpoints: where a key comes from, and how it stays out of messages."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies
+
+from binq.errors import BinqError, InputError, UsageError
+from binq.io.paths import opening
+
+API_KEY_VARIABLE: Final = "BINQ_API_KEY"
+# A provider's own variable is read for that provider alone: no key goes to a stranger.
+_KEYS_OF_HOSTS: Final = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "api.cohere.com": "CO_API_KEY",
+    "api.cohere.ai": "CO_API_KEY",
+    "api.jina.ai": "JINA_API_KEY",
+    "api.mistral.ai": "MISTRAL_API_KEY",
+    "api.mixedbread.com": "MXBAI_API_KEY",
+    "api.voyageai.com": "VOYAGE_API_KEY",
+}
+_MAX_KEY: Final = 1 << 12
+_HIDDEN: Final = "***"
+_LOWER: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+
+def find_key(url: str, key_file: str | os.PathLike[str] | None = None) -> str | None:
+    """Return the key for an endpoint, or None where there is none.
+
+    It is read from ``key_file`` if given, else from ``BINQ_API_KEY``, else from the variable that
+    the provider itself documents, for that provider's host.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist, or what is found cannot be a key.
+    EnvironmentFailure
+        If the file may not be read.
+    """
+    if key_file is not None:
+        where = os.fspath(key_file)
+        with opening(where), open(where, "rb") as file:
+            found = file.read(_MAX_KEY + 1).decode("utf-8", "replace")
+    else:
+        host = (urlsplit(url).hostname or "").lower()
+        names = [API_KEY_VARIABLE, *([_KEYS_OF_HOSTS[host]] if host in _KEYS_OF_HOSTS else [])]
+        where = next((name for name in names if os.environ.get(name, "").strip()), "")
+        if not where:
+            return None
+        found = os.environ[where]
+    key = found.strip()
+    if not (key and key.isascii() and key.isprintable() and " " not in key) or len(key) > _MAX_KEY:
+        raise InputError("not a key", where, "one line of printable ASCII without spaces")
+    return key
+
+
+def check_url(url: str) -> None:
+    """Check that an address can be asked.
+
+    Raises
+    ------
+    UsageError
+        If it is not http or https, names no host, holds what no request line can, or carries a
+        user name, a password or a query, which no message then repeats.
+    """
+    expected = "http://HOST[:PORT]/PATH"
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname)
+        (parts.hostname or "").encode("idna")
+        _ = parts.port
+    except ValueError:
+        raise UsageError("not an address", "`model`", expected) from None
+    carried = "password" if parts.username is not None or parts.password is not None else "query"
+    if carried == "password" or parts.query:
+        raise UsageError(
+            f"the address carries a {carried}",
+            "`model`",
+            "an address without one",
+            next_step=f"put a key into {API_KEY_VARIABLE} or a file",
+        )
+    if not fine or not url.isprintable() or " " in url:
+        raise UsageError("not an address", "`model`", expected, url)
+    if not parts.path.isascii():
+        raise UsageError("not an address", "`model`", "a path in ASCII, percent-encoded", url)
+
+
+class Redaction:
+    """Writes ``***`` in place of secrets, whatever a server made of them.
+
+    Hidden are a secret, any longer part of it, and both in another case, percent-encoded, escaped
+    for HTML, in hexadecimal, or in base64 with something before it, as in ``user:password``.
+
+    Parameters
+    ----------
+    secrets : iterable of str
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._parts: dict[int, set[str]] = defaultdict(set)
+        words = []
+        for secret in {secret for secret in secrets if secret}:
+            if len(secret) < 4:
+                # Inside of other words it says nothing, and would make nonsense of all messages.
+                words.append(rf"(?<![a-z0-9]){re.escape(secret.translate(_LOWER))}(?![a-z0-9])")
+                continue
+            for form in map(str.lower, _forms(secret)):
+                size = min(len(form), max(4, min(8, len(form) // 2)))
+                self._parts[size] |= {form[i : i + size] for i in range(len(form) - size + 1)}
+        self._words = re.compile("|".join(words)) if words else None
+
+    def __call__(self, text: str) -> str:
+        """Return a text without the secrets."""
+        lower = text.translate(_LOWER)  # of the same length, which lower() need not be
+        hidden = bytearray(len(text))
+        for size, parts in self._parts.items():
+            for start in range(len(text) - size + 1):
+                if lower[start : start + size] in parts:
+                    hidden[start : start + size] = b"\1" * size
+        for found in self._words.finditer(lower) if self._words else ():
+            hidden[found.start() : found.end()] = b"\1" * (found.end() - found.start())
+        shown = "".join("\0" if covered else c for c, covered in zip(text, hidden, strict=True))
+        return re.sub("\0+", _HIDDEN, shown) if any(hidden) else text
+
+    @contextmanager
+    def of_errors(self) -> Iterator[None]:
+        """Write errors that are raised inside the block without secrets.
+
+        What a server said stands in what was got, and there alone.
+        """
+        try:
+            yield
+        except BinqError as error:
+            error.got = self(error.got)
+            raise
+
+
+def proxy_secrets() -> list[str]:
+    """Return the passwords of proxies that the environment names."""
+    found = []
+    for proxy in getproxies().values():
+        try:
+            password = urlsplit(proxy).password
+        except ValueError:
+            continue
+        if password:
+            found += [password, unquote(password)]
+    return found
+
+
+def _forms(secret: str) -> Iterator[str]:
+    data = secret.encode()
+    yield secret
+    yield quote(secret, safe="")
+    yield "".join(f"%{byte:02x}" for byte in data)
+    yield data.hex()
+    yield html.escape(secret)
+    for before in range(3):
+        # Of the first and the last character only some bits are the secret's.
+        coded = base64.b64encode(bytes(before) + data).rstrip(b"=")[(8 * before + 5) // 6 :]
+        yield coded.decode()
+        yield coded.decode().replace("+", "-").replace("/", "_")
