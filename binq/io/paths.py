@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from binq.errors import EnvironmentFailure, InputError, UsageError
 
@@ -74,15 +74,38 @@ def named(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], what
     Raises
     ------
     UsageError
-        If there is none, or others stand beside ``-``.
+        If there is none, others stand beside ``-``, or what is given are no paths.
     """
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    if not isinstance(several, (list, tuple)) or not all(
+        isinstance(path, (str, os.PathLike)) for path in several
+    ):
+        raise _no_paths(paths, what)
     names = [os.fspath(path) for path in several]
     if not names:
         raise UsageError(f"no {what} are named", expected="a path, or - for standard input")
     if "-" in names and len(names) > 1:
         raise UsageError("standard input stands alone", "-", "no other paths")
     return names
+
+
+def _no_paths(given: Any, what: str) -> UsageError:
+    """Return the error of what are neither paths nor an array, such as a frame of pandas."""
+    kind = type(given)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__.partition('.')[0]}.{name}"
+    expected = "a path or a list of paths"
+    advice = "write them to a file"
+    if what == "vectors":
+        expected = "a path, a list of paths or a 2-D numpy array"
+        advice = "give numpy.stack(vectors)"
+        if hasattr(given, "columns"):
+            advice = (
+                "give numpy.stack(df['embedding']), or df.to_numpy() where every dimension is a "
+                "column, or write Parquet, which keeps the ids"
+            )
+    return UsageError(f"{what} cannot be taken from this", "", expected, name, advice)
 
 
 def expand(paths: Sequence[str]) -> list[str]:

@@ -40,8 +40,10 @@ def refuse_stdin_twice(**sources: Any) -> None:
     named = [
         f"`{name}`"
         for name, source in sources.items()
-        if (isinstance(source, str) and source == "-")
-        or (isinstance(source, list | tuple) and "-" in source)
+        if any(
+            isinstance(part, str) and part == "-"
+            for part in (source if isinstance(source, list | tuple) else [source])
+        )
     ]
     if len(named) > 1:
         raise UsageError(

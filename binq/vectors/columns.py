@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from binq.errors import InputError
 from binq.types import ID_NAMES, LAYOUTS, MAX_DIM, Layout, Locate
 from binq.vectors.decoding import ReadOptions, settle_layout
+from binq.vectors.frames import refuse_dimensions
 
 _PREFIX: Final = b"binq."
 _WIDTHS: Final = range(1, MAX_DIM + 1)
+_SHOWN: Final = 16
 _LISTS: Final = (
     *(pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view),
 )
@@ -230,11 +232,14 @@ def _only_vector(schema: pa.Schema, id_column: str | None, where: str) -> str:
             got=", ".join(found),
             next_step="choose one with `column`",
         )
+    refuse_dimensions(schema, where)
+    shown = [f"{field.name} ({field.type})" for field in schema][:_SHOWN]
+    more = len(schema) - len(shown)
     raise InputError(
         "no column holds vectors",
         where,
         "a list of numbers, or fixed-size binary",
-        ", ".join(f"{field.name} ({field.type})" for field in schema) or "no columns",
+        ", ".join([*shown, *([f"{more:,} more"] if more else [])]) or "no columns",
     )
 
 

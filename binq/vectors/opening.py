@@ -10,11 +10,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.errors import UsageError
-from binq.io.paths import detect, expand, named, refuse_in_pipe
+from binq.errors import InputError, UsageError
+from binq.io.paths import detect, expand, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream
 from binq.types import Packed
 from binq.vectors.decoding import ReadOptions
+from binq.vectors.documents import HEAD, refuse_document
 from binq.vectors.groups import DecodedGroups
 from binq.vectors.npy import NpyStream, from_array, open_npy
 from binq.vectors.source import ShardedSource, VectorSource
@@ -70,12 +71,20 @@ def open_vectors(
 
 
 def _open_file(path: str, options: ReadOptions, groups: DecodedGroups) -> VectorSource:
-    kind = detect(path)
+    try:
+        kind = detect(path)
+    except InputError:
+        from binq.vectors.frames import refuse_csv
+
+        refuse_csv(path)
+        raise
     if kind == "pipe":
         return _open_stream(ByteStream.of_path(path), options)
     if kind == "jsonl":
         from binq.vectors.jsonl import JsonlSource
 
+        with opening(path), open(path, "rb") as file:
+            refuse_document(file.read(HEAD), path, path)
         return JsonlSource(path, partial(ByteStream.of_path, path), path, options)
     if kind == "parquet" or kind == "arrow" or kind == "arrow-stream":
         from binq.vectors.columnar import open_columnar
@@ -95,6 +104,7 @@ def _open_stream(stream: ByteStream, options: ReadOptions) -> VectorSource:
         options.refuse_columns(stream.name)
         return NpyStream(stream, options)
     refuse_in_pipe(head, stream.name, "jsonl or npy")
+    refuse_document(head, stream.name, None)
     from binq.vectors.jsonl import JsonlSource
 
     return JsonlSource(stream.name, lambda: stream, None, options)

@@ -127,7 +127,8 @@ def test_content_goes_before_suffix(tmp_path: Path) -> None:
     ("name", "data", "message"),
     [
         ("v.npy", b"", "empty"),
-        ("v.csv", b"1,2,3\n", "not a format"),
+        ("v.csv", b"1,2,3\n", "binq reads no csv"),
+        ("v.text", b"1,2,3\n", "not a format"),
         ("v.gz", b"\x1f\x8b\x08\0", "compressed"),
         ("v.feather", b"FEA1\0\0\0\0", "not a format"),
         ("v.parquet", b"PAR1", "damaged"),
