@@ -60,8 +60,8 @@ ON_ERROR: Final[tuple[OnError, ...]] = get_args(OnError)
 OnTruncate = Literal["warn", "error"]
 OnBlank = Literal["skip", "error"]
 
-ID_NAMES: Final = ("id", "_id")
-"""Columns and keys that hold ids where none is named, the first that is there."""
+ID_NAMES: Final = ("id", "_id", "doc_id", "uuid", "uri", "key")
+"""Columns and keys that hold ids where none is named, the first of a usable type."""
 
 MAX_DIM: Final = 65_536
 """Most dims of a vector, and most bits of a code."""

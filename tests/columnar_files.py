@@ -52,5 +52,5 @@ def vectors_of(source: VectorSource, max_rows: int | None = None) -> np.ndarray:
     return np.concatenate([batch.vectors for batch in source.batches(max_rows)])
 
 
-def ids_of(source: VectorSource, max_rows: int | None = None) -> list[str]:
-    return [row_id for batch in source.batches(max_rows) for row_id in batch.ids or []]
+def ids_of(source: VectorSource, max_rows: int | None = None) -> list[str | int]:
+    return [row_id for batch in source.batches(max_rows) for row_id in batch.id_list or []]

@@ -18,6 +18,8 @@ from binq.io.outputs import Content, by_suffix
 from binq.threads import limited
 from binq.types import LAYOUTS, Layout, Progress, Vectors
 from binq.vectors import VectorSource, open_vectors
+from binq.vectors.id_columns import IdColumn
+from binq.vectors.ids import Ids, note_of
 from binq.vectors.npy import NpyWriter
 from binq.vectors.sample import started
 
@@ -43,7 +45,8 @@ def binarize(
     vectors : path, list of paths, "-" or (n, dim) array
     output : path
         ``.npy`` gets an (n, ceil(bits / 8)) array; ``.parquet`` gets the columns ``id`` (where
-        there are ids) and ``code``, and the layout in its metadata.
+        there are ids; integers or strings, as they were) and ``code``, and the layout in its
+        metadata.
     layout : {"ubinary", "binary", "lsb"}
         See :mod:`binq.bits`.
     column, id_column : str, optional
@@ -57,7 +60,7 @@ def binarize(
     progress : callable, optional
         Called with (rows done, rows in all or None).
     notice : callable, optional
-        Called with what auto picked and why.
+        Called with what auto picked and why, and with which columns could hold ids.
     method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer, scoring
         See :class:`binq.building.options.BinarizerOptions`.
 
@@ -100,6 +103,8 @@ def binarize(
                 progress(done, source.rows)
         writer.finish()
         keep_binarizer(options, fitted)
+        if notice is not None and kind == "parquet" and source.could_be_ids is not None:
+            notice(note_of(source.could_be_ids))
     return done
 
 
@@ -116,25 +121,36 @@ class _ParquetWriter:
 
     def __init__(self, file: BinaryIO, width: int, layout: Layout, source: VectorSource) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         element = pa.from_numpy_dtype(packing.layout_dtype(layout))
+        self._file = file
         self._width = packing.bytes_for(width)
-        code = pa.field("code", pa.list_(element, self._width), nullable=False)
-        fields = [pa.field("id", pa.string(), nullable=False), code] if source.has_ids else [code]
-        facts = source.metadata | {"binq.layout": layout, "binq.bits": str(width)}
-        self._schema = pa.schema(fields, metadata=facts)
-        self._writer = pq.ParquetWriter(file, self._schema, compression="none")
+        self._code = pa.field("code", pa.list_(element, self._width), nullable=False)
+        self._has_ids = bool(source.has_ids)
+        self._metadata = source.metadata | {"binq.layout": layout, "binq.bits": str(width)}
+        self._ids = IdColumn(source.name)
+        self._writer: Any = None
 
-    def append(self, packed: NDArray[Any], ids: list[str] | None) -> None:
+    def append(self, packed: NDArray[Any], ids: Ids | None) -> None:
         import pyarrow as pa
 
         codes = pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), self._width)
-        columns = [codes] if ids is None else [pa.array(ids, pa.string()), codes]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        columns = [codes] if ids is None else [self._ids.array(ids), codes]
+        self._open().write_table(pa.Table.from_arrays(columns, schema=self._writer.schema))
 
     def finish(self) -> None:
-        self._writer.close()
+        self._open().close()
+
+    def _open(self) -> Any:
+        """Return the writer, which is there as soon as it is known what the ids are."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            named = [pa.field("id", self._ids.type, nullable=False)] if self._has_ids else []
+            schema = pa.schema([*named, self._code], metadata=self._metadata)
+            self._writer = pq.ParquetWriter(self._file, schema, compression="none")
+        return self._writer
 
 
 _SUFFIXES: Final[dict[str, Content]] = {".npy": "npy", ".parquet": "parquet"}

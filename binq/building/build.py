@@ -33,6 +33,7 @@ from binq.types import (
     Vectors,
 )
 from binq.vectors import Batch, VectorSource, open_vectors
+from binq.vectors.ids import IdType, note_of
 from binq.vectors.sample import Sample, started
 from binq.version import __version__
 
@@ -52,6 +53,10 @@ class BuildReport:
         Of the file, in bytes.
     chosen_by : str or None
         What ``method="auto"`` picked and why.
+    ids : {"rows", "strings", "int64", "uint64"}
+        What the ids of the index are; ``rows`` where row numbers serve.
+    id_note : str or None
+        Which columns could hold ids, where none was found.
     """
 
     rows: int
@@ -61,6 +66,8 @@ class BuildReport:
     rescore: StoredVectors
     size: int
     chosen_by: str | None = None
+    ids: IdType = "rows"
+    id_note: str | None = None
 
 
 def build(
@@ -152,6 +159,8 @@ def build(
         rescore,
         os.stat(output).st_size,
         binarizer.chosen_by if binarizer and options.method == "auto" else None,
+        header.id_type,
+        None if source.could_be_ids is None else note_of(source.could_be_ids),
     )
 
 
@@ -220,7 +229,8 @@ class _RowWriter:
         self.count += len(vectors)
 
     def finish(self, source: VectorSource) -> Header:
-        """Write the binarizer and the header, once all rows are there."""
+        """Write ids, the binarizer and the header, once all rows are there."""
+        ids = self.ids.finish()
         binarizer = self.binarizer
         if binarizer is not None:
             for name, array in binarizer.arrays().items():
@@ -236,7 +246,7 @@ class _RowWriter:
             binq=__version__,
             scoring=self.scan,
             rescore=self.rescore,
-            ids=self.ids.kind,
+            ids=ids,
             packed=source.layout,
             sources=source.describe(),
             model=source.metadata,

@@ -35,6 +35,8 @@ def build(*, vectors: list[str], output: Path, **settings: Any) -> None:
         report = build_index(vectors, output, progress=progress, **settings)
     if report.chosen_by is not None:
         render.note(report.chosen_by)
+    if report.id_note is not None:
+        render.note(report.id_note)
     how = report.method or "packed bits"
     stored = "" if report.rescore == "none" else f", {report.rescore} vectors"
     render.note(

@@ -68,6 +68,8 @@ def encode(*, texts: list[str], output: Path, **settings: Any) -> None:
             progress=lambda now: progress(now.rows, now.rate, now.fraction),
             **settings,
         )
+    if report.id_note is not None:
+        render.note(report.id_note)
     width = f"{report.bits} bits" if report.dim is None else f"{report.dim} dims"
     saved = [
         f"{count:,} {what}"

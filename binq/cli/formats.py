@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from binq.errors import InputError, UsageError
 from binq.io.atomic import atomic_write
@@ -17,7 +17,10 @@ from binq.io.outputs import Content, by_suffix
 from binq.search.hits import Hits
 from binq.types import Format
 
-_Ids = list[str] | list[int]
+if TYPE_CHECKING:
+    from binq.vectors.ids import IdType
+
+_Ids = list[Any]
 # The third entry, where there is one, holds the texts of the queries.
 Answers = Iterable[tuple[_Ids, list[Hits]] | tuple[_Ids, list[Hits], list[str]]]
 Line = tuple[str | int, int, str | int, int | None, float]
@@ -92,7 +95,7 @@ def as_table(answers: Answers) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return ("query", "rank", "id", "distance", "score"), rows
 
 
-def write(answers: Answers, shape: Format, sink: BinaryIO) -> None:
+def write(answers: Answers, shape: Format, sink: BinaryIO, ids: IdType | None = None) -> None:
     """Write answers as they come, flushing after each batch.
 
     Parameters
@@ -100,6 +103,8 @@ def write(answers: Answers, shape: Format, sink: BinaryIO) -> None:
     answers : iterable of (ids, hits) or (ids, hits, texts)
     shape : {"jsonl", "tsv", "trec", "parquet"}
     sink : BinaryIO
+    ids : {"rows", "strings", "int64", "uint64"}, optional
+        What the ids of the hits are; by default told by the first.
 
     Raises
     ------
@@ -107,7 +112,7 @@ def write(answers: Answers, shape: Format, sink: BinaryIO) -> None:
         If an id cannot be written in that format.
     """
     if shape == "parquet":
-        _write_parquet(answers, sink)
+        _write_parquet(answers, sink, ids)
         return
     lines = {"jsonl": _jsonl, "tsv": _tsv, "trec": _trec}[shape]
     for batch in answers:
@@ -132,10 +137,7 @@ def record_writer(
         rows = list(records)
         with atomic_write(output) as file:
             if suffix == ".parquet":
-                import pyarrow as pa
-                import pyarrow.parquet as pq
-
-                pq.write_table(pa.Table.from_pylist(rows), file)
+                _write_records(rows, file)
                 return
             text = io.StringIO(newline="")
             if suffix == ".jsonl":
@@ -152,6 +154,20 @@ def record_writer(
             file.write(text.getvalue().encode())
 
     return write_all, content
+
+
+def _write_records(records: list[dict[str, Any]], file: BinaryIO) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from binq.vectors.id_columns import id_array
+
+    table = pa.Table.from_pylist([record | {"query": None} for record in records])
+    if records:
+        place = table.schema.get_field_index("query")
+        queries = id_array([record["query"] for record in records])
+        table = table.set_column(place, "query", queries)
+    pq.write_table(table, file)
 
 
 def _jsonl(answers: Answers) -> Iterator[str]:
@@ -187,33 +203,31 @@ def _trec(answers: Answers) -> Iterator[str]:
         yield f"{query} Q0 {name} {rank} {score!r} binq\n"
 
 
-def _write_parquet(answers: Answers, sink: BinaryIO) -> None:
+def _write_parquet(answers: Answers, sink: BinaryIO, ids: IdType | None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    writer = None
-    names = ("query", "rank", "id", "distance", "score")
+    from binq.vectors.id_columns import IdColumn
 
-    def schema(query: Any, name: Any) -> Any:
-        kinds = (
-            pa.int64() if isinstance(query, int) else pa.string(),
-            pa.int32(),
-            pa.int64() if isinstance(name, int) else pa.string(),
-            pa.int32(),
-            pa.float64(),
-        )
-        return pa.schema(list(zip(names, kinds, strict=True)))
+    writer = None
+    asked, found = IdColumn("the ids of the queries"), IdColumn("the ids of the hits", ids)
+
+    def schema() -> Any:
+        others = {"distance": pa.int32(), "score": pa.float64()}
+        kinds = {"query": asked.type, "rank": pa.int32(), "id": found.type, **others}
+        return pa.schema(list(kinds.items()))
 
     for batch in answers:
         rows = list(flatten([batch]))
         if not rows:
             continue
+        queries, ranks, names, *rest = (list(column) for column in zip(*rows, strict=True))
+        columns = [asked.array(queries), ranks, found.array(names), *rest]
         if writer is None:
-            writer = pq.ParquetWriter(sink, schema(rows[0][0], rows[0][2]))
-        columns = [list(column) for column in zip(*rows, strict=True)]
+            writer = pq.ParquetWriter(sink, schema())
         writer.write_table(pa.table(columns, schema=writer.schema))
     if writer is None:
-        writer = pq.ParquetWriter(sink, schema("", ""))
+        writer = pq.ParquetWriter(sink, schema())
     writer.close()
 
 

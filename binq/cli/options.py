@@ -81,7 +81,12 @@ METRIC: Final = option(
 PACKED: Final = option(
     types.Packed, "What 8-bit data is: numbers (none), or packed bits in that layout."
 )
-ID_COLUMN: Final = option(str, "Column of the ids. [default: id or _id]")
+ID_COLUMN: Final = option(
+    str,
+    "Column of the ids; empty: row numbers. [default: "
+    + ", ".join(types.ID_NAMES)
+    + ", or a named index of pandas]",
+)
 COLUMNS: Final[Options] = {
     "column": option(str, "Column of the vectors, if there are several."),
     "id_column": ID_COLUMN,

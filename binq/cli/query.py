@@ -71,8 +71,9 @@ def query(
         folders=[settings["model"]],
         overwrite=overwrite,
     )
+    opened = Index(index)
     answers = answer(
-        Index(index),
+        opened,
         queries or None,
         text=asked,
         oversample=factor,
@@ -83,4 +84,4 @@ def query(
         render.table("hits", columns, rows, output)
     else:
         with render.sink(output) as sink:
-            results.write(answers, shape, sink)
+            results.write(answers, shape, sink, opened.file.header.id_type)

@@ -19,6 +19,7 @@ from binq.errors import (
     BinqError,
     BinqWarning,
     InputError,
+    Marked,
     escaped,
     index_changed,
     spelled,
@@ -64,9 +65,10 @@ def line(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Tell the user something on stderr, unless quiet."""
+    """Tell the user something on stderr, unless quiet; of the library's, spell what it marks."""
     if not _quiet:
-        _to_stderr(f"binq: {escaped(text)}")
+        said = spelled(text, option) if isinstance(text, Marked) else text
+        _to_stderr(f"binq: {escaped(said)}")
 
 
 def error(text: str) -> None:

@@ -32,8 +32,8 @@ OPTIONS: Final[opt.Options] = {
     ),
     "filter_ids": opt.option(
         str,
-        "Return only rows whose ids the file holds: one a line, in a Parquet column or in a 1-D "
-        "npy.",
+        "Return only rows whose ids the file holds: one a line (text or JSON), in a Parquet column "
+        "or in a 1-D npy.",
         metavar="FILE",
     ),
     "exclude_ids": opt.option(str, "Return no row whose id the file holds.", metavar="FILE"),

@@ -46,7 +46,7 @@ class Evaluation:
         ``std``.
     latency_ms : dict
         Median and 95th percentile of single queries, and how they were taken.
-    query_ids : list
+    query_ids : list of str or of int
         One per query.
     per_query : dict of str to (q,) float64
         The same metrics for every query; NaN where a query has none.
@@ -55,7 +55,7 @@ class Evaluation:
     facts: dict[str, Any]
     metrics: dict[str, dict[str, float]]
     latency_ms: dict[str, Any]
-    query_ids: list[str] | list[int]
+    query_ids: list[Any]
     per_query: dict[str, NDArray[np.float64]] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -218,15 +218,15 @@ def evaluate(
     ix = index if isinstance(index, Index) else Index(index)
     judgements = None if qrels is None else read_qrels(qrels)
     with limited(options.threads) as count, ExitStack() as stack:
-        prepared, query_ids, is_packed = _read_queries(ix, queries, column, id_column, options)
-        pipeline = stack.enter_context(ix.pipeline(options, packed=is_packed))
+        prepared, query_ids, named, packed = _read_queries(ix, queries, column, id_column, options)
+        pipeline = stack.enter_context(ix.pipeline(options, packed=packed))
         if not pipeline.rows and len(ix):
             raise InputError(
                 "no row is allowed, so that there is nothing to find",
                 "`filter_ids` or `exclude_ids`",
                 "ids of rows of the index",
             )
-        own = OwnRows(ix, query_ids, pipeline.scope.allowed) if exclude_self else None
+        own = OwnRows(ix, query_ids, named, pipeline.scope.allowed) if exclude_self else None
         neighbours = None
         if truth is not None:
             neighbours = true_neighbours(
@@ -287,18 +287,18 @@ def _read_queries(
     column: str | None,
     id_column: str | None,
     options: SearchOptions,
-) -> tuple[Queries, list[str] | list[int], bool]:
-    """Read all queries; return them, their ids, and whether they are bits."""
+) -> tuple[Queries, list[Any], bool, bool]:
+    """Read all queries; return them, their ids or numbers, whether ids, and whether bits."""
     parts: list[Queries] = []
-    names: list[str] = []
+    names: list[Any] = []
     with open_queries(index, queries, column, id_column, options.packed, options.force) as source:
         for batch in source.batches():
             parts.append(prepare_batch(index, source, batch.vectors, batch.start))
-            names += batch.ids or []
+            names += batch.id_list or []
         if not parts:
             raise InputError("there are no queries", source.name, "at least one", "none")
         everything = joined(parts)
-        return everything, names or list(range(len(everything))), source.packed
+        return everything, names or list(range(len(everything))), bool(names), source.packed
 
 
 def _latency(pipeline: Pipeline, queries: Queries, k: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class Judge:
                 entry = vars(Estimate.of(values, self._clusters))
             self.metrics[f"{name}@{k}"] = entry
 
-    def by_qrels(self, judgements: Qrels, query_ids: list[str] | list[int], k: int) -> None:
+    def by_qrels(self, judgements: Qrels, query_ids: list[Any], k: int) -> None:
         """Judge the hits of the last search, which was for k, by judgements."""
         names = [str(query) for query in query_ids]
         found = measure(judgements, dict(zip(names, self._rankings, strict=True)), k)
@@ -177,8 +177,10 @@ class OwnRows:
     Parameters
     ----------
     index : Index
-    query_ids : list of str or list of int
-        Where the index has no ids, those that are numbers of its rows are meant.
+    query_ids : list of str or of int
+        Compared as text. Where the index has no ids, those that are numbers of its rows are meant.
+    named : bool
+        Whether they are ids of the queries, and not their numbers.
     allowed : AllowedRows, optional
         Only these rows are ever found, and so to be left out.
 
@@ -189,12 +191,16 @@ class OwnRows:
     """
 
     def __init__(
-        self, index: Index, query_ids: list[str] | list[int], allowed: AllowedRows | None = None
+        self,
+        index: Index,
+        query_ids: list[Any],
+        named: bool,
+        allowed: AllowedRows | None = None,
     ) -> None:
         if index.ids is None:
             n = index.file.header.rows
             rows = [[int(name)] if is_row(name, n) else [] for name in query_ids]
-        elif query_ids and isinstance(query_ids[0], int):
+        elif not named:
             raise InputError(
                 "`exclude_self` needs the ids of the queries", "queries", "an id column", "none"
             )

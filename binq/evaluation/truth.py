@@ -123,14 +123,15 @@ def _aligned(
         if allowed is not None:
             numbers = numbers[allowed.contains(numbers)]
             vectors = vectors[numbers - start]
-        if batch.ids is not None and index.ids is not None:
+        ids = batch.id_list
+        if ids is not None and index.ids is not None:
             for number in numbers.tolist():
-                if str(index.ids[number]) != batch.ids[number - start]:
+                if str(index.ids[number]) != str(ids[number - start]):
                     raise InputError(
                         "the truth is not aligned with the index",
                         source.locate(number),
                         f"id {index.ids[number]!r}",
-                        f"{batch.ids[number - start]!r}",
+                        f"{ids[number - start]!r}",
                         "give the vectors the index was built from, in their order",
                     )
         vectors = comparable(vectors, index.metric, partial(_located, source, numbers))

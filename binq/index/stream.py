@@ -21,8 +21,7 @@ from binq.text.questions import QuestionSource, open_questions
 from binq.types import DEFAULT_K, LAYOUTS, Packed, Vectors
 from binq.vectors import VectorSource, open_vectors
 
-Ids = list[str] | list[int]
-Answer = tuple[Ids, list[Hits]] | tuple[Ids, list[Hits], list[str]]
+Answer = tuple[list[Any], list[Hits]] | tuple[list[Any], list[Hits], list[str]]
 
 _BATCH: Final = 1024
 
@@ -62,8 +61,8 @@ def query(
 
     Yields
     ------
-    ids : list of str or list of int
-        Of the queries of a batch: strings where they have ids, else their row numbers.
+    ids : list of str or of int
+        Of the queries of a batch, as they were given; row numbers where they have none.
     hits : list of Hits
         One entry of one line for each of them.
     texts : list of str
@@ -112,7 +111,7 @@ def query(
         for batch in source.batches(_BATCH):
             prepared = prepare_batch(index, source, batch.vectors, batch.start)
             numbers = list(range(batch.start, batch.start + len(prepared)))
-            ids = numbers if batch.ids is None else batch.ids
+            ids = batch.id_list or numbers
             found: Hits | RadiusHits
             if radius is not None:
                 found = pipeline.radius_search(prepared, radius, k)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import BinqWarning, InputError
 from binq.io.arrays import read_npy
-from binq.io.streams import ByteStream
+from binq.io.streams import ByteStream, parse_json
 from binq.search.options import Ids
 from binq.storage.ids import StoredIds
 from binq.structures.base import AllowedRows
 from binq.types import ID_NAMES
+from binq.vectors.ids import is_id
+
+_JSON_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
 
 
 def allowed_rows(
@@ -71,8 +76,9 @@ def read_ids(ids: Ids, name: str = "ids") -> list[str] | list[int]:
     Parameters
     ----------
     ids : path, sequence of str or int, or 1-D array
-        A file holds one id a line (empty lines are passed over), a Parquet column
-        (``id``, ``_id`` or the only one), or a 1-D npy array; - is stdin.
+        A file holds one id a line (empty lines are passed over), a Parquet column (found as in
+        vectors, or the only one that could be it), or a 1-D npy array; - is stdin. Lines of JSON
+        are ids, or objects that have one.
     name : str
         The parameter that they came by, for messages.
 
@@ -95,7 +101,8 @@ def read_ids(ids: Ids, name: str = "ids") -> list[str] | list[int]:
                 f"{values.ndim}-D {values.dtype}",
             )
         values = values.tolist()
-    distinct = list(dict.fromkeys(values))
+    plain = (value.item() if isinstance(value, np.generic) else value for value in values)
+    distinct = list(dict.fromkeys(plain))
     for kind in (str, int):
         if all(type(value) is kind for value in distinct):
             return distinct
@@ -121,27 +128,63 @@ def _read_file(path: str) -> NDArray[Any] | list[Any]:
         raise InputError(
             "these are no ids", path, "UTF-8 text, npy or Parquet", f"byte {error.start} is not"
         ) from error
+    if Path(path).suffix.lower() in _JSON_SUFFIXES or lines[0].startswith("{"):
+        found = [
+            _json_id(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()
+        ]
+        return found if all(type(value) is int for value in found) else [str(x) for x in found]
     return [text for line in lines if (text := line.removesuffix("\r"))]
+
+
+def _json_id(line: str, where: str) -> str | int:
+    """Return the id that a line of JSON is, or the object in it has."""
+    try:
+        value = parse_json(line)
+    except (ValueError, RecursionError):
+        raise InputError("line is not JSON", where, "an id, or an object with one") from None
+    step = ""
+    if isinstance(value, dict):
+        step = "take the ids out, as jq -c .doc_id does"
+        if "hits" in value:
+            step = "take the ids out, as jq -c '.hits[].id' does"
+        value = next((value[key] for key in ID_NAMES if is_id(value.get(key))), value)
+    elif isinstance(value, list):
+        step = "put one on each line, as jq -c '.[]' does"
+    if not is_id(value):
+        expected = "a string, an integer, or an object that has one as " + ", ".join(ID_NAMES)
+        raise InputError("line holds no id", where, expected, line.strip()[:40], step)
+    found: str | int = value
+    return found
 
 
 def _read_column(data: bytes, path: str) -> list[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from binq.vectors.id_columns import candidates, choose_ids, to_ids
+
+    found: list[Any] = []
     try:
-        table = pq.ParquetFile(pa.BufferReader(data))
-        names = table.schema_arrow.names
-        column = next((name for name in ID_NAMES if name in names), None)
-        if column is None and len(names) == 1:
-            column = names[0]
+        file = pq.ParquetFile(pa.BufferReader(data))
+        schema = file.schema_arrow
+        possible = candidates(schema, None)
+        column = choose_ids(schema, path, None, None)
+        if column is None and len(possible) == 1:
+            column = possible[0]
         if column is None:
-            raise InputError(
-                "no column of ids", path, "id, _id or a single column", ", ".join(names)
-            )
-        found: list[Any] = table.read(columns=[column])[column].to_pylist()
+            expected = f"one of {', '.join(ID_NAMES)}, or a single one of strings or integers"
+            got = ", ".join(f"{field.name} ({field.type})" for field in schema)
+            raise InputError("no column of ids", path, expected, got)
+        for chunk in file.read(columns=[column])[column].chunks:
+            ids = to_ids(chunk, partial(_row_of, path, len(found)))
+            found += ids.tolist() if isinstance(ids, np.ndarray) else ids
     except (pa.ArrowException, OSError) as error:
         raise InputError("not a whole Parquet file", path, "a column of ids") from error
     return found
+
+
+def _row_of(path: str, start: int, row: int) -> str:
+    return f"{path} row {start + row}"
 
 
 def _find(

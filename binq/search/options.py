@@ -68,8 +68,9 @@ class SearchOptions:
         How far ivf and hnsw look: the share of the exact scan's candidates to find. A flat index
         looks at all, and refuses it.
     filter_ids, exclude_ids : path, sequence or array, optional
-        Only rows with these ids, and no row with those, are returned. A file holds one id a line,
-        a Parquet column, or a 1-D npy array.
+        Only rows with these ids, and no row with those, are returned. A file holds one id a line
+        (text or JSON), a Parquet column, or a 1-D npy array. A number and its decimal digits are
+        the same id.
     packed : {"none", "ubinary", "binary", "lsb"}, optional
         The layout of packed queries; none says that 8-bit queries are numbers.
     force : bool

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 import xxhash
@@ -23,6 +23,9 @@ from binq.storage.preamble import (
     made_by_newer,
 )
 from binq.types import KINDS, LAYOUTS, MAX_DIM, METRICS, SCORINGS, STORED_VECTORS
+
+if TYPE_CHECKING:
+    from binq.vectors.ids import IdType
 
 CHUNK: Final = 1 << 20
 ALIGNMENT: Final = 64
@@ -143,6 +146,11 @@ class Header:
     packed: str | None = None
     sources: list[dict[str, Any]] = field(default_factory=list)
     model: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id_type(self) -> IdType:
+        """What the ids are, one of the values that ``from_json`` lets through."""
+        return cast("IdType", self.ids)
 
     def to_json(self) -> dict[str, Any]:
         """Return the header's own members, without sections and checksums."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,12 +16,15 @@ import xxhash
 from numpy.typing import NDArray
 
 from binq.errors import BinqWarning, InputError
+from binq.vectors.ids import CommonType, Ids, IdType
 
 if TYPE_CHECKING:
     from binq.storage.reader import IndexFile
     from binq.storage.writer import IndexWriter
 
 _BLOCK: Final = 4096
+# As the integers of an index are written; of more digits none is.
+_DECIMAL: Final = re.compile(r"0|-?[1-9][0-9]{0,19}")
 
 
 class StoredIds(ABC):
@@ -128,7 +132,9 @@ class StringIds(StoredIds):
             raise self._file.corrupt("ids.offsets", "places inside ids.bytes, ascending", "others")
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(self._data)]
         ids = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
-        names = pa.array([str(value).encode() for value in wanted], pa.large_binary())
+        names = pa.array(
+            [str(value).encode(errors="surrogatepass") for value in wanted], pa.large_binary()
+        )
         found = pc.is_in(ids, value_set=names).to_numpy(zero_copy_only=False)
         return found, len(wanted) - int(pc.sum(pc.is_in(names, value_set=ids)).as_py() or 0)
 
@@ -153,28 +159,25 @@ class StringIds(StoredIds):
 
 def _is_integer(value: str | int) -> bool:
     """Return whether an id is written as the integers of an index are."""
-    if isinstance(value, int):
-        return True
-    digits = value.removeprefix("-")
-    return digits.isascii() and digits.isdecimal() and str(int(digits)) == digits
+    return isinstance(value, int) or _DECIMAL.fullmatch(value) is not None
 
 
 class IdWriter:
     """Writes ids where there are any, and finds those that stand on more than one row.
 
-    Attributes
-    ----------
-    kind : {"rows", "strings", "int64", "uint64"}
-        What was written, as the header says it; ``rows`` if there were no ids.
+    Integers are written at the end, when it is known which type holds them all; where none does, or
+    other ids are strings, they are written as strings, in decimal.
     """
 
     def __init__(self, writer: IndexWriter) -> None:
-        self.kind = "rows"
         self._writer = writer
+        self._type = CommonType()
+        self._numbers: list[NDArray[Any]] = []
+        self._strings = False
         self._end = 0
         self._hashes: list[NDArray[np.uint64]] = []
 
-    def append(self, ids: Sequence[str] | NDArray[np.int64] | NDArray[np.uint64] | None) -> None:
+    def append(self, ids: Ids | None) -> None:
         """Append the ids of some rows; None where the source has none.
 
         Raises
@@ -182,42 +185,23 @@ class IdWriter:
         InputError
             If one is not valid Unicode.
         """
-        if ids is None:
+        if ids is None or not len(ids):
             return
-        kind = ids.dtype.name if isinstance(ids, np.ndarray) else "strings"
-        if self.kind == "rows":
-            self.kind = kind
-            if kind != "strings":
-                self._writer.section(f"ids.{kind}", kind)
-            else:
-                self._writer.section("ids.offsets", np.uint64)
-                self._writer.section("ids.bytes", np.uint8)
-                self._writer.append("ids.offsets", np.zeros(1, np.uint64))
-        if isinstance(ids, np.ndarray):
-            self._writer.append(f"ids.{self.kind}", ids)
-            self._hashes.append(ids.astype(np.uint64))
-        else:
-            self._append_strings(ids)
-
-    def _append_strings(self, ids: Sequence[str]) -> None:
-        try:
-            encoded = [text.encode() for text in ids]
-        except UnicodeEncodeError as error:
-            raise InputError(
-                "an id is not valid Unicode", repr(error.object)[:80], "no lone surrogates"
-            ) from error
-        ends = self._end + np.cumsum([len(text) for text in encoded], dtype=np.uint64)
-        self._end = int(ends[-1]) if len(ends) else self._end
-        self._writer.append("ids.offsets", ends)
-        self._writer.append("ids.bytes", np.frombuffer(b"".join(encoded), np.uint8))
-        hashes = map(xxhash.xxh3_64_intdigest, encoded)
-        self._hashes.append(np.fromiter(hashes, np.uint64, len(ids)))
+        numbers = self._type.add(ids)
+        if self._type.name != "strings" and numbers is not None:
+            self._numbers.append(numbers)
+            return
+        for held in self._numbers:
+            self._append_strings(held.tolist())
+        self._numbers = []
+        self._append_strings(ids.tolist() if isinstance(ids, np.ndarray) else ids)
 
     def warn_of_duplicates(self) -> None:
         """Warn, once all rows are there, if an id stands on more than one of them."""
-        if not self._hashes:
+        parts = [*self._hashes, *(numbers.view(np.uint64) for numbers in self._numbers)]
+        if not parts:
             return
-        hashes = np.concatenate(self._hashes)
+        hashes = np.concatenate(parts)
         _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
         repeated = first[counts > 1]
         if len(repeated):
@@ -228,3 +212,37 @@ class IdWriter:
                 BinqWarning,
                 stacklevel=3,
             )
+
+    def finish(self) -> IdType:
+        """Write what is left to write, once all rows are there.
+
+        Returns
+        -------
+        str
+            What the header is to say that the ids are.
+        """
+        found = self._type.name
+        if self._numbers:
+            self._writer.section(f"ids.{found}", found)
+            for numbers in self._numbers:
+                self._writer.append(f"ids.{found}", numbers.astype(found, copy=False))
+        return found
+
+    def _append_strings(self, ids: list[Any]) -> None:
+        if not self._strings:
+            self._strings = True
+            self._writer.section("ids.offsets", np.uint64)
+            self._writer.section("ids.bytes", np.uint8)
+            self._writer.append("ids.offsets", np.zeros(1, np.uint64))
+        try:
+            encoded = [str(name).encode() for name in ids]
+        except UnicodeEncodeError as error:
+            raise InputError(
+                "an id is not valid Unicode", repr(error.object)[:80], "no lone surrogates"
+            ) from error
+        ends = self._end + np.cumsum([len(text) for text in encoded], dtype=np.uint64)
+        self._end = int(ends[-1]) if len(ends) else self._end
+        self._writer.append("ids.offsets", ends)
+        self._writer.append("ids.bytes", np.frombuffer(b"".join(encoded), np.uint8))
+        hashes = map(xxhash.xxh3_64_intdigest, encoded)
+        self._hashes.append(np.fromiter(hashes, np.uint64, len(ids)))

@@ -6,8 +6,9 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import xxhash
@@ -57,7 +58,7 @@ class SweepData:
     corpus: NDArray[np.float32]
     rows: NDArray[np.int64]
     queries: NDArray[np.float32]
-    query_ids: list[str] | list[int]
+    query_ids: list[Any]
     choosing: NDArray[np.bool_]
     reported: NDArray[np.bool_]
     groups: NDArray[np.int64]
@@ -71,7 +72,7 @@ class _Read:
     raw: NDArray[np.float32]
     unit: NDArray[np.float32]
     rows: NDArray[np.int64]
-    ids: list[str] | list[int]
+    ids: list[Any]
 
     def part(self, chosen: NDArray[np.int64]) -> _Read:
         return _Read(
@@ -176,7 +177,7 @@ def _read(
             chosen[np.random.default_rng(seed).choice(total, most, replace=False)] = True
         raw: list[NDArray[np.float32]] = []
         unit: list[NDArray[np.float32]] = []
-        ids: list[str] = []
+        ids: list[str | int] = []
         for batch in source.batches():
             mine = chosen[batch.start : batch.start + len(batch.vectors)]
             rows = batch.vectors[mine]
@@ -185,8 +186,7 @@ def _read(
             ready = comparable(rows, metric, partial(_locate, source, numbers))
             if metric == "cosine":
                 unit.append(ready)
-            if batch.ids is not None:
-                ids += [name for name, wanted in zip(batch.ids, mine, strict=True) if wanted]
+            ids += compress(batch.id_list or (), mine)
         rows = np.flatnonzero(chosen).astype(np.int64)
         whole = np.concatenate(raw) if raw else np.empty((0, source.dim or 0), np.float32)
         compared = np.concatenate(unit) if unit else whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ class Text:
 
     Attributes
     ----------
-    id : str or None
+    id : str or int, or None
         From the id column; None where there is none.
     text : str
         What to encode; may be blank.
@@ -27,18 +28,27 @@ class Text:
         File and row, for messages.
     """
 
-    id: str | None
+    id: str | int | None
     text: str
     where: str
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of the columns that make up a text."""
+    """Names of the columns that make up a text.
+
+    Attributes
+    ----------
+    text : list of str
+    id, title : str or None
+    could_be_ids : list of str or None
+        Columns that could hold ids, where none was found; None where that needs no saying.
+    """
 
     text: list[str]
     id: str | None
     title: str | None
+    could_be_ids: list[str] | None = None
 
     def names(self) -> list[str]:
         """Return the names of all columns that are read."""
@@ -56,22 +66,26 @@ class Columns:
 def choose_columns(
     names: list[str],
     strings: list[str],
+    ids: list[str],
     where: str,
     *,
     text: list[str] | None,
     identity: str | None,
+    id_names: Sequence[str] = ID_NAMES,
     optional_title: bool = False,
 ) -> Columns:
-    """Settle which columns to read, from their names and from which of them hold strings.
+    """Settle which columns to read, from their names and from what they hold.
 
     Parameters
     ----------
-    names, strings : list of str
-        All columns; those of them that hold strings.
+    names, strings, ids : list of str
+        All columns; those of them that hold strings; those that could hold ids.
     where : str
         The file or row, for messages.
     text, identity : optional
-        What the user names.
+        What the user names; an empty id column: none.
+    id_names : sequence of str
+        Names of columns that hold ids, the first that can.
     optional_title : bool
         Whether rows may have a title although ``names`` does not say so.
 
@@ -80,13 +94,14 @@ def choose_columns(
     InputError
         If a named column is not there, or none or several could be the text.
     """
-    for name in (*(text or ()), *((identity,) if identity is not None else ())):
+    for name in (*(text or ()), *((identity,) if identity else ())):
         if name not in names:
             raise InputError("no such column", where, name, ", ".join(names) or "no columns")
-    found_id = next((name for name in ID_NAMES if name in names), None)
-    id_name = identity if identity is not None else found_id
+    possible = [name for name in ids if name not in (text or ())]
+    found_id = next((name for name in id_names if name in possible), None)
+    id_name = found_id if identity is None else identity or None
     if text is not None:
-        return Columns(text, id_name, None)
+        return Columns(text, id_name, None, _unless_named(possible, id_name, identity))
     others = [name for name in strings if name not in (id_name, "title")]
     known = [name for name in _TEXT_NAMES if name in others]
     if not known and len(others) != 1:
@@ -99,7 +114,13 @@ def choose_columns(
         )
     # In jsonl a title may come and go from row to row.
     title = "title" if "title" in names or optional_title else None
-    return Columns([(known or others)[0]], id_name, title)
+    chosen = (known or others)[0]
+    left = [name for name in possible if name not in (chosen, "title")]
+    return Columns([chosen], id_name, title, _unless_named(left, id_name, identity))
+
+
+def _unless_named(names: list[str], found: str | None, wanted: str | None) -> list[str] | None:
+    return names if found is None and wanted is None else None
 
 
 def _string(entry: dict[str, Any], name: str, where: str) -> str:
@@ -113,10 +134,10 @@ def _string(entry: dict[str, Any], name: str, where: str) -> str:
     return value
 
 
-def _identity(entry: dict[str, Any], name: str, where: str) -> str:
+def _identity(entry: dict[str, Any], name: str, where: str) -> str | int:
     value = entry.get(name)
     if type(value) is int:
-        return str(value)
+        return value
     if not isinstance(value, str):
         raise InputError(
             f"{name} is not an id", where, "a string or an integer", _kind_of(entry, name)

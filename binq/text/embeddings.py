@@ -14,6 +14,7 @@ from binq.errors import InputError
 from binq.io.outputs import Content
 from binq.text.checkpoint import Checkpoint, Shape
 from binq.types import Precision, Role
+from binq.vectors.ids import IdType
 from binq.vectors.npy import NpyWriter
 
 SUFFIXES: Final[dict[str, Content]] = {
@@ -32,8 +33,7 @@ def write_embeddings(
     encoder: Encoder,
     role: Role,
     precision: Precision,
-    *,
-    with_ids: bool,
+    ids: IdType,
 ) -> Shape:
     """Write the rows of a checkpoint with their ids, as ``id`` and ``embedding``.
 
@@ -48,8 +48,8 @@ def write_embeddings(
         Says what made the rows.
     role : {"document", "query"}
     precision : {"float32", "float16", "ubinary"}
-    with_ids : bool
-        Whether texts have ids of their own; the position in the input stands in for them.
+    ids : {"rows", "strings", "int64", "uint64"}
+        What the ids of the texts are; the position in the input stands in where they have none.
 
     Returns
     -------
@@ -76,11 +76,16 @@ def write_embeddings(
             next_step="give it at least one text",
         )
     blocks: _Blocks = (
-        (list(ids if with_ids else positions), vectors)
-        for positions, ids, vectors in checkpoint.read()
+        (positions if ids == "rows" else _typed(names, ids), vectors)
+        for positions, names, vectors in checkpoint.read()
     )
-    _WRITERS[content](file, blocks, shape, with_ids, metadata)
+    _WRITERS[content](file, blocks, shape, ids, metadata)
     return shape
+
+
+def _typed(names: list[Any], ids: IdType) -> list[Any]:
+    """Return ids, which the checkpoint keeps as text, as what they are."""
+    return names if ids == "strings" else [int(name) for name in names]
 
 
 def _shape_of_nothing(encoder: Encoder, role: Role, precision: Precision) -> Shape:
@@ -94,20 +99,24 @@ def _shape_of_nothing(encoder: Encoder, role: Role, precision: Precision) -> Sha
 
 
 def _parquet(
-    file: BinaryIO, blocks: _Blocks, shape: Shape, with_ids: bool, metadata: dict[str, str]
+    file: BinaryIO, blocks: _Blocks, shape: Shape, ids: IdType, metadata: dict[str, str]
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from binq.vectors.id_columns import arrow_type
+
     element = pa.field("element", pa.from_numpy_dtype(shape.dtype), nullable=False)
     rows = pa.field("embedding", pa.list_(element, shape.width), nullable=False)
-    names = pa.field("id", pa.string() if with_ids else pa.int64(), nullable=False)
+    names = pa.field("id", arrow_type(ids), nullable=False)
     schema = pa.schema([names, rows], metadata=metadata)
     with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
-        for ids, vectors in blocks:
+        for found, vectors in blocks:
             flat = pa.array(vectors.ravel(), element.type)
             column = pa.FixedSizeListArray.from_arrays(flat, type=rows.type)
-            writer.write_batch(pa.record_batch([pa.array(ids, names.type), column], schema=schema))
+            writer.write_batch(
+                pa.record_batch([pa.array(found, names.type), column], schema=schema)
+            )
 
 
 def _npy(file: BinaryIO, blocks: _Blocks, shape: Shape, *_: object) -> None:

@@ -124,9 +124,10 @@ def encode_texts(
 ) -> EncodeReport:
     """Encode texts into a file of ``id`` and ``embedding``.
 
-    The id is the text's own, or its row number in the input where texts have none. Parquet
-    holds embeddings as FixedSizeList<float32|float16>, codes as FixedSizeList<uint8> with the first
-    bit on top, and metadata under keys that begin with ``binq.`` that tell what made them.
+    The id is the text's own, or its row number in the input where texts have none. Ids are integers
+    if all are, and one type of 64 bits holds them; else strings. Parquet holds embeddings as
+    FixedSizeList<float32|float16>, codes as FixedSizeList<uint8> with the first bit on top, and
+    metadata under keys that begin with ``binq.`` that tell what made them.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ def encode_texts(
         file = stack.enter_context(atomic_write(output))
         run.read(source, checkpoint)
         shape = write_embeddings(
-            file, content, checkpoint, encoder, options.role, run.precision, with_ids=run.with_ids
+            file, content, checkpoint, encoder, options.role, run.precision, run.ids.name
         )
     run.report.bits = shape.bits
     run.report.dim = shape.width if shape.bits is None else None

@@ -16,6 +16,7 @@ from binq.text.checkpoint import Checkpoint, digest_of
 from binq.text.columns import Text
 from binq.text.source import TextSource, batched
 from binq.types import PRECISIONS, OnBlank, OnTruncate, Precision, Role
+from binq.vectors.ids import CommonType, note_of
 
 # Texts are sorted by length within a window of so many batches, which evens out the batches.
 _BATCHES_IN_WINDOW: Final = 32
@@ -135,6 +136,8 @@ class EncodeReport:
         Where the first ten of each stand.
     seconds : float
         How long it took.
+    id_note : str or None
+        Which columns could hold ids, where none was found.
     """
 
     rows: int = 0
@@ -148,6 +151,7 @@ class EncodeReport:
     blank_rows: list[str] = field(default_factory=list)
     overlong_rows: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    id_note: str | None = None
 
 
 class Run:
@@ -159,7 +163,7 @@ class Run:
         self.precision = options.precision_for(encoder)
         self.batch_size = options.batch_size or encoder.batch_size
         self.report = EncodeReport()
-        self.with_ids = False
+        self.ids = CommonType()
         self.began = time.monotonic()
         self._progress = EncodeProgress()
 
@@ -169,11 +173,15 @@ class Run:
         position = 0
         window_rows = max(1024, _BATCHES_IN_WINDOW * self.batch_size)
         for window in batched(source, window_rows, _CHARACTERS_IN_WINDOW):
-            self.with_ids = window[0].id is not None
+            ids = [text.id for text in window if text.id is not None]
+            if ids:
+                self.ids.add(ids)
             rows = [(position + i, text) for i, text in enumerate(window)]
             position += len(window)
             self._window([(at, text) for at, text in rows if self._usable(text)], checkpoint)
             self._tell(position, source.fraction)
+        if source.could_be_ids is not None:
+            self.report.id_note = note_of(source.could_be_ids)
         distinct, self.report.resumed = checkpoint.distinct(left_over)
         self.report.duplicates = self.report.rows - distinct
 
@@ -198,7 +206,7 @@ class Run:
             self.report.encoded += len(batch)
             self._tell(self._progress.rows + len(batch), self._progress.fraction)
         known = [
-            (position, text.id, numbers[digest])
+            (position, None if text.id is None else str(text.id), numbers[digest])
             for digest, (position, text) in zip(digests, rows, strict=True)
             if digest not in void or self._leave_out(text, "text has no token that the model knows")
         ]

@@ -11,7 +11,9 @@ lines      otherwise: one text a line
 
 Where no column is named, it is the first of ``text``, ``contents``, ``content``, ``passage``,
 ``body``, ``sentence``, ``question``, ``query`` that exists, else the only column of strings beside
-the id; a ``title`` stands before ``text``, as BEIR has it. The id is ``id`` or ``_id``.
+the id; a ``title`` stands before ``text``, as BEIR has it. The id is the first of ``id``, ``_id``,
+``doc_id``, ``uuid``, ``uri`` and ``key`` that holds strings or integers (in Parquet UUIDs too), or
+a named index of pandas. Ids of csv and tsv are texts, as they stand there.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import numpy as np
+
 from binq.errors import InputError, UsageError
 from binq.io.paths import format_of, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream, lines, parse_json
 from binq.text.columns import Columns, Text, choose_columns
-from binq.types import TEXT_FORMATS, TextFormat
+from binq.types import ID_NAMES, TEXT_FORMATS, TextFormat
+from binq.vectors.ids import is_id
 
 _SUFFIXES: Final[dict[str, TextFormat]] = {
     ".jsonl": "jsonl",
@@ -54,17 +59,25 @@ class TextSource:
     text_column : str, optional
         The column or key of the text; several, joined by a space, where commas stand between.
     id_column : str, optional
-        The column or key of the id.
+        The column or key of the id; empty: row numbers serve.
     kind : str, optional
         One of `KINDS`, where recognizing the kind would go wrong.
     stdin : binary file, optional
         Stands in for the process's standard input.
+
+    Attributes
+    ----------
+    could_be_ids : list of str or None
+        Once it is read, columns that could hold ids where none was found; None where that needs no
+        saying.
 
     Raises
     ------
     UsageError
         If the arguments contradict one another.
     """
+
+    could_be_ids: list[str] | None = None
 
     def __init__(
         self,
@@ -182,7 +195,9 @@ class TextSource:
                 raise InputError("not an object", where, "one object a line", type(entry).__name__)
             if columns is None:
                 strings = [key for key, value in entry.items() if isinstance(value, str)]
-                columns = self._choose(list(entry), strings, where, optional_title=True)
+                ids = [key for key, value in entry.items() if is_id(value)]
+                columns = self._choose(list(entry), strings, ids, where, optional_title=True)
+                self.could_be_ids = columns.could_be_ids
             yield columns.text_of(entry, where)
 
     def _delimited(
@@ -223,25 +238,38 @@ class TextSource:
                 )
             entry = dict(zip(names, row, strict=True))
             if columns is None:
-                columns = self._choose(names, names, _line(name, 1))
+                columns = self._choose(names, names, names, _line(name, 1))
+                self.could_be_ids = columns.could_be_ids
             yield columns.text_of(entry, where)
 
     def _parquet(self, path: str) -> Iterator[Text]:
         from binq.vectors.columnar import damage_named, open_parquet
-        from binq.vectors.columns import is_text
+        from binq.vectors.id_columns import candidates, is_text, pandas_index, to_ids
 
         size = os.path.getsize(path)
         before = self._read
         with damage_named(path), open_parquet(path) as file:
             schema = file.schema_arrow
             strings = [field.name for field in schema if is_text(field.type)]
-            columns = self._choose(schema.names, strings, path)
+            columns = self._choose(
+                schema.names,
+                strings,
+                candidates(schema, None),
+                path,
+                id_names=(*ID_NAMES, *pandas_index(schema)),
+            )
+            self.could_be_ids = columns.could_be_ids
             wanted = list(dict.fromkeys(columns.names()))
             total = max(1, file.metadata.num_rows)
             row = 0
             for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):
-                for entry in batch.to_pylist():
-                    yield columns.text_of(entry, f"{path}: row {row}")
+                entries = batch.to_pylist()
+                if columns.id is not None:
+                    found = to_ids(batch.column(columns.id), partial(_row, path, row))
+                    ids = found.tolist() if isinstance(found, np.ndarray) else found
+                    entries = [e | {columns.id: i} for e, i in zip(entries, ids, strict=True)]
+                for entry in entries:
+                    yield columns.text_of(entry, _row(path, 0, row))
                     row += 1
                     self._read = before + size * row // total
 
@@ -277,6 +305,10 @@ def _is_parquet(path: str) -> bool:
 
 def _size(path: str) -> int | None:
     return os.path.getsize(path) if path != "-" and os.path.isfile(path) else None
+
+
+def _row(path: str, start: int, row: int) -> str:
+    return f"{path}: row {start + row}"
 
 
 def _line(name: str, number: int) -> str:

@@ -17,9 +17,10 @@ from binq.bits import bytes_for
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.paths import opening
-from binq.vectors.columns import Columns, choose_columns, to_ids, to_matrix
+from binq.vectors.columns import Columns, choose_columns, to_matrix
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for
 from binq.vectors.groups import DecodedGroups
+from binq.vectors.id_columns import to_ids
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _READ_BUFFER: Final = 1 << 20
@@ -164,6 +165,7 @@ class ColumnarSource(VectorSource):
         self.rows: int = int(file.group_starts[-1])
         self.layout = columns.layout
         self.has_ids = columns.id is not None
+        self.could_be_ids = columns.could_be_ids
         self.metadata = columns.metadata
         self._decoder: Decoder | None = None
         self._groups = groups

@@ -1,4 +1,4 @@
-"""Arrow columns as vectors and ids: which column is which, and arrays made into matrices."""
+"""Arrow columns as vectors: which column is which, and arrays made into matrices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from binq.errors import InputError
-from binq.types import ID_NAMES, LAYOUTS, MAX_DIM, Layout, Locate
+from binq.types import LAYOUTS, MAX_DIM, Layout, Locate
 from binq.vectors.decoding import ReadOptions, settle_layout
 from binq.vectors.frames import refuse_dimensions
+from binq.vectors.id_columns import candidates, check_unique, choose_ids, is_uuid_field
 
 _PREFIX: Final = b"binq."
 _WIDTHS: Final = range(1, MAX_DIM + 1)
@@ -37,6 +38,8 @@ class Columns:
     layout : {"ubinary", "binary", "lsb"} or None
     bits : int or None
     metadata : dict of str to str
+    could_be_ids : list of str or None
+        Columns that could hold ids, where none was found; None where that needs no saying.
     """
 
     vector: str
@@ -45,6 +48,7 @@ class Columns:
     layout: Layout | None
     bits: int | None
     metadata: dict[str, str]
+    could_be_ids: list[str] | None
 
     @property
     def names(self) -> list[str]:
@@ -61,24 +65,12 @@ def choose_columns(schema: pa.Schema, where: str, options: ReadOptions) -> Colum
         If there is no such column, or several may be meant, or the type is not usable.
     """
     metadata = _metadata(schema, where)
-    column, id_column = options.column, options.id_column
+    column = options.column
     packed, bits = options.packed, options.bits
-    if id_column is None:
-        id_column = next((name for name in ID_NAMES if name in schema.names), None)
-        if id_column == column:
-            id_column = None
-    _check_unique(schema, id_column, where)
-    if id_column is not None and not _id_like(schema.field(id_column).type):
-        raise InputError(
-            "id column has the wrong type",
-            f"{where} column {id_column}",
-            "strings or integers",
-            str(schema.field(id_column).type),
-            "choose another with `id_column`",
-        )
+    id_column = choose_ids(schema, where, options.id_column, column)
     if column is None:
         column = _only_vector(schema, id_column, where)
-    _check_unique(schema, column, where)
+    check_unique(schema, column, where)
     kind = _storage(schema.field(column).type)
     told = cast("Layout | None", metadata.get("binq.layout"))
     if not _vector_like(kind):
@@ -106,7 +98,10 @@ def choose_columns(schema: pa.Schema, where: str, options: ReadOptions) -> Colum
         layout = settle_layout(dtype, packed, bits, f"{where} column {column}")
     if bits is None and layout is not None and "binq.bits" in metadata:
         bits = int(metadata["binq.bits"])
-    return Columns(column, id_column, width, layout, bits, metadata)
+    could = None
+    if id_column is None and options.id_column is None:
+        could = candidates(schema, column)
+    return Columns(column, id_column, width, layout, bits, metadata, could)
 
 
 def to_matrix(
@@ -167,25 +162,6 @@ def to_matrix(
     return elements.reshape(len(array), width)
 
 
-def to_ids(array: pa.Array, locate: Locate) -> list[str]:
-    """Return ids as strings; integers become decimal.
-
-    Raises
-    ------
-    InputError
-        At the first null, or if the text is not UTF-8.
-    """
-    if pt.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if array.null_count:
-        raise InputError("id is null", locate(_first(array.is_null())), "a string or an integer")
-    try:
-        values = array.to_pylist()
-    except UnicodeDecodeError:
-        raise InputError("ids are not UTF-8", locate(0), "text") from None
-    return [str(value) for value in values] if pt.is_integer(array.type) else values
-
-
 def _first(flags: pa.Array) -> int:
     return int(np.argmax(flags.to_numpy(zero_copy_only=False)))
 
@@ -204,24 +180,11 @@ def _metadata(schema: pa.Schema, where: str) -> dict[str, str]:
     return entries
 
 
-def _check_unique(schema: pa.Schema, name: str | None, where: str) -> None:
-    if name is None:
-        return
-    count = schema.names.count(name)
-    if count != 1:
-        raise InputError(
-            "no such column" if not count else "column name is not unique",
-            where,
-            name,
-            ", ".join(schema.names) or "no columns",
-        )
-
-
 def _only_vector(schema: pa.Schema, id_column: str | None, where: str) -> str:
     found = [
         field.name
         for field in schema
-        if field.name != id_column and _vector_like(_storage(field.type))
+        if field.name != id_column and _vector_like(_storage(field.type)) and not _uuids(field)
     ]
     if len(found) == 1:
         return str(found[0])
@@ -243,6 +206,11 @@ def _only_vector(schema: pa.Schema, id_column: str | None, where: str) -> str:
     )
 
 
+def _uuids(field: pa.Field) -> bool:
+    """Return whether a column is UUIDs, and no bits unless the user says so."""
+    return is_uuid_field(field) or (field.name == "uuid" and pt.is_fixed_size_binary(field.type))
+
+
 def _storage(kind: pa.DataType) -> pa.DataType:
     """Return the storage of one-dimensional tensors; other extension types mean something else."""
     if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) == 1:
@@ -257,18 +225,3 @@ def _vector_like(kind: pa.DataType) -> bool:
         return bool(kind.byte_width > 0)
     listed = any(is_list(kind) for is_list in _LISTS)
     return listed and (pt.is_floating(kind.value_type) or pt.is_integer(kind.value_type))
-
-
-def _id_like(kind: pa.DataType) -> bool:
-    return is_text(kind) or bool(pt.is_integer(_plain(kind)))
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a type is text, plain or dictionary-encoded."""
-    kind = _plain(kind)
-    string_view = getattr(pt, "is_string_view", lambda _: False)
-    return bool(pt.is_string(kind) or pt.is_large_string(kind) or string_view(kind))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pt.is_dictionary(kind) else kind

@@ -20,7 +20,7 @@ class ReadOptions:
     Attributes
     ----------
     column, id_column : str or None
-        Vector and id column, or their keys in jsonl; found where unset.
+        Vector and id column, or their keys in jsonl; found where unset. An empty id column: none.
     packed : {"none", "ubinary", "binary", "lsb"} or None
         What 8-bit data are: numbers, or bits in one of the layouts.
     bits : int or None
@@ -58,7 +58,7 @@ class ReadOptions:
         InputError
             If one is given.
         """
-        if self.column is not None or self.id_column is not None:
+        if self.column is not None or self.id_column:
             raise InputError(
                 "the format has no columns", where, next_step="drop `column` and `id_column`"
             )

@@ -17,9 +17,12 @@ from binq.io.fingerprint import fingerprint_file
 from binq.io.streams import ByteStream, lines, parse_json
 from binq.types import ID_NAMES, Layout
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, refuse_bits
+from binq.vectors.ids import is_id
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _NUMBERS: Final = {int, float}
+# Of rows without ids none may have these; the other names of ids may mean something else.
+_SURE_NAMES: Final = ID_NAMES[:2]
 
 
 class JsonlSource(VectorSource):
@@ -37,8 +40,8 @@ class JsonlSource(VectorSource):
     path : str or None
         The file, where it is one; None for a stream, which is read once.
     options : ReadOptions
-        Unset, the columns are the only key with a list of numbers, and ``id`` or ``_id``. With a
-        packed layout, elements are bytes.
+        Unset, the columns are the only key with a list of numbers, and the first of `ID_NAMES` that
+        is a string or an integer in the first row. With a packed layout, elements are bytes.
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class JsonlSource(VectorSource):
     def _batches(self, stream: ByteStream, max_rows: int | None) -> Iterator[Batch]:
         self._after, self._skipped = array("q", [0]), array("q", [1])
         rows: list[NDArray[Any]] = []
-        ids: list[str] = []
+        ids: list[str | int] = []
         start = 0
         limit = 1
 
@@ -156,7 +159,7 @@ class JsonlSource(VectorSource):
             self._after.append(row)
             self._skipped.append(self._skipped[-1] + 1)
 
-    def _parse(self, line: bytes, row: int) -> tuple[NDArray[Any], str | None]:
+    def _parse(self, line: bytes, row: int) -> tuple[NDArray[Any], str | int | None]:
         """Return one row, decoded, as a (1, …) array, and its id."""
         where = self.locate(row)
         try:
@@ -185,6 +188,8 @@ class JsonlSource(VectorSource):
             raise InputError("row holds no vector", where, "an object or an array", _kind(entry))
         if self.has_ids is None:
             self.has_ids = row_id is not None
+            if isinstance(entry, dict) and row_id is None and self._options.id_column is None:
+                self.could_be_ids = [key for key, value in entry.items() if is_id(value)]
         if self.has_ids != (row_id is not None):
             raise InputError(
                 "row has no id" if self.has_ids else "row has an id where rows before have none",
@@ -195,7 +200,7 @@ class JsonlSource(VectorSource):
 
     def _vector(self, entry: dict[str, Any], where: str) -> list[Any]:
         if self._column is None:
-            id_keys = ID_NAMES if self._id_column is None else (self._id_column,)
+            id_keys = (self._id_column,) if self._id_column else _SURE_NAMES
             self._column = _only_vector(entry, id_keys, where)
         if self._column not in entry:
             keys = ", ".join(entry) or "no keys"
@@ -210,12 +215,16 @@ class JsonlSource(VectorSource):
             )
         return values
 
-    def _id(self, entry: dict[str, Any], where: str) -> str | None:
-        if self._id_column is None:
-            self._id_column = next((key for key in ID_NAMES if key in entry), None)
-        if self._id_column is None or self._id_column not in entry:
-            if self._options.id_column is not None:
-                raise InputError("row has no id", where, f"key {self._id_column}")
+    def _id(self, entry: dict[str, Any], where: str) -> str | int | None:
+        wanted = self._options.id_column
+        if wanted is None and not self.has_ids:
+            names = ID_NAMES if self.has_ids is None else _SURE_NAMES
+            self._id_column = next((key for key in names if is_id(entry.get(key))), None)
+        if not self._id_column:
+            return None
+        if self._id_column not in entry:
+            if wanted is not None:
+                raise InputError("row has no id", where, f"key {wanted}")
             return None
         value = entry[self._id_column]
         if isinstance(value, str):
@@ -223,10 +232,10 @@ class JsonlSource(VectorSource):
                 value.encode()
             except UnicodeEncodeError:
                 raise InputError("id is not valid Unicode", where, got=ascii(value)) from None
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        raise InputError("id has the wrong type", where, "a string or an integer", _kind(value))
+        elif not is_id(value):
+            raise InputError("id has the wrong type", where, "a string or an integer", _kind(value))
+        found_id: str | int = value
+        return found_id
 
     def _decode(self, values: list[Any], where: str) -> NDArray[Any]:
         bad = set(map(type, values)) - _NUMBERS

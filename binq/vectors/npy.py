@@ -16,6 +16,7 @@ from binq.errors import InputError
 from binq.io.paths import opening
 from binq.io.streams import ByteStream
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, settle_layout
+from binq.vectors.ids import Ids
 from binq.vectors.matrix import MatrixSource
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
@@ -147,7 +148,7 @@ class NpyWriter:
         self._rows = 0
         self._write_header()
 
-    def append(self, rows: NDArray[Any], ids: list[str] | None = None) -> None:
+    def append(self, rows: NDArray[Any], ids: Ids | None = None) -> None:
         """Write rows (n, width); an array has no place for their ids."""
         del ids
         self._file.write(rows.tobytes())

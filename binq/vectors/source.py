@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError, UsageError
 from binq.types import Layout, Locate
+from binq.vectors.ids import Ids
 
 BATCH_BYTES: Final = 32 << 20
 BATCH_ROWS: Final = 65_536
@@ -29,13 +30,18 @@ class Batch:
     vectors : (n, dim) float32 or (n, words) uint64, C-contiguous
         Finite floats, or the codes of a packed source. It may be a read-only view of a mapped
         file: treat it as immutable.
-    ids : list of str or None
-        One id per row, or None where the source has none.
+    ids : list of str or int, or (n,) int64 or uint64, or None
+        One id per row, as it was given, or None where the source has none.
     """
 
     start: int
     vectors: NDArray[Any]
-    ids: list[str] | None
+    ids: Ids | None
+
+    @property
+    def id_list(self) -> list[Any] | None:
+        """The ids as a list of str and int."""
+        return self.ids.tolist() if isinstance(self.ids, np.ndarray) else self.ids
 
 
 class VectorSource(ABC):
@@ -54,6 +60,8 @@ class VectorSource(ABC):
         Layout in which packed bits came; None for numbers.
     has_ids : bool or None
         None where it is unknown before reading.
+    could_be_ids : list of str or None
+        Columns that could hold ids, where none was found; None where that needs no saying.
     metadata : dict of str to str
         Entries of a Parquet or Arrow schema whose key starts with ``binq.``.
     rewindable : bool
@@ -65,6 +73,7 @@ class VectorSource(ABC):
     rows: int | None = None
     layout: Layout | None = None
     has_ids: bool | None = False
+    could_be_ids: list[str] | None = None
     rewindable: bool = True
 
     def __init__(self, name: str) -> None:
@@ -308,6 +317,7 @@ class ShardedSource(VectorSource):
         if shard.has_ids is not None and shard.rows != 0:
             if self.has_ids is None:
                 self.has_ids = shard.has_ids
+                self.could_be_ids = shard.could_be_ids
             elif shard.has_ids != self.has_ids:
                 raise InputError(
                     "some files have ids and others have none",

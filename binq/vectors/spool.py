@@ -107,7 +107,7 @@ class SpooledSource(VectorSource):
             with self._disk():
                 vectors.write(batch.vectors.data)
                 if batch.ids is not None:
-                    encoded = [row_id.encode() for row_id in batch.ids]
+                    encoded = [_encoded(row_id) for row_id in batch.id_list or ()]
                     ends = end + np.cumsum([len(row_id) for row_id in encoded], dtype="<u8")
                     end = int(ends[-1])
                     text.write(b"".join(encoded))
@@ -116,6 +116,7 @@ class SpooledSource(VectorSource):
         self.dim = self._source.dim
         self.layout = self._source.layout
         self.has_ids = bool(self._source.has_ids)
+        self.could_be_ids = self._source.could_be_ids
         self.metadata = self._source.metadata
         self._text = text
         if rows and self.dim is not None:
@@ -127,14 +128,14 @@ class SpooledSource(VectorSource):
             self._array = np.asarray(np.memmap(vectors, element, "r", 0, (rows, width)))
             self._offsets = np.asarray(np.memmap(offsets, "<u8", "r")) if self.has_ids else None
 
-    def _ids(self, start: int, end: int) -> list[str] | None:
+    def _ids(self, start: int, end: int) -> list[str | int] | None:
         if self._offsets is None:
             return None
         ends = self._offsets[start : end + 1].tolist()
         self._text.seek(ends[0])
         data = self._text.read(ends[-1] - ends[0])
         first = ends[0]
-        return [data[low - first : high - first].decode() for low, high in pairwise(ends)]
+        return [_decoded(data[low - first : high - first]) for low, high in pairwise(ends)]
 
     def _temporary(self) -> IO[bytes]:
         file: IO[bytes] = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
@@ -153,3 +154,13 @@ class SpooledSource(VectorSource):
                 got=(error.strerror or str(error)).lower(),
                 next_step="give the vectors as a file, or another directory",
             ) from error
+
+
+def _encoded(row_id: str | int) -> bytes:
+    """Return an id as bytes that tell an integer from its digits."""
+    return (f"i{row_id}" if isinstance(row_id, int) else f"s{row_id}").encode()
+
+
+def _decoded(data: bytes) -> str | int:
+    text = data[1:].decode()
+    return int(text) if data[:1] == b"i" else text

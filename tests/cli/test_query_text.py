@@ -145,11 +145,11 @@ def test_a_model_that_has_to_be_named(cli: Cli, tmp_path: Path, endpoint: FakeEn
     assert "give --model with what stands for m here" in refused.err
     assert len(endpoint.requests) == asked
     (line,) = cli("query", index, "--text", "beta", "--model", model, "-k", 1).lines
-    assert line["hits"][0]["id"] == "1"
+    assert line["hits"][0]["id"] == 1
     assert line["hits"][0]["score"] == pytest.approx(1)
     other = ["query", index, "--text", "beta", "--model", f"{endpoint.url}#n", "-k", 1]
     assert "expected m, got n" in cli(*other, code=3).err
-    assert cli(*other, "--force").lines[0]["hits"][0]["id"] == "1"
+    assert cli(*other, "--force").lines[0]["hits"][0]["id"] == 1
     # Of another dimension: not even --force makes them comparable.
     wrong = ["query", index, "--text", "beta", "--model", BUILT_IN, "--force"]
     assert "another dimension" in cli(*wrong, code=3).err

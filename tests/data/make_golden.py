@@ -74,7 +74,7 @@ def grow(
         if ids is not None:
             stored = IdWriter(writer)
             stored.append(ids)
-            header = dataclasses.replace(header, ids=stored.kind)
+            header = dataclasses.replace(header, ids=stored.finish())
         write_tombstones(writer, np.isin(np.arange(header.rows), dead))
         writer.finish(header)
 

@@ -14,6 +14,7 @@ from corpora import debris
 from forging import header_of
 
 from binq.errors import BinqWarning, IndexFileError, InputError
+from binq.index.describe import describe
 from binq.storage.format import Header
 from binq.storage.ids import IdWriter, StoredIds
 from binq.storage.reader import IndexFile
@@ -30,7 +31,7 @@ def write(path: Path, batches: Sequence[Any]) -> Path:
         ids = IdWriter(writer)
         for batch in batches:
             ids.append(batch)
-        writer.finish(Header(rows, 4, 4, 1, "ip", None, "", "", packed="lsb", ids=ids.kind))
+        writer.finish(Header(rows, 4, 4, 1, "ip", None, "", "", packed="lsb", ids=ids.finish()))
     return path
 
 
@@ -62,8 +63,59 @@ def test_any_id_by_row_and_in_order(tmp_path: Path) -> None:
         for row in (len(expected), -len(expected) - 1, 1 << 70):
             with pytest.raises(IndexError, match=str(row)):
                 ids[row]
-    assert list(stored(path, [])) == []
-    assert IndexFile(write(path, [])).ids() is None
+    for nothing in ([], [[]]):
+        assert IndexFile(write(path, nothing)).ids() is None
+
+
+def test_one_type_holds_all(tmp_path: Path) -> None:
+    """Integers where one type of 64 bits does, whatever order they come in; else strings."""
+    path = tmp_path / "i.binq"
+    top, end = (1 << 63) - 1, (1 << 64) - 1
+    small, wide = np.array([7, 0]), np.array([1, 2], np.uint64)
+    for batches, kind in (
+        ([[1, -2], [top, -top - 1]], "int64"),
+        ([[1, 2], [end, 3], [4]], "uint64"),
+        ([[end], [0]], "uint64"),
+        ([small, wide], "uint64"),
+        ([wide, [-1]], "int64"),
+        ([[-1], [end]], "strings"),
+        ([[end], small, [-1], wide], "strings"),
+        ([[1], [1 << 64]], "strings"),
+        ([[1, "1"], [2]], "strings"),
+        ([[1, 2], small, wide, ["a"], [3], small], "strings"),
+        ([["a"], [1], wide], "strings"),
+    ):
+        for order in (batches, batches[::-1]):
+            file = IndexFile(write(path, order))
+            assert file.header.ids == kind
+            assert file.version == ("1.0" if kind == "strings" else "1.1")
+            assert describe(path).get("needs") == (None if kind == "strings" else ["typed_ids"])
+            given = [value for batch in order for value in np.array(batch, object).tolist()]
+            assert list(file.ids() or []) == (
+                [str(value) for value in given] if kind == "strings" else given
+            )
+    repeated = [np.array([5, 6]), ["a"], [5]]
+    with writing_index(path) as writer:
+        writer.add("codes", np.zeros((4, 1), np.uint64))
+        ids = IdWriter(writer)
+        for batch in repeated:
+            ids.append(batch)  # type: ignore[arg-type]
+        with pytest.warns(BinqWarning, match="1 ids stand .*first: rows 0 and 3"):
+            ids.warn_of_duplicates()
+        writer.finish(Header(4, 4, 4, 1, "ip", None, "", "", packed="lsb", ids=ids.finish()))
+
+
+def test_digits_that_are_no_integer(tmp_path: Path) -> None:
+    ids = stored(tmp_path / "i.binq", np.array([0, 1, -1]))
+    for wanted, unknown in (
+        (["0", "1", "-1"], 0),
+        (["-0", "01", "+1", "٣", "1.0", " 1", "", "9" * 20, "9" * 5000], 9),
+        ([0, 1 << 70, -(1 << 70)], 2),
+    ):
+        assert ids.find(wanted)[1] == unknown  # type: ignore[arg-type]
+    texts = stored(tmp_path / "s.binq", ["1", "01"])
+    assert texts.find([1, 2])[1] == 1
+    assert texts.find(["01", "\ud800"])[1] == 1
 
 
 def test_ids_are_pickled_by_their_file(tmp_path: Path) -> None:
@@ -112,4 +164,4 @@ def test_ids_on_more_than_one_row_are_counted(tmp_path: Path) -> None:
             with pytest.warns(BinqWarning, match="2 ids stand .*first: rows 0 and 2"):
                 ids.warn_of_duplicates()
             header = Header(5, 4, 4, 1, "ip", None, "", "", packed="lsb")
-            writer.finish(replace(header, ids=ids.kind))
+            writer.finish(replace(header, ids=ids.finish()))

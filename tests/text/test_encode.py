@@ -352,7 +352,7 @@ def test_formats_by_suffix(tmp_path: Path) -> None:
                     np.testing.assert_array_equal(stored, rows.astype(stored.dtype))
                     assert found[0].ids is None
                 else:
-                    assert found[0].ids == (ids or [str(i) for i in range(9)])
+                    assert found[0].id_list == (ids or list(range(9)))
                 if precision == "float32":
                     np.testing.assert_array_equal(found[0].vectors, rows)  # to the last bit
     line = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[2])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +69,7 @@ class TestColumns:
 
 class TestIds:
     VECTORS = pa.array(ROWS, type=pa.list_(pa.float32(), 2))
+    CODES = pa.array([b"abc", b"def", b"ghi", b"jkl"], pa.binary(3))
 
     def test_types(self, save: Callable[..., Path]) -> None:
         columns = (
@@ -78,11 +82,76 @@ class TestIds:
         for ids, name in product(columns, ("id", "_id")):
             with open_vectors(save({"v": self.VECTORS, name: ids})) as source:
                 assert source.has_ids is True
-                assert ids_of(source, 3) == [str(value) for value in ids.to_pylist()]
+                assert ids_of(source, 3) == ids.to_pylist()
 
     def test_id_goes_before_underscore_id(self, save: Callable[..., Path]) -> None:
         path = save({"_id": list("wxyz"), "v": self.VECTORS, "id": list("abcd")})
         assert ids_of(open_vectors(path)) == list("abcd")
+
+    def test_the_first_name_of_a_usable_type_wins(self, save: Callable[..., Path]) -> None:
+        names = ["key", "uri", "uuid", "doc_id", "_id", "id"]
+        columns = {"v": self.VECTORS, "other": list("ABCD")}
+        for name in names:  # the later before the earlier
+            columns[name] = pa.array([f"{name} {row}" for row in range(4)])
+            assert ids_of(open_vectors(save(columns)), 3) == columns[name].to_pylist()
+        for name in names[:0:-1]:  # but one that holds something else is passed over
+            columns[name] = pa.array([0.5] * 4)
+            columns["id"] = pa.array([True] * 4)
+            left = names[: names.index(name)]
+            with open_vectors(save(columns)) as source:
+                assert ids_of(source) == columns[left[-1]].to_pylist()
+        columns["key"] = pa.array([[1]] * 4, pa.list_(pa.int64()))
+        with open_vectors(save(columns), column="v") as source:
+            assert (source.has_ids, source.could_be_ids) == (False, ["other"])
+        # An empty name takes none, and then there is nothing to say.
+        with open_vectors(save({"v": self.VECTORS, "id": list("abcd")}), id_column="") as source:
+            assert (source.has_ids, source.could_be_ids) == (False, None)
+
+    def test_integers_stay_integers(self, save: Callable[..., Path]) -> None:
+        for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
+            limits = np.iinfo(kind)
+            numbers = np.array([limits.max, limits.min, 1, 0], kind)
+            with open_vectors(save({"v": self.VECTORS, "id": numbers})) as source:
+                for batch in source.batches(3):
+                    assert isinstance(batch.ids, np.ndarray)
+                    assert batch.ids.dtype == ("uint64" if kind == "uint64" else "int64")
+                assert ids_of(source, 3) == numbers.tolist()
+
+    def test_uuids_are_text_and_no_bits(self, save: Callable[..., Path]) -> None:
+        values = [uuid.UUID(int=row << 120 | row) for row in range(4)]
+        stored = pa.array([value.bytes for value in values], pa.binary(16))
+        typed = pa.ExtensionArray.from_storage(pa.uuid(), stored)
+        columns: dict[str, Any] = {"codes": self.CODES, "uuid": stored}
+        for found in (columns, {"codes": self.CODES, "id": typed}, {**columns, "uuid": typed}):
+            with open_vectors(save(found)) as source:
+                assert (source.dim, source.packed) == (24, True)
+                assert ids_of(source, 3) == [str(value) for value in values]
+        path = save({"v": self.VECTORS, "id": list("abcd"), "uuid": stored, "digest": stored})
+        assert ids_of(open_vectors(path, column="v", id_column="digest")) == [*map(str, values)]
+        path = save({"v": self.VECTORS, "id": list("abcd"), "uuid": stored})
+        assert np.array_equal(vectors_of(open_vectors(path)), ROWS)
+        assert open_vectors(path, column="uuid").dim == 128  # if the user says so
+        short = pa.array([b"12345678"] * 4, pa.binary(8))
+        with open_vectors(save({"codes": self.CODES, "uuid": short})) as source:
+            assert (source.dim, source.has_ids) == (24, False)
+
+    def test_a_named_index_of_pandas(self, save: Callable[..., Path]) -> None:
+        columns = {"v": self.VECTORS, "name": list("abcd"), "__index_level_0__": [4, 3, 2, 1]}
+        for index, found in (
+            (["name"], list("abcd")),
+            (["__index_level_0__"], []),
+            (["name", "__index_level_0__"], []),
+            ([{"kind": "range", "start": 0, "stop": 4, "step": 1}], []),
+            (["gone"], []),
+            ("name", []),
+            (None, []),
+        ):
+            path = save(columns, {"pandas": json.dumps({"index_columns": index})})
+            assert ids_of(open_vectors(path)) == found
+        for damaged in ("{", "[]", "3"):
+            assert ids_of(open_vectors(save(columns, {"pandas": damaged}))) == []
+        path = save({**columns, "key": [1, 2, 3, 4]}, {"pandas": '{"index_columns": ["name"]}'})
+        assert ids_of(open_vectors(path)) == [1, 2, 3, 4]
 
     def test_string_views(self, tmp_path: Path) -> None:
         path = tmp_path / "v.arrow"
@@ -103,8 +172,11 @@ class TestIds:
 
     def test_wrong_type(self, save: Callable[..., Path]) -> None:
         for value in (0.5, True, b"a"):
+            path = save({"v": self.VECTORS, "id": [value] * 4, "n": list("abcd")})
             with pytest.raises(InputError, match="id column has the wrong type"):
-                open_vectors(save({"v": self.VECTORS, "id": [value] * 4}))
+                open_vectors(path, id_column="id")
+            with open_vectors(path) as source:
+                assert (source.has_ids, source.could_be_ids) == (False, ["n"])
 
 
 class TestPacked:

@@ -29,8 +29,8 @@ def rows_of(source: VectorSource, max_rows: int | None = None) -> list[list[floa
     return [row for batch in source.batches(max_rows) for row in batch.vectors.tolist()]
 
 
-def ids_of(source: VectorSource, max_rows: int | None = None) -> list[str]:
-    return [row_id for batch in source.batches(max_rows) for row_id in batch.ids or []]
+def ids_of(source: VectorSource, max_rows: int | None = None) -> list[str | int]:
+    return [row_id for batch in source.batches(max_rows) for row_id in batch.id_list or []]
 
 
 def test_objects_with_ids(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_objects_with_ids(tmp_path: Path) -> None:
             (batch,) = source.batches()
             assert batch.vectors.dtype == np.float32
             assert batch.vectors.tolist() == [[1, 2.5], [-30, 0]]
-            assert batch.ids == ["a", "7"]
+            assert batch.ids == ["a", 7]
         assert source.rows == 2
         assert source.take(np.array([1])).tolist() == [[-30, 0]]
         assert source.describe()[0]["rows"] == 2
@@ -112,13 +112,28 @@ class TestKeys:
             rows_of(piped('{"a": [1]}', id_column="key"))
 
     def test_ids(self) -> None:
-        assert ids_of(piped('{"_id": -1, "v": [1]}\n{"_id": "é\\n", "v": [1]}')) == ["-1", "é\n"]
-        assert ids_of(piped('{"id": 1, "key": 2, "v": [1]}', id_column="key")) == ["2"]
+        assert ids_of(piped('{"_id": -1, "v": [1]}\n{"_id": "é\\n", "v": [1]}')) == [-1, "é\n"]
+        assert ids_of(piped('{"id": 1, "key": 2, "v": [1]}', id_column="key")) == [2]
+
+    def test_the_first_key_that_is_an_id_wins(self) -> None:
+        for row, found in (
+            ('{"key": 1, "uri": "u", "_id": 2, "id": 3, "v": [1]}', [3]),
+            ('{"key": 1, "uri": "u", "_id": true, "id": null, "v": [1]}', ["u"]),
+            ('{"key": 1, "uuid": "x", "doc_id": 18446744073709551615, "v": [1]}', [2**64 - 1]),
+            ('{"key": [1], "uri": {}, "id": 1.5, "title": "t", "n": 1, "v": [1]}', []),
+        ):
+            source = piped(row, column="v")
+            assert ids_of(source) == found
+            assert source.could_be_ids == (None if found else ["title", "n"])
+        assert ids_of(piped('{"id": 1, "v": [1]}', id_column="")) == []
+        assert rows_of(piped('{"key": [1, 2]}')) == [[1, 2]]
+        # Only id and _id are looked for in later rows.
+        assert ids_of(piped('{"v": [1]}\n{"v": [1], "key": "k"}')) == []
 
     @pytest.mark.parametrize("value", ["null", "true", "1.5", "[1]", "{}", '"\\ud800"'])
     def test_ids_of_other_types(self, value: str) -> None:
         with pytest.raises(InputError, match=r"id .*row 0 line 1"):
-            rows_of(piped(f'{{"id": {value}, "v": [1]}}'))
+            rows_of(piped(f'{{"id": {value}, "v": [1]}}', id_column="id"))
 
     @pytest.mark.parametrize(
         "lines",

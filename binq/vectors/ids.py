@@ -1,0 +1,79 @@
+"""Ids as they are given, and which type holds all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.errors import Marked
+
+Ids: TypeAlias = "list[Any] | NDArray[Any]"
+"""Ids of some rows, as they were given: str and int, or the int64 or uint64 of a column."""
+IdType = Literal["rows", "strings", "int64", "uint64"]
+"""What ids are: ``rows`` where there are none and row numbers serve."""
+
+_NAMED: Final = 8
+_LIMITS: Final = np.iinfo(np.int64), np.iinfo(np.uint64)
+
+
+class CommonType:
+    """The type that holds all ids of a source, settled as they come.
+
+    Integers, as long as all are and one type of 64 bits holds them, else strings.
+    """
+
+    def __init__(self) -> None:
+        self._seen = self._strings = self._unsigned = False
+        self._low = self._high = 0
+
+    @property
+    def name(self) -> IdType:
+        """What they are so far."""
+        signed, unsigned = _LIMITS
+        if not self._seen:
+            return "rows"
+        if self._strings:
+            return "strings"
+        # A column of uint64 stays one, however small its numbers.
+        if self._low >= 0 and (self._unsigned or self._high > signed.max):
+            return "uint64" if self._high <= unsigned.max else "strings"
+        return "int64" if signed.min <= self._low and self._high <= signed.max else "strings"
+
+    def add(self, ids: Ids) -> NDArray[Any] | None:
+        """Take further ids, at least one, into account; return integers as an array."""
+        numbers = None if self._strings else integers(ids)
+        self._seen = True
+        if numbers is None:
+            self._strings = True
+        else:
+            self._unsigned |= isinstance(ids, np.ndarray) and ids.dtype == np.uint64
+            self._low = min(self._low, int(numbers.min()))
+            self._high = max(self._high, int(numbers.max()))
+        return numbers
+
+
+def integers(ids: Ids) -> NDArray[Any] | None:
+    """Return ids as int64 or else uint64; None where not all are integers that fit one."""
+    if isinstance(ids, np.ndarray):
+        return ids
+    if all(type(value) is int for value in ids):
+        for dtype in (np.int64, np.uint64):
+            with suppress(OverflowError):
+                return np.array(ids, dtype)
+    return None
+
+
+def is_id(value: object) -> bool:
+    """Return whether a value of JSON is an id: a string or an integer."""
+    return isinstance(value, str) or type(value) is int
+
+
+def note_of(candidates: Sequence[str]) -> Marked:
+    """Return a line that says that row numbers serve as ids, and which columns could."""
+    names = ", ".join(candidates[:_NAMED]) + (", …" if len(candidates) > _NAMED else "")
+    could = f"; `id_column` can name one of {names}" if names else ""
+    return Marked(f"no column of ids was found, so that row numbers serve{could}")
