@@ -145,6 +145,7 @@ def test_deleted_rows_are_never_found(tmp_path: Path) -> None:
     # The truth is of the rows that are alive, and the vectors of dead ones are not looked at.
     spoiled = vectors.copy()
     spoiled[dead] = 0
-    found = binq.evaluate(ix, queries, truth=spoiled, k=(5,), rescore="float32", oversample=40)
+    with pytest.warns(binq.BinqWarning, match="another fingerprint"):
+        found = binq.evaluate(ix, queries, truth=spoiled, k=(5,), rescore="float32", oversample=40)
     assert found.facts["n"] == len(ix)
     assert found.metrics["recall@5"]["value"] == 1

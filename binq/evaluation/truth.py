@@ -19,6 +19,7 @@ from binq.index.index import Index
 from binq.io.arrays import read_npz
 from binq.io.atomic import atomic_write
 from binq.search.queries import Queries
+from binq.search.rescore import warn_of_others
 from binq.similarity import comparable, exact_neighbours
 from binq.structures.base import AllowedRows
 from binq.types import Vectors
@@ -70,6 +71,11 @@ def true_neighbours(
         If the queries are bits or truncated, or if the truth is not what the index was built from.
     EnvironmentFailure
         If the cache cannot be written.
+
+    Warns
+    -----
+    BinqWarning
+        If its fingerprint is not that of what the index was built from.
     """
     if queries.vectors is None or queries.truncated:
         raise InputError(
@@ -94,9 +100,11 @@ def true_neighbours(
             key = _key(index, queries.vectors, source, column, allowed)
             kept = _kept(cache, key, len(queries), n)
             if kept is not None and kept.shape[1] >= min(k, most):
+                warn_of_others(source, index.file.header)
                 return kept[:, :k]
         batches = _aligned(index, source, allowed)
         rows, _ = exact_neighbours(queries.vectors, batches, k, index.metric)
+        warn_of_others(source, index.file.header)
         if allowed is not None:
             rows = allowed.rows[rows]
         if cache is not None:

@@ -192,7 +192,9 @@ class Index:
                 name,
                 "a 2-D array of floats",
                 f"{queries.ndim}-D {queries.dtype}",
-                "say with `packed` which layout bits are in",
+                "give numpy.stack of the vectors, as of a frame's column"
+                if queries.dtype.hasobject
+                else "say with `packed` which layout bits are in",
             )
         if queries.dtype == np.float32 and np.isfinite(queries).all():
             return self.prepare_vectors(np.ascontiguousarray(queries), name)

@@ -117,7 +117,7 @@ class Originals:
     Warns
     -----
     BinqWarning
-        If they are not byte for byte what it was built from.
+        If their fingerprint is not that of what it was built from.
     """
 
     def __init__(self, source: VectorSource, header: Header, *, force: bool = False) -> None:
@@ -133,18 +133,27 @@ class Originals:
             )
         if not force:
             check_same_model(header.model, source.metadata, source.name)
-        if source.describe() != header.sources:
-            warnings.warn(
-                f"{source.name} is not byte for byte what the index was built from; "
-                "its rows are trusted to be the same vectors in the same order",
-                BinqWarning,
-                stacklevel=4,
-            )
+        warn_of_others(source, header)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors (m, dim) float32 of rows (m,)."""
         vectors = self._source.take(rows)
         return comparable(vectors, self._metric, lambda row: self._source.locate(int(rows[row])))
+
+
+def warn_of_others(source: VectorSource, header: Header) -> None:
+    """Warn where the fingerprint of a source is not that of what an index was built from.
+
+    That of a stream, or of a file of lines, is known once it is read.
+    """
+    if source.describe() != header.sources:
+        warnings.warn(
+            f"{source.name} has another fingerprint than what the index was built from: other "
+            "vectors, or the same in another format or through a pipe; its rows are trusted to be "
+            "the same in the same order",
+            BinqWarning,
+            stacklevel=5,
+        )
 
 
 def exact_scores(

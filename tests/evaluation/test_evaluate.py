@@ -14,7 +14,7 @@ from corpora import gaussian, write_jsonl
 from data.make_golden import grow
 
 import binq
-from binq.errors import CheckFailed, InputError, UsageError
+from binq.errors import BinqWarning, CheckFailed, InputError, UsageError
 from binq.evaluation.evaluate import evaluate, parse_floors
 
 KS = [1, 10, 100]
@@ -195,7 +195,8 @@ def test_dead_and_filtered_rows_are_as_if_they_were_not_there(tmp_path: Path, re
     binq.build(left, tmp_path / "left.binq", rescore=rescore)
     options: dict[str, Any] = {"k": [1, 10, 100], "exclude_self": True}
     wanted = evaluate(tmp_path / "left.binq", queries, truth=left, **options)
-    found = evaluate(tmp_path / "dead.binq", queries, truth=truth, **options)
+    with pytest.warns(BinqWarning, match="another fingerprint"):
+        found = evaluate(tmp_path / "dead.binq", queries, truth=truth, **options)
     assert (found.facts["n"], wanted.facts["n"]) == (87, 87)
     assert found.metrics == wanted.metrics
     few = [names[row] for row in kept]

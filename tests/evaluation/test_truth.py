@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from corpora import gaussian, write_jsonl
 
 import binq
-from binq.errors import InputError
+from binq.errors import BinqWarning, InputError
 from binq.evaluation.evaluate import evaluate
+
+OTHER_FILE = pytest.warns(BinqWarning, match="another fingerprint")
 
 
 def test_cached_truth(tmp_path: Path) -> None:
@@ -28,7 +31,8 @@ def test_cached_truth(tmp_path: Path) -> None:
     ) -> bool:
         """Evaluate; return whether the truth was computed, and so written anew."""
         before = cache.stat() if cache.exists() else None
-        evaluate(path, probes, truth=tmp_path / truth, k=[k], cache_truth=cache, **more)
+        with nullcontext() if truth == "c.npy" else OTHER_FILE:
+            evaluate(path, probes, truth=tmp_path / truth, k=[k], cache_truth=cache, **more)
         return before is None or cache.stat().st_ino != before.st_ino
 
     assert computed()
@@ -80,7 +84,8 @@ def test_truth_that_does_not_fit(tmp_path: Path) -> None:
     def judge(truth: Any) -> None:
         evaluate(tmp_path / "i.binq", gaussian(2, 6), truth=truth, k=[3])
 
-    judge(vectors)  # without ids there is nothing to compare
+    with OTHER_FILE:
+        judge(vectors)  # without ids there is nothing to compare
     for wrong in (vectors[:19], np.concatenate([vectors, vectors[:1]]), vectors[:0]):
         with pytest.raises(InputError, match="another number of rows"):
             judge(wrong)
@@ -114,5 +119,25 @@ def test_truth_of_other_rows_is_refused(tmp_path: Path) -> None:
             with pytest.raises(InputError, match="not what the index was built from"):
                 binq.evaluate(tmp_path / "i.binq", queries, truth=np.ascontiguousarray(truth))
         rounded = x.astype(np.float16).astype(np.float32)
-        found = binq.evaluate(tmp_path / "i.binq", queries, truth=rounded, k=5)
+        with OTHER_FILE:
+            found = binq.evaluate(tmp_path / "i.binq", queries, truth=rounded, k=5)
         assert found.facts["n"] == 300
+
+
+def test_truth_of_another_fingerprint_is_warned_of(cli: Any, tmp_path: Path) -> None:
+    """As much alike as codes can tell: a tenth of the rows are others."""
+    vectors, queries = gaussian(300, 32), gaussian(4, 32, seed=1)
+    for name, altered in (("c", 0), ("same", 0), ("other", 8)):
+        rows = vectors.copy()
+        rows[:altered] = gaussian(8, 32, seed=5)[:altered]
+        np.save(tmp_path / f"{name}.npy", rows)
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    np.save(tmp_path / "q.npy", queries)
+    index, cache = tmp_path / "i.binq", tmp_path / "t.npz"
+    for kind in ("npy", "jsonl"):
+        binq.build(str(tmp_path / f"c.{kind}"), index)
+        for name, told in (("same", 0), ("other", 1), ("other", 1)):  # the last time from the cache
+            words = ("--truth", tmp_path / f"{name}.{kind}", "-k", 5, "--cache-truth", cache)
+            found = cli("eval", index, tmp_path / "q.npy", *words)
+            assert found.err.count("has another fingerprint than") == told
+            assert found.err.count("warning") == told

@@ -195,7 +195,7 @@ def test_rescore_from_another_file(index: Path, corpus: Path, tmp_path: Path) ->
         with pytest.raises(InputError, match="not what the index was built from"):
             ix.search(queries, rescore_from=str(tmp_path / "other.npy"))
     np.save(tmp_path / "other.npy", gaussian(300, 48, seed=5))
-    with pytest.warns(BinqWarning, match="byte for byte"):
+    with pytest.warns(BinqWarning, match="another fingerprint"):
         ix.search(queries, rescore_from=str(tmp_path / "other.npy"))
     ix.search(queries, rescore_from=str(corpus))
     with pytest.raises(UsageError, match="rescore_from already"):

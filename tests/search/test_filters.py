@@ -145,6 +145,7 @@ def test_on_the_command_line(named: Index, tmp_path: Path, cli: Callable[..., An
     assert "no row is allowed" in nothing.err
 
 
+@pytest.mark.filterwarnings("ignore:.*another fingerprint")
 def test_recall_is_that_of_the_allowed_rows(named: Index, tmp_path: Path) -> None:
     keep = NAMES[:40]
     found = binq.evaluate(
@@ -168,6 +169,7 @@ def test_recall_is_that_of_the_allowed_rows(named: Index, tmp_path: Path) -> Non
     assert whole.metrics == binq.evaluate(named, QUERIES, truth=X, k=(5,), rescore="none").metrics
 
 
+@pytest.mark.filterwarnings("ignore:.*another fingerprint")
 def test_own_rows_that_are_not_allowed(named: Index) -> None:
     """A query's own row is left out once, whether the filter leaves it out or not."""
     path = write_parquet(named.file.path.parent / "own.parquet", X[:20], NAMES[:20])

@@ -83,5 +83,5 @@ def test_another_model_is_refused_for_rescoring(tmp_path: Path) -> None:
         ix.search(x[:3], 4, rescore_from=str(paths[0]))
     with pytest.raises(InputError, match="another model"):
         ix.search(x[:3], 4, rescore_from=str(paths[1]), rescore_column="a")
-    with pytest.warns(BinqWarning, match="byte for byte"):
+    with pytest.warns(BinqWarning, match="another fingerprint"):
         ix.search(x[:3], 4, rescore_from=str(paths[1]), rescore_column="a", force=True)
