@@ -1,4 +1,4 @@
-"""Which rows a scan may return: spans of rows, and a bitmap of allowed ones."""
+"""Which rows a scan may return: spans of the codes, a bitmap of allowed ones, row numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.int64]
 Bitmap = npt.NDArray[np.uint64]
-Spans = list[tuple[int, int]]
-
+Numbers = npt.NDArray[np.uint32]
 
 GATHER_SHARE = 0.02
 """Of the rows: below it, a scan of a copy, ``codes[rows]``, is faster than one with a bitmap.
@@ -29,6 +28,9 @@ class Chosen:
         Ranges of rows [first, last), ascending and disjoint; all rows by default.
     allowed : (ceil(n / 64),) uint64, optional
         Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
+    numbers : (n,) uint32, optional
+        What to return for every row in place of its place among the codes. Spans and bitmap are of
+        places all the same.
 
     Attributes
     ----------
@@ -41,8 +43,22 @@ class Chosen:
         Shapes, dtypes or ranges do not fit.
     """
 
-    def __init__(self, n: int, spans: Rows | None = None, allowed: Bitmap | None = None) -> None:
+    def __init__(
+        self,
+        n: int,
+        spans: Rows | None = None,
+        allowed: Bitmap | None = None,
+        numbers: Numbers | None = None,
+    ) -> None:
         self.n, self.spans, self.allowed, self.count = n, spans, allowed, n
+        self.numbers = numbers
+        if numbers is not None:
+            if numbers.shape != (n,):
+                raise ValueError(f"numbers {numbers.shape} for {n} rows")
+            if numbers.dtype != np.uint32:
+                raise TypeError(f"numbers are {numbers.dtype}, not uint32")
+            if not numbers.flags.c_contiguous:
+                self.numbers = np.ascontiguousarray(numbers)
         if spans is None and allowed is None:
             return
         if spans is not None:
@@ -75,22 +91,15 @@ class Chosen:
         ranks = before[edges >> 6] + np.bitwise_count(words & below)
         return int((ranks[:, 1] - ranks[:, 0]).sum())
 
-    def blocks(self, size: int) -> list[Spans]:
-        """Cut the spans into blocks of `size` rows, the last one aside; each a list of spans."""
-        if self.spans is None:
-            return [[(i, min(i + size, self.n))] for i in range(0, self.n, size)]
-        blocks: list[Spans] = []
-        room = 0
-        for first, last in self.spans.tolist():
-            while first < last:
-                if room == 0:
-                    blocks.append([])
-                    room = size
-                end = min(last, first + room)
-                blocks[-1].append((first, end))
-                room -= end - first
-                first = end
-        return blocks
+    def cut(self, size: int) -> Rows:
+        """The spans, (t, 2) int64, each cut to at most `size` rows."""
+        spans = np.array([[0, self.n]]) if self.spans is None else self.spans
+        pieces = -(-(spans[:, 1] - spans[:, 0]) // size)
+        whole = np.repeat(spans, pieces, axis=0)
+        number = np.arange(len(whole)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        whole[:, 0] += number * size
+        whole[:, 1] = np.minimum(whole[:, 1], whole[:, 0] + size)
+        return whole
 
     def rows(self) -> Rows:
         """The rows, ascending."""

@@ -29,7 +29,6 @@ from binq.kernels.scan import (
     brief,
     capacity_of,
     checked_rows,
-    members_of,
     passes,
 )
 from binq.kernels.scan import topk as smallest_keys
@@ -124,10 +123,9 @@ def prepared(
     memory, units = _units(library, weights, base, codes.shape[1])
     count = len(weights)
     name = "scan_one" if count == 1 else "scan"
-    members = members_of(count, library.layout[f"{name}.group"])
     given = (address(factors.mul), address(factors.add), factors.given)
     held = (memory, base, factors)
-    return Scan(library, name, codes, count, members, (*units, *given), _NO_LIMIT, held, cost=2)
+    return Scan(library, name, codes, count, (*units, *given), _NO_LIMIT, held, cost=2)
 
 
 def topk(

@@ -21,12 +21,10 @@ from binq.kernels.scan import (
     Engine,
     Scan,
     State,
-    Task,
     address,
     brief,
     capacity_of,
     checked_rows,
-    members_of,
     passes,
     run,
     smallest,
@@ -94,9 +92,8 @@ def prepared(
         masked[:count] = queries ^ mask
         weights = np.bitwise_count(masked).sum(axis=1, dtype=np.int32)
         held, numbers = (mask, shared_bits(masked), weights, ends), (len(ends),)
-    members = members_of(count, library.layout[f"{name}.group"])
     arguments = (*map(address, held), *numbers)
-    return Scan(library, name, codes, count, members, arguments, limits, held)
+    return Scan(library, name, codes, count, arguments, limits, held)
 
 
 def topk(
@@ -228,7 +225,7 @@ def count_within(
     for part in passes(len(queries), 1, engine):
         scan = prepared(engine.library, codes, queries[part], limits[part])
         tasks = tasks_of(scan, chosen, threads, engine)
-        for state in run(scan, tasks, chosen.allowed, threads, 0, 0):
+        for state in run(scan, tasks, chosen, threads, 0, 0):
             counts[part] += state.found
     return counts
 
@@ -282,14 +279,14 @@ def within(
     for part in passes(len(queries), 1, engine):
         numbers = np.arange(part.start, part.stop)
 
-        def collect(state: State, task: Task) -> None:
-            state.run_whole(task)
+        def collect(state: State, first: int, last: int) -> None:
+            state.run_whole(first, last)
             filled = np.arange(state.keys.shape[1]) < state.found[:, None]
             pieces.append((np.repeat(numbers, state.found), state.keys[filled]))
 
         scan = prepared(engine.library, codes, queries[part], limits[part])
         tasks = tasks_of(scan, chosen, threads, engine)
-        run(scan, tasks, chosen.allowed, threads, 64, 0, collect)
+        run(scan, tasks, chosen, threads, 64, 0, collect)
     return _joined(pieces, len(queries))
 
 

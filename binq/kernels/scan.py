@@ -1,19 +1,22 @@
 """The loop over blocks of rows, threads and their memory, the same for every scan.
 
-A compiled scan goes over spans of rows and answers some queries of a batch, its members.  What it
-finds is kept per worker, in `State`; hits are keys, ``(value << 32) | row``, see `source.select`.
+A compiled scan takes a table of tasks, each a span of the codes and the queries of a batch that
+are to be answered over it, its members.  What it finds is kept per worker, in `State`; hits are
+keys, ``(value << 32) | row``, see `source.select`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels.allowed import Chosen, Spans
+from binq.kernels.allowed import Chosen
 from binq.kernels.aot.compile import Library
 from binq.kernels.blocks import run_blocks
 
@@ -32,7 +35,6 @@ _BYTE = ctypes.c_char
 _BYTES = np.dtype(np.uint8)
 _INT64 = np.dtype(np.int64)
 _UINT64 = np.dtype(np.uint64)
-_ALONE = np.zeros(1, np.int64)
 
 Keys = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -66,9 +68,7 @@ class Scan(NamedTuple):
         The kernel.
     codes : (n, words) uint64
     queries : int
-        How many.
-    members : (m,) int64
-        All queries, as the scan takes them, see `members_of`.
+        How many; their numbers are the members of tasks.
     arguments : tuple of int
         What the scan is told of the queries: numbers, and addresses in what is `held`.
     limits : () or (queries,)
@@ -83,7 +83,6 @@ class Scan(NamedTuple):
     name: str
     codes: Keys
     queries: int
-    members: Rows
     arguments: tuple[int, ...]
     limits: npt.NDArray[Any] | np.generic
     held: tuple[Any, ...]
@@ -95,7 +94,7 @@ class Scan(NamedTuple):
 
     def rows_per_block(self, n: int, threads: int) -> int:
         """Short enough for Ctrl-C, and several for each thread."""
-        work = len(self.members) * int(self.codes.shape[1]) * self.cost
+        work = self.queries * int(self.codes.shape[1]) * self.cost
         if n * work * self.cost <= _WORK_WORTH_A_THREAD:
             return max(n, 1)
         block = self.size("block")
@@ -104,14 +103,25 @@ class Scan(NamedTuple):
         return -(-rows // block) * block
 
 
-class Task(NamedTuple):
-    """Spans of rows, ascending, and the queries that are to be answered over them.
+class Tasks:
+    """Spans of the codes, and the queries that are to be answered over each.
 
-    The tasks of a run ascend too: where rows tie, a worker keeps those that it meets first.
+    Parameters
+    ----------
+    table : (t, 4) int64
+        First and last position of the codes, which is not scanned any more; the same in `members`.
+        Positions ascend, unless rows are numbered: where they tie, a worker keeps those that it
+        meets first.
+    members : (m,) int64
+        Numbers of queries, in whole groups as the scan takes them, see `members_of`.
+    calls : list of (int, int)
+        First and last of the tasks that are done in one call.
     """
 
-    spans: Spans
-    members: Rows
+    def __init__(self, table: Rows, members: Rows, calls: list[tuple[int, int]]) -> None:
+        self.calls = calls
+        self.held = table, members
+        self.addresses = address(table), address(members)
 
 
 class Memory:
@@ -147,7 +157,7 @@ class Memory:
 class State:
     """What one worker has found: `keys` (queries, capacity), of which `found` are filled."""
 
-    def __init__(self, scan: Scan, allowed: Keys | None, capacity: int, k: int) -> None:
+    def __init__(self, scan: Scan, tasks: Tasks, chosen: Chosen, capacity: int, k: int) -> None:
         words = scan.codes.shape[1]
         scratch = scan.size("scratch") + scan.size("scratch_per_word") * words
         count = scan.queries
@@ -159,9 +169,11 @@ class State:
         self.found[:] = 0
         self.keys = memory.view(2, _UINT64, count * capacity).reshape(count, capacity)
         self._kernel = scan.library.functions[scan.name]
-        self._codes = (address(scan.codes), words)
-        filtered = (None, 0) if allowed is None else (address(allowed), 1)
-        self._queries = (*filtered, *scan.arguments)
+        self._codes = (address(scan.codes), words, len(scan.codes))
+        self._tasks, members = tasks.addresses
+        filtered = (None, 0) if chosen.allowed is None else (address(chosen.allowed), 1)
+        numbered = (None, 0) if chosen.numbers is None else (address(chosen.numbers), 1)
+        self._queries = (*filtered, *numbered, *scan.arguments, members)
         limits, found, keys, own = memory.addresses
         self._kept = [limits, found, keys, capacity, k, own]
 
@@ -169,23 +181,22 @@ class State:
         """Work on other scratch memory, at this address."""
         self._kept[-1] = where
 
-    def run(self, task: Task) -> None:
-        """Scan the spans of a task for its members."""
-        members = (address(task.members), len(task.members))
-        for first, last in task.spans:
-            self._kernel(*self._codes, first, last, *self._queries, *members, *self._kept)
+    def run(self, first: int, last: int) -> None:
+        """Do the tasks from `first` to `last`, which is not done any more."""
+        tasks = self._tasks + 32 * first, last - first
+        self._kernel(*self._codes, *tasks, *self._queries, *self._kept)
 
-    def run_whole(self, task: Task) -> None:
-        """Find all hits of one task, however many: those of earlier tasks are let go."""
+    def run_whole(self, first: int, last: int) -> None:
+        """Find all hits of some tasks, however many: those of earlier ones are let go."""
         self.found[:] = 0
-        self.run(task)
+        self.run(first, last)
         most = int(self.found.max())
         if most > self.keys.shape[1]:
             # Hits beyond the capacity were only counted: once more, with room for all.
             self.keys = np.empty((len(self.limits), most), np.uint64)
             self._kept[2:4] = address(self.keys), most
             self.found[:] = 0
-            self.run(task)
+            self.run(first, last)
 
 
 def address(array: npt.NDArray[Any]) -> int:
@@ -203,8 +214,6 @@ def aligned(count: int, dtype: Any) -> npt.NDArray[Any]:
 
 def members_of(count: int, group: int) -> Rows:
     """All of `count` queries, in whole groups: -1 fills up the last."""
-    if count == group == 1:
-        return _ALONE
     members = np.arange(-(-count // group) * group)
     members[count:] = -1
     return members
@@ -241,12 +250,12 @@ def brief(count: int, work: int) -> list[slice]:
 
 def run(
     scan: Scan,
-    tasks: list[Task],
-    allowed: Keys | None,
+    tasks: Tasks,
+    chosen: Chosen,
     threads: int,
     capacity: int,
     k: int,
-    collect: Callable[[State, Task], None] | None = None,
+    collect: Callable[[State, int, int], None] | None = None,
 ) -> list[State]:
     """Run the tasks on `threads` workers, and return what each of them has found.
 
@@ -257,24 +266,48 @@ def run(
     k : int
         How many keys to keep of each query; 0 to count hits, and to keep as many as fit.
     collect : callable, optional
-        Does a task in place of `State.run`.
+        Does the tasks of a call in place of `State.run`.
     """
     work = State.run if collect is None else collect
-    if len(tasks) == 1:
-        states = [State(scan, allowed, capacity, k)]
-        work(states[0], tasks[0])
+    calls = tasks.calls
+    if len(calls) == 1:
+        states = [State(scan, tasks, chosen, capacity, k)]
+        work(states[0], *calls[0])
         return states
-    states = [State(scan, allowed, capacity, k) for _ in range(max(1, min(threads, len(tasks))))]
-    run_blocks(len(tasks), threads, lambda worker, task: work(states[worker], tasks[task]))
+    workers = max(1, min(threads, len(calls)))
+    states = [State(scan, tasks, chosen, capacity, k) for _ in range(workers)]
+    run_blocks(len(calls), threads, lambda worker, call: work(states[worker], *calls[call]))
     return states
 
 
-def tasks_of(scan: Scan, chosen: Chosen, threads: int, engine: Engine) -> list[Task]:
+def tasks_of(scan: Scan, chosen: Chosen, threads: int, engine: Engine) -> Tasks:
     """All queries over all chosen rows, in blocks."""
     # Where few rows are allowed, blocks are as much longer.
     per_block = scan.rows_per_block(chosen.count, threads) * chosen.n // max(1, chosen.count)
     size = engine.rows_per_block or max(1, per_block)
-    return [Task(spans, scan.members) for spans in chosen.blocks(size)]
+    group = scan.size("group")
+    if chosen.spans is None and 0 < chosen.n <= size:
+        return _whole(chosen.n, scan.queries, group)
+    members = members_of(scan.queries, group)
+    spans = chosen.cut(size)
+    table = np.zeros((len(spans), 4), np.int64)
+    table[:, :2] = spans
+    table[:, 3] = len(members)
+    return Tasks(table, members, calls_of(table[:, 1] - table[:, 0], size))
+
+
+@functools.lru_cache(16)
+def _whole(n: int, queries: int, group: int) -> Tasks:
+    """All queries over all of few codes, in one call; kept, as it is asked for again and again."""
+    members = members_of(queries, group)
+    return Tasks(np.array([[0, n, 0, len(members)]]), members, [(0, 1)])
+
+
+def calls_of(work: Rows, size: int) -> list[tuple[int, int]]:
+    """Put tasks (t,) of so much work each together to calls of about `size`."""
+    ends = np.cumsum(work)
+    starts = np.flatnonzero(np.diff((ends - work) // size, prepend=-1)).tolist()
+    return list(itertools.pairwise([*starts, len(work)]))
 
 
 def capacity_of(k: int, rows: int) -> int:
@@ -286,7 +319,7 @@ def topk(scan: Scan, chosen: Chosen, k: int, threads: int, engine: Engine) -> Ke
     """The k smallest keys of each query, ascending: (queries, k), k at least 1."""
     capacity = capacity_of(k, chosen.count)
     tasks = tasks_of(scan, chosen, threads, engine)
-    return merged(run(scan, tasks, chosen.allowed, threads, capacity, k), k)
+    return merged(run(scan, tasks, chosen, threads, capacity, k), k)
 
 
 def smallest(keys: Keys, k: int) -> Keys:

@@ -10,6 +10,7 @@ import numpy as np
 from corpora import codes_of
 
 from binq.kernels import asymmetric, hamming, scan
+from binq.kernels.allowed import Chosen
 from binq.kernels.scan import Engine
 
 EngineOf = Callable[..., Engine]
@@ -34,13 +35,16 @@ def probed_lists(prepared: scan.Scan, count: int) -> Iterator[tuple[int, Any, An
     """Scan lists of 150 rows, each for some queries; yield query, rows of its lists, its keys."""
     probed = np.random.default_rng(count).random((count, 8)) < 0.5
     probed[:, 3] = True
-    tasks = [
-        scan.Task([(i * 150, i * 150 + 150)], members_among(prepared, np.flatnonzero(probed[:, i])))
-        for i in range(8)
-        if probed[:, i].any()
-    ]
+    table, members = [], []
+    for i in np.flatnonzero(probed.any(axis=0)).tolist():
+        begin = len(members)
+        members += members_among(prepared, np.flatnonzero(probed[:, i])).tolist()
+        table.append((i * 150, i * 150 + 150, begin, len(members)))
+    calls = [(0, 1), (1, 2), (2, len(table))] if len(table) > 2 else [(0, len(table))]
+    tasks = scan.Tasks(np.array(table), np.array(members), calls)
     for threads in (1, 2):
-        keys = scan.merged(scan.run(prepared, tasks, None, threads, 100, 10), 10)
+        states = scan.run(prepared, tasks, Chosen(1200), threads, 100, 10)
+        keys = scan.merged(states, 10)
         for query in range(count):
             yield query, np.flatnonzero(np.repeat(probed[query], 150)), keys[query]
 

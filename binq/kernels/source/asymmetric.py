@@ -21,6 +21,7 @@ _F64 = types.CPointer(types.float64)
 _I32 = types.CPointer(types.int32)
 _I64 = types.CPointer(types.int64)
 _U8 = types.CPointer(types.uint8)
+_U32 = types.CPointer(types.uint32)
 _U64 = types.CPointer(types.uint64)
 _INT = types.intp
 
@@ -69,9 +70,9 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     lanes, shuffle_name = features.lanes, features.shuffle
     compiled = partial(cfunc, error_model="numpy")
     void = types.void
-    span = (_U64, _INT, _INT, _INT, _U64, _INT)
+    span = (_U64, _INT, _INT, _I64, _INT, _U64, _INT, _U32, _INT)
     queries = (_U64, _F32, _F32, _I32, _I64, _INT, _F32, _F32, _INT)
-    state = (_I64, _INT, _F32, _I64, _U64, _INT, _INT, _U64)
+    state = (_I64, _F32, _I64, _U64, _INT, _INT, _U64)
     scan = void(*span, *queries, *state)
     fixed, per_word = asymmetric_scan.scratch_sizes(lanes)
     layout = {"measure.scratch": 64 * 8}

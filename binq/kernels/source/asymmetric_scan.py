@@ -23,8 +23,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numba import njit
 
-from binq.kernels.source.columns import block_of, half_byte_columns, row_at
+from binq.kernels.source.columns import block_of, half_byte_columns, next_row, row_at
 from binq.kernels.source.scalars import (
     bits_float,
     float_bits,
@@ -68,6 +69,15 @@ def _score(value):
     return bits_float(np.uint32(~value & np.uint32(0x7FFFFFFF)))
 
 
+@jit
+def _score_below(value):
+    # Of -0, which is not below 0, there is none.
+    value = np.int64(value) + 1
+    if value == 0x80000000:
+        value += 1
+    return _score(value)
+
+
 def _blocks(lanes: int) -> Any:
     """The function that brings a block of codes and its factors together."""
     tile = 4 * lanes
@@ -75,17 +85,17 @@ def _blocks(lanes: int) -> Any:
 
     @jit
     def block_with_factors(
-        codes, words, first, last, allowed, filtered, mul, add, factors, scratch
+        codes, words, n, first, last, allowed, filtered, mul, add, factors, scratch
     ):
         # What `block_of` returns, and where the factors of the block are.
         picked = uint32s(scratch, picked_at)
         padded = offset_by(scratch, padded_at + 8 * tile, codes)
         source, at, have, following = block_of(
-            codes, words, first, last, tile, allowed, filtered, picked, padded
+            codes, words, n, first, last, tile, allowed, filtered, picked, padded
         )
         row_mul = offset_by(mul, first * 4 * factors, mul)
         row_add = offset_by(add, first * 4 * factors, mul)
-        if factors and (filtered or have < tile):
+        if factors and (filtered or first + tile > n):
             own_mul = offset_by(scratch, padded_at, mul)
             own_add = offset_by(scratch, padded_at + 4 * tile, mul)
             for i in range(have):
@@ -118,19 +128,39 @@ def _collector(v: SimpleNamespace) -> Any:
         lowest = np.floor((lowest + size) * 0.5 - slack) - 32768.0
         return np.intp(min(max(lowest, -32768.0), 32767.0))
 
+    @njit(error_model="numpy", inline="never")
+    def report(
+        start, have, filtered, numbers, numbered, own, scores, limits, found, keys, capacity, k,
+        scratch,
+    ):  # fmt: skip
+        picked = uint32s(scratch, picked_at)
+        for j in range(have):
+            score = scores[j]
+            if not (score <= limits[own]):
+                cut = make_room(keys, found, own, capacity, k, 1)
+                if cut >= 0:
+                    limits[own] = _score_below(cut) if numbered else _score(cut)
+                tied = numbered and limits[own] == limits[own]
+                append(
+                    keys, found, own, capacity, k, _descending(score),
+                    row_at(j, start, filtered, picked), numbers, numbered, tied,
+                )  # fmt: skip
+
     @jit
     def collect(
-        start, have, filtered, own, mine, step, base, size, row_mul, row_add, factors, limits,
-        found, keys, capacity, k, scratch,
+        start, have, filtered, numbers, numbered, own, mine, step, base, size, row_mul, row_add,
+        factors, limits, found, keys, capacity, k, scratch,
     ):  # fmt: skip
         # Score the sums of a block, which stand at byte `mine`, and append what is above the limit.
         limit = limits[own]
         if factors == 0 and limit == limit:
-            low = splat16(reachable(limit, step, base, size))
+            lowest = reachable(limit, step, base, size)
+            low = splat16(lowest)
             hits = splat8(0)
             for j in range(8):
                 hits = either(hits, greater16(load(scratch, mine + j * lanes), low))
-            if not nonzero(hits):
+            # Where the limit lets hits with the least of all scores through, all sums reach it.
+            if lowest > -32768 and not nonzero(hits):
                 return
         # In the order of the rows: even and odd codes take turns.
         for j in range(0, 8 * lanes, 2 * lanes):
@@ -157,15 +187,10 @@ def _collector(v: SimpleNamespace) -> Any:
                 scores[j] = score
                 best |= np.int32(not (score <= limit))
         if best:
-            picked = uint32s(scratch, picked_at)
-            for j in range(have):
-                score = scores[j]
-                if not (score <= limits[own]):
-                    cut = make_room(keys, found, own, capacity, k, 1)
-                    if cut >= 0:
-                        limits[own] = _score(cut)
-                    row = row_at(j, start, filtered, picked)
-                    append(keys, found, own, capacity, _descending(score), row)
+            report(
+                start, have, filtered, numbers, numbered, own, scores, limits, found, keys,
+                capacity, k, scratch,
+            )  # fmt: skip
 
     return collect
 
@@ -205,50 +230,65 @@ def one_scan(lanes: int, shuffle_name: str | None) -> Any:
         s = four(c[4:], tables, at + 128)
         return add16(even, both(s, splat16(255))), add16(odd, right16(s, 8))
 
+    @njit(error_model="numpy", inline="never")
+    def block_sums(source, place, words, tables, codes, fetch, ahead, scratch):
+        # The 16-bit sums of a block, at the begin of `scratch`. Lines are fetched a few at a time:
+        # all of a group's at once would wait for each other.
+        pitch = words * 8
+        for group in range(4):
+            even = splat16(-32768)
+            odd = even
+            at = place + group * lanes * pitch
+            for i in range(0, words - 1, 2):
+                for line in range(fetch, fetch + ahead, 64):
+                    prefetch(codes, line)
+                fetch += ahead
+                c = pair_columns(source, at + i * 8, pitch, splat8(0))
+                even, odd = word(c[:8], tables, i * 256, even, odd)
+                even, odd = word(c[8:], tables, i * 256 + 256, even, odd)
+            if words & 1:
+                for line in range(fetch, fetch + ahead // 2, 64):
+                    prefetch(codes, line)
+                fetch += ahead // 2
+                i = words - 1
+                c = word_columns(source, at + i * 8, pitch, splat8(0))
+                even, odd = word(c, tables, i * 256, even, odd)
+            store(scratch, 2 * group * lanes, even)
+            store(scratch, (2 * group + 1) * lanes, odd)
+
     def scan_one(
-        codes, words, first, last, allowed, filtered, tables, steps, bases, sizes, ends, sections,
-        mul, add, factors, members, n_members, limits, found, keys, capacity, k, scratch,
+        codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, tables, steps,
+        bases, sizes, ends, sections, mul, add, factors, members, limits, found, keys, capacity, k,
+        scratch,
     ):  # fmt: skip
         pitch = words * 8
         own = members[0]
         own_tables = offset_by(tables, own * words * 256, tables)
-        start = first
-        while start < last:
-            source, place, have, following, row_mul, row_add = block_with_factors(
-                codes, words, start, last, allowed, filtered, mul, add, factors, scratch
-            )
-            fetch = (start + 2 * tile) * pitch
-            ahead = lanes * pitch
-            if filtered:
-                ahead = 0
-            for group in range(4):
-                for line in range(fetch, fetch + ahead, 64):
-                    prefetch(codes, line)
-                fetch += ahead
-                even = splat16(-32768)
-                odd = even
-                at = place + group * lanes * pitch
-                for i in range(0, words - 1, 2):
-                    c = pair_columns(source, at + i * 8, pitch, splat8(0))
-                    even, odd = word(c[:8], own_tables, i * 256, even, odd)
-                    even, odd = word(c[8:], own_tables, i * 256 + 256, even, odd)
-                if words & 1:
-                    i = words - 1
-                    c = word_columns(source, at + i * 8, pitch, splat8(0))
-                    even, odd = word(c, own_tables, i * 256, even, odd)
-                store(scratch, 2 * group * lanes, even)
-                store(scratch, (2 * group + 1) * lanes, odd)
-            collect(
-                start, have, filtered, own, 0, steps[own], bases[own], sizes[own], row_mul,
-                row_add, factors, limits, found, keys, capacity, k, scratch,
-            )  # fmt: skip
-            start = following
+        for task in range(n_tasks):
+            start = tasks[4 * task]
+            last = tasks[4 * task + 1]
+            while start < last:
+                source, place, have, following, row_mul, row_add = block_with_factors(
+                    codes, words, n, start, last, allowed, filtered, mul, add, factors, scratch
+                )
+                fetch = (start + 2 * tile) * pitch
+                # With every two words, as many lines.
+                ahead = 16 * lanes
+                if filtered:
+                    ahead = 0
+                block_sums(source, place, words, own_tables, codes, fetch, ahead, scratch)
+                collect(
+                    start, have, filtered, numbers, numbered, own, 0, steps[own], bases[own],
+                    sizes[own], row_mul, row_add, factors, limits, found, keys, capacity, k,
+                    scratch,
+                )  # fmt: skip
+                start = following
 
     return scan_one
 
 
 def batch_scan(lanes: int, shuffle_name: str | None) -> Any:
-    """`scan`: append every allowed row in ``[first, last)`` that scores above the query's limit.
+    """`scan`: append the allowed rows that score above a query's limit, task by task.
 
     Of its parameters, these differ from those of `rows.scan_rows`.
 
@@ -271,60 +311,66 @@ def batch_scan(lanes: int, shuffle_name: str | None) -> Any:
         store(scratch, at + lanes, add16(load(scratch, at + lanes), right16(s, 8)))
 
     def scan(
-        codes, words, first, last, allowed, filtered, tables, steps, bases, sizes, ends, sections,
-        mul, add, factors, members, n_members, limits, found, keys, capacity, k, scratch,
+        codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, tables, steps,
+        bases, sizes, ends, sections, mul, add, factors, members, limits, found, keys, capacity, k,
+        scratch,
     ):  # fmt: skip
         block = 20 * tile + 8 * words * tile
         zero = splat8(0)
-        ahead = (tile * words * 16 + n_members * 64 - 1) // (n_members * 64) * 64
-        if filtered:
-            ahead = 0
-        start = first
-        while start < last:
-            source, at, have, following, row_mul, row_add = block_with_factors(
-                codes, words, start, last, allowed, filtered, mul, add, factors, scratch
-            )
-            fetch = following * words * 8
-            transpose(source, at, words, codes, scratch, 0, block)
-            for member in range(0, n_members, GROUP):
-                for line in range(fetch, fetch + ahead, 64):
-                    prefetch(codes, line)
-                fetch += ahead
-                for i in range(0, 4 * tile, lanes):
-                    store(scratch, i, splat16(-32768))
-                m0 = members[member]
-                m1 = members[member + 1]
-                t = (m0 ^ (m0 >> 63)) * words * 256
-                u = (m1 ^ (m1 >> 63)) * words * 256
-                x = block
-                place = np.int64(0)
-                for section in range(sections):
-                    a = (zero, zero, zero, zero)
-                    b = a
-                    while place < ends[section]:
-                        columns = load_four(scratch, x)
-                        a = add_four(a, shuffle_four(table(tables, t), columns))
-                        b = add_four(b, shuffle_four(table(tables, u), columns))
-                        t += 16
-                        u += 16
-                        x += 4 * lanes
-                        place += 1
-                    widen(a[0], scratch, 0)
-                    widen(a[1], scratch, 2 * lanes)
-                    widen(a[2], scratch, 4 * lanes)
-                    widen(a[3], scratch, 6 * lanes)
-                    widen(b[0], scratch, 8 * lanes)
-                    widen(b[1], scratch, 10 * lanes)
-                    widen(b[2], scratch, 12 * lanes)
-                    widen(b[3], scratch, 14 * lanes)
-                for i in range(2):
-                    own = members[member + i]
-                    if own >= 0:
-                        collect(
-                            start, have, filtered, own, i * 8 * lanes, steps[own], bases[own],
-                            sizes[own], row_mul, row_add, factors, limits, found, keys, capacity,
-                            k, scratch,
-                        )  # fmt: skip
-            start = following
+        for task in range(n_tasks):
+            start = tasks[4 * task]
+            last = tasks[4 * task + 1]
+            begin = tasks[4 * task + 2]
+            end = tasks[4 * task + 3]
+            lines = 64 * (end - begin)
+            ahead = (tile * words * 8 * GROUP + lines - 1) // lines * 64
+            if filtered:
+                ahead = 0
+            while start < last:
+                source, at, have, following, row_mul, row_add = block_with_factors(
+                    codes, words, n, start, last, allowed, filtered, mul, add, factors, scratch
+                )
+                fetch = next_row(tasks, task, n_tasks, following, last) * words * 8
+                transpose(source, at, words, codes, scratch, 0, block)
+                for member in range(begin, end, GROUP):
+                    for line in range(fetch, fetch + ahead, 64):
+                        prefetch(codes, line)
+                    fetch += ahead
+                    for i in range(0, 4 * tile, lanes):
+                        store(scratch, i, splat16(-32768))
+                    m0 = members[member]
+                    m1 = members[member + 1]
+                    t = (m0 ^ (m0 >> 63)) * words * 256
+                    u = (m1 ^ (m1 >> 63)) * words * 256
+                    x = block
+                    place = np.int64(0)
+                    for section in range(sections):
+                        a = (zero, zero, zero, zero)
+                        b = a
+                        while place < ends[section]:
+                            columns = load_four(scratch, x)
+                            a = add_four(a, shuffle_four(table(tables, t), columns))
+                            b = add_four(b, shuffle_four(table(tables, u), columns))
+                            t += 16
+                            u += 16
+                            x += 4 * lanes
+                            place += 1
+                        widen(a[0], scratch, 0)
+                        widen(a[1], scratch, 2 * lanes)
+                        widen(a[2], scratch, 4 * lanes)
+                        widen(a[3], scratch, 6 * lanes)
+                        widen(b[0], scratch, 8 * lanes)
+                        widen(b[1], scratch, 10 * lanes)
+                        widen(b[2], scratch, 12 * lanes)
+                        widen(b[3], scratch, 14 * lanes)
+                    for i in range(2):
+                        own = members[member + i]
+                        if own >= 0:
+                            collect(
+                                start, have, filtered, numbers, numbered, own, i * 8 * lanes,
+                                steps[own], bases[own], sizes[own], row_mul, row_add, factors,
+                                limits, found, keys, capacity, k, scratch,
+                            )  # fmt: skip
+                start = following
 
     return scan

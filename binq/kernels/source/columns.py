@@ -53,11 +53,11 @@ def is_allowed(allowed, row):
 
 
 @jit
-def block_of(codes, words, at, last, size, allowed, filtered, picked, padded):
+def block_of(codes, words, n, at, last, size, allowed, filtered, picked, padded):
     """The next `size` rows of ``[at, last)`` to look at, where they can be read as a whole.
 
     A block of allowed rows, and a last, partial one, are copied to `padded` and completed with
-    zeros, so that nothing beyond the codes is read.
+    zeros, so that nothing beyond the `n` codes is read.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def block_of(codes, words, at, last, size, allowed, filtered, picked, padded):
     else:
         have = min(size, last - at)
         following = at + have
-        if have == size:
+        if at + size <= n:
             return codes, at * words * 8, have, following
         for i in range(have * words):
             padded[i] = codes[at * words + i]
@@ -86,6 +86,14 @@ def row_at(position, at, filtered, picked):
     if filtered:
         return np.intp(picked[position])
     return at + position
+
+
+@jit
+def next_row(tasks, task, n_tasks, following, last):
+    """The row that is scanned when the block before `following` is done."""
+    if following >= last and task + 1 < n_tasks:
+        return tasks[4 * task + 4]
+    return following
 
 
 def half_byte_columns(v: SimpleNamespace, counted: bool) -> Any:

@@ -17,6 +17,7 @@ from binq.kernels.source.features import Features
 
 _I32 = types.CPointer(types.int32)
 _I64 = types.CPointer(types.int64)
+_U32 = types.CPointer(types.uint32)
 _U64 = types.CPointer(types.uint64)
 _INT = types.intp
 
@@ -37,8 +38,8 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     lanes, shuffle_name = features.lanes, features.shuffle
     void = types.void
     compiled = partial(cfunc, error_model="numpy")
-    span = (_U64, _INT, _INT, _INT, _U64, _INT)
-    state = (_I64, _INT, _I32, _I64, _U64, _INT, _INT, _U64)
+    span = (_U64, _INT, _INT, _I64, _INT, _U64, _INT, _U32, _INT)
+    state = (_I64, _I32, _I64, _U64, _INT, _INT, _U64)
     scan_rows, measure = rows.row_kernels(lanes)
     found = {
         "scan_rows": compiled(void(*span, _U64, *state))(scan_rows),

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from binq.kernels.source.columns import block_of, row_at
+from binq.kernels.source.columns import block_of, next_row, row_at
 from binq.kernels.source.counts import counts
 from binq.kernels.source.scalars import jit, offset_by, prefetch, trailing_zeros, uint32s
-from binq.kernels.source.select import append, limit_of, lower_limit
+from binq.kernels.source.select import append_near, limit_of, lower_limit
 
 BLOCK = 128
 GROUP = 4
@@ -42,82 +42,91 @@ def count_scan() -> Any:
 
     @njit(error_model="numpy", inline="never")
     def report(
-        hits, lane, have, row, filtered, picked, query, limits, found, keys, capacity, k, scratch
-    ):
-        lower_limit(keys, found, limits, query, capacity, k, 8)
+        hits, lane, have, row, filtered, picked, numbers, numbered, query, limits, found, keys,
+        capacity, k, scratch,
+    ):  # fmt: skip
+        lower_limit(keys, found, limits, query, capacity, k, 8, numbered)
         while hits != np.uint64(0):
             hit = np.intp(trailing_zeros(hits))
             hits &= hits - np.uint64(1)
             if lane + hit < have:
                 at = row_at(lane + hit, row, filtered, picked)
-                append(keys, found, query, capacity, scratch[hit], at)
+                append_near(
+                    keys, found, limits, query, capacity, k, scratch[hit], at, numbers, numbered
+                )
 
     def scan(
-        codes, words, first, last, allowed, filtered, queries, members, n_members, limits, found,
-        keys, capacity, k, scratch,
+        codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, queries, members,
+        limits, found, keys, capacity, k, scratch,
     ):  # fmt: skip
         picked = uint32s(scratch, 64)
         padded = offset_by(scratch, SCRATCH + BLOCK * words * 8, codes)
-        # While one block is searched, the next one is fetched: some lines with every four queries.
-        # Where the next allowed rows are, is not known yet.
-        ahead = (BLOCK * words * 32 + n_members * 64 - 1) // (n_members * 64) * 64
-        if filtered:
-            ahead = 0
-        start = first
-        while start < last:
-            source, at, have, following = block_of(
-                codes, words, start, last, BLOCK, allowed, filtered, picked, padded
-            )
-            fetch = following * words * 8
-            groups = (have + 7) // 8
-            transpose(source, at, words, groups, scratch)
-            for member in range(0, n_members, GROUP):
-                for line in range(fetch, fetch + ahead, 64):
-                    prefetch(codes, line)
-                fetch += ahead
-                m0 = members[member]
-                m1 = members[member + 1]
-                m2 = members[member + 2]
-                m3 = members[member + 3]
-                q0 = (m0 ^ (m0 >> 63)) * words * 8
-                q1 = (m1 ^ (m1 >> 63)) * words * 8
-                q2 = (m2 ^ (m2 >> 63)) * words * 8
-                q3 = (m3 ^ (m3 >> 63)) * words * 8
-                for group in range(groups):
-                    at = SCRATCH + group * words * 64
-                    s0 = splat(0)
-                    s1 = s0
-                    s2 = s0
-                    s3 = s0
-                    for word in range(0, words * 8, 8):
-                        x = load(scratch, at + word * 8)
-                        s0 = add(s0, ones(xor(x, broadcast(queries, q0 + word))))
-                        s1 = add(s1, ones(xor(x, broadcast(queries, q1 + word))))
-                        s2 = add(s2, ones(xor(x, broadcast(queries, q2 + word))))
-                        s3 = add(s3, ones(xor(x, broadcast(queries, q3 + word))))
-                    h0 = below(s0, splat(limit_of(limits, m0)))
-                    h1 = below(s1, splat(limit_of(limits, m1)))
-                    h2 = below(s2, splat(limit_of(limits, m2)))
-                    h3 = below(s3, splat(limit_of(limits, m3)))
-                    if (h0 | h1 | h2 | h3) != np.uint64(0):
-                        for i in range(4):
-                            hits = h0
-                            sums = s0
-                            if i == 1:
-                                hits = h1
-                                sums = s1
-                            if i == 2:
-                                hits = h2
-                                sums = s2
-                            if i == 3:
-                                hits = h3
-                                sums = s3
-                            if hits != np.uint64(0):
-                                store(scratch, 0, sums)
-                                report(
-                                    hits, group * 8, have, start, filtered, picked,
-                                    members[member + i], limits, found, keys, capacity, k, scratch,
-                                )  # fmt: skip
-            start = following
+        for task in range(n_tasks):
+            start = tasks[4 * task]
+            last = tasks[4 * task + 1]
+            begin = tasks[4 * task + 2]
+            end = tasks[4 * task + 3]
+            # While one block is searched, the next one is fetched: some lines with every four
+            # queries. Where the next allowed rows are, is not known yet.
+            lines = 64 * (end - begin)
+            ahead = (BLOCK * words * 8 * GROUP + lines - 1) // lines * 64
+            if filtered:
+                ahead = 0
+            while start < last:
+                source, at, have, following = block_of(
+                    codes, words, n, start, last, BLOCK, allowed, filtered, picked, padded
+                )
+                fetch = next_row(tasks, task, n_tasks, following, last) * words * 8
+                groups = (have + 7) // 8
+                transpose(source, at, words, groups, scratch)
+                for member in range(begin, end, GROUP):
+                    for line in range(fetch, fetch + ahead, 64):
+                        prefetch(codes, line)
+                    fetch += ahead
+                    m0 = members[member]
+                    m1 = members[member + 1]
+                    m2 = members[member + 2]
+                    m3 = members[member + 3]
+                    q0 = (m0 ^ (m0 >> 63)) * words * 8
+                    q1 = (m1 ^ (m1 >> 63)) * words * 8
+                    q2 = (m2 ^ (m2 >> 63)) * words * 8
+                    q3 = (m3 ^ (m3 >> 63)) * words * 8
+                    for group in range(groups):
+                        at = SCRATCH + group * words * 64
+                        s0 = splat(0)
+                        s1 = s0
+                        s2 = s0
+                        s3 = s0
+                        for word in range(0, words * 8, 8):
+                            x = load(scratch, at + word * 8)
+                            s0 = add(s0, ones(xor(x, broadcast(queries, q0 + word))))
+                            s1 = add(s1, ones(xor(x, broadcast(queries, q1 + word))))
+                            s2 = add(s2, ones(xor(x, broadcast(queries, q2 + word))))
+                            s3 = add(s3, ones(xor(x, broadcast(queries, q3 + word))))
+                        h0 = below(s0, splat(limit_of(limits, m0)))
+                        h1 = below(s1, splat(limit_of(limits, m1)))
+                        h2 = below(s2, splat(limit_of(limits, m2)))
+                        h3 = below(s3, splat(limit_of(limits, m3)))
+                        if (h0 | h1 | h2 | h3) != np.uint64(0):
+                            for i in range(4):
+                                hits = h0
+                                sums = s0
+                                if i == 1:
+                                    hits = h1
+                                    sums = s1
+                                if i == 2:
+                                    hits = h2
+                                    sums = s2
+                                if i == 3:
+                                    hits = h3
+                                    sums = s3
+                                if hits != np.uint64(0):
+                                    store(scratch, 0, sums)
+                                    report(
+                                        hits, group * 8, have, start, filtered, picked, numbers,
+                                        numbered, members[member + i], limits, found, keys,
+                                        capacity, k, scratch,
+                                    )  # fmt: skip
+                start = following
 
     return scan

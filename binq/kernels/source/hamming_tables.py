@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from binq.kernels.source.columns import block_of, half_byte_columns, row_at
+from binq.kernels.source.columns import block_of, half_byte_columns, next_row, row_at
 from binq.kernels.source.scalars import jit, offset_by, prefetch, trailing_zeros, uint32s
-from binq.kernels.source.select import append, limit_of, lower_limit
+from binq.kernels.source.select import append_near, limit_of, lower_limit
 from binq.kernels.source.simd import vectors
 
 # Distances of wider codes do not fit the signed 16-bit lanes.
@@ -142,10 +142,10 @@ def table_scan(lanes: int, shuffle_name: str | None) -> Any:
 
     @njit(error_model="numpy", inline="never")
     def report(
-        hits, lane, have, row, filtered, picked, query, weight, limits, found, keys, capacity, k,
-        scratch, sums, ones,
+        hits, lane, have, row, filtered, picked, numbers, numbered, query, weight, limits, found,
+        keys, capacity, k, scratch, sums, ones,
     ):  # fmt: skip
-        lower_limit(keys, found, limits, query, capacity, k, reserve)
+        lower_limit(keys, found, limits, query, capacity, k, reserve, numbered)
         for half in range(2):
             shared = load(scratch, sums + half * lanes)
             total = add16(load(scratch, ones + half * lanes), splat16(np.intp(weight)))
@@ -158,60 +158,68 @@ def table_scan(lanes: int, shuffle_name: str | None) -> Any:
             position = lane + 2 * (hit & 31) + (hit >> 5)
             if position < have:
                 at = row_at(position, row, filtered, picked)
-                append(keys, found, query, capacity, distance, at)
+                append_near(
+                    keys, found, limits, query, capacity, k, distance, at, numbers, numbered
+                )
 
     def scan(
-        codes, words, first, last, allowed, filtered, mask, tables, weights, ends, sections,
-        members, n_members, limits, found, keys, capacity, k, scratch,
+        codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, mask, tables,
+        weights, ends, sections, members, limits, found, keys, capacity, k, scratch,
     ):  # fmt: skip
         ones = 128
         sums = ones + 2 * tile
         picked = uint32s(scratch, sums + 4 * tile)
         block = sums + 8 * tile
         padded = offset_by(scratch, block + 16 * words * tile, codes)
-        # While one block is searched, the next one is fetched: some lines with every two queries.
-        ahead = (tile * words * 16 + n_members * 64 - 1) // (n_members * 64) * 64
-        if filtered:
-            ahead = 0
-        start = first
-        while start < last:
-            source, at, have, following = block_of(
-                codes, words, start, last, tile, allowed, filtered, picked, padded
-            )
-            fetch = following * words * 8
-            transpose(source, at, words, mask, scratch, ones, block)
-            for member in range(0, n_members, GROUP):
-                for line in range(fetch, fetch + ahead, 64):
-                    prefetch(codes, line)
-                fetch += ahead
-                m0 = members[member]
-                pair = (m0 ^ (m0 >> 63)) >> 1
-                shared_counts(tables, pair * words * 256, scratch, block, sums, ends, sections)
-                first_limit = threshold(weights, limits, m0)
-                second_limit = threshold(weights, limits, members[member + 1])
-                hits = splat8(0)
-                for i in range(4):
-                    p = ones + 2 * i * lanes
-                    s = sums + 4 * i * lanes
-                    hits = either(hits, above(scratch, s, p, first_limit))
-                    hits = either(hits, above(scratch, s + lanes, p + lanes, first_limit))
-                    hits = either(hits, above(scratch, s + 2 * lanes, p, second_limit))
-                    hits = either(hits, above(scratch, s + 3 * lanes, p + lanes, second_limit))
-                if nonzero(hits):
-                    for i in range(8):
-                        # Each group of codes, once for either query.
-                        own = members[member + (i & 1)]
-                        p = ones + (i >> 1) * 2 * lanes
-                        s = sums + i * 2 * lanes
-                        limit = first_limit
-                        if i & 1:
-                            limit = second_limit
-                        nearer = below(scratch, s, p, limit)
-                        if nearer != np.uint64(0):
-                            report(
-                                nearer, (i >> 1) * lanes, have, start, filtered, picked, own,
-                                weights[own], limits, found, keys, capacity, k, scratch, s, p,
-                            )  # fmt: skip
-            start = following
+        for task in range(n_tasks):
+            start = tasks[4 * task]
+            last = tasks[4 * task + 1]
+            begin = tasks[4 * task + 2]
+            end = tasks[4 * task + 3]
+            # While one block is searched, the next one is fetched: some lines with every pair.
+            lines = 64 * (end - begin)
+            ahead = (tile * words * 8 * GROUP + lines - 1) // lines * 64
+            if filtered:
+                ahead = 0
+            while start < last:
+                source, at, have, following = block_of(
+                    codes, words, n, start, last, tile, allowed, filtered, picked, padded
+                )
+                fetch = next_row(tasks, task, n_tasks, following, last) * words * 8
+                transpose(source, at, words, mask, scratch, ones, block)
+                for member in range(begin, end, GROUP):
+                    for line in range(fetch, fetch + ahead, 64):
+                        prefetch(codes, line)
+                    fetch += ahead
+                    m0 = members[member]
+                    pair = (m0 ^ (m0 >> 63)) >> 1
+                    shared_counts(tables, pair * words * 256, scratch, block, sums, ends, sections)
+                    first_limit = threshold(weights, limits, m0)
+                    second_limit = threshold(weights, limits, members[member + 1])
+                    hits = splat8(0)
+                    for i in range(4):
+                        p = ones + 2 * i * lanes
+                        s = sums + 4 * i * lanes
+                        hits = either(hits, above(scratch, s, p, first_limit))
+                        hits = either(hits, above(scratch, s + lanes, p + lanes, first_limit))
+                        hits = either(hits, above(scratch, s + 2 * lanes, p, second_limit))
+                        hits = either(hits, above(scratch, s + 3 * lanes, p + lanes, second_limit))
+                    if nonzero(hits):
+                        for i in range(8):
+                            # Each group of codes, once for either query.
+                            own = members[member + (i & 1)]
+                            p = ones + (i >> 1) * 2 * lanes
+                            s = sums + i * 2 * lanes
+                            limit = first_limit
+                            if i & 1:
+                                limit = second_limit
+                            nearer = below(scratch, s, p, limit)
+                            if nearer != np.uint64(0):
+                                report(
+                                    nearer, (i >> 1) * lanes, have, start, filtered, picked,
+                                    numbers, numbered, own, weights[own], limits, found, keys,
+                                    capacity, k, scratch, s, p,
+                                )  # fmt: skip
+                start = following
 
     return scan

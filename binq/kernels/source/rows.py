@@ -19,7 +19,7 @@ from numba import njit
 
 from binq.kernels.source.columns import is_allowed, many, pick, row_at
 from binq.kernels.source.scalars import jit, popcount, uint32s
-from binq.kernels.source.select import append, lower_limit
+from binq.kernels.source.select import append_near, lower_limit
 from binq.kernels.source.simd import vectors
 
 # Allowed rows are picked before a scan where they are few; else hits are tested.
@@ -39,8 +39,8 @@ def number(scratch, i):
 
 @njit(error_model="numpy", inline="never")
 def report(
-    begin, low, high, row, allowed, mode, picked, query, limits, found, keys, capacity, k,
-    scratch, stream,
+    begin, low, high, row, allowed, mode, picked, numbers, numbered, query, limits, found, keys,
+    capacity, k, scratch, stream,
 ):  # fmt: skip
     # The hits at the positions [low, high) of a stream that begins at position `begin`.
     for group in range((low - begin) // GROUP, (high - begin + GROUP - 1) // GROUP):
@@ -50,8 +50,10 @@ def report(
                 away = number(scratch, 4 * i + stream)
                 at = row_at(begin + i, row, mode == PICKED, picked)
                 if away < limits[query] and (mode != TESTED or is_allowed(allowed, at)):
-                    lower_limit(keys, found, limits, query, capacity, k, 1)
-                    append(keys, found, query, capacity, away, at)
+                    lower_limit(keys, found, limits, query, capacity, k, 1, numbered)
+                    append_near(
+                        keys, found, limits, query, capacity, k, away, at, numbers, numbered
+                    )
 
 
 def _distances(v: SimpleNamespace, four: SimpleNamespace) -> Any:
@@ -148,18 +150,23 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
     distance, distances = _distances(v, four)
 
     def scan_rows(
-        codes, words, first, last, allowed, filtered, queries, members, n_members, limits, found,
-        keys, capacity, k, scratch,
+        codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, queries, members,
+        limits, found, keys, capacity, k, scratch,
     ):  # fmt: skip
-        """Append every allowed row in ``[first, last)`` whose distance is below the query's limit.
+        """Append the allowed rows whose distance is below a query's limit, task by task.
 
         Parameters
         ----------
         codes : uint64*, (n, words)
-        allowed : uint64*, bitmap of rows
+        tasks : int64*, (n_tasks, 4)
+            First and last position of the codes to scan, for which of the members: from one, to
+            one, which is not among them. Positions ascend from task to task, or are `numbered`.
+        allowed : uint64*, bitmap of positions
             Read only if `filtered` is 1.
+        numbers : uint32*, (n,)
+            The row at every position; read only if `numbered` is 1, else it is the position.
         queries : uint64*, (queries, words)
-        members : int64*, (n_members,)
+        members : int64*
             The numbers of the queries to answer.
         limits : int32*, (queries,)
         found : int64*, (queries,)
@@ -174,58 +181,60 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
         store(scratch, spare, splat8(0))
         store(scratch, spare + lanes, splat8(255))
         tail = load(scratch, spare + words * 8 % lanes)
-        start = first
-        while start < last:
-            count = min(4 * STREAM, last - start)
-            following = start + count
-            mode = filtered
-            if filtered:
-                if many(allowed, start, following):
-                    mode = TESTED
-                else:
-                    count, following = pick(allowed, start, last, 4 * STREAM, picked)
-            each = (count + 3) // 4
-            # The last streams start early where rows are few, and measure some a second time.
-            final = count - each
-            p1 = min(each, final)
-            p2 = min(2 * each, final)
-            for member in range(n_members):
-                query = members[member]
-                at0 = start * words
-                at1 = (start + p1) * words
-                at2 = (start + p2) * words
-                at3 = (start + final) * words
-                nearest = splat4(0x7FFFFFFF)
-                for group in range((each + GROUP - 1) // GROUP):
-                    near = splat4(0x7FFFFFFF)
-                    for i in range(group * GROUP, min(each, (group + 1) * GROUP)):
-                        if mode == PICKED:
-                            at0 = np.intp(picked[i]) * words
-                            at1 = np.intp(picked[p1 + i]) * words
-                            at2 = np.intp(picked[p2 + i]) * words
-                            at3 = np.intp(picked[final + i]) * words
-                        distances(
-                            codes, (at0, at1, at2, at3), queries, query * words, words, scratch,
-                            tail, 16 * i,
-                        )  # fmt: skip
-                        near = least4(near, load4(scratch, 16 * i))
-                        at0 += words
-                        at1 += words
-                        at2 += words
-                        at3 += words
-                    store4(scratch, least + 16 * group, near)
-                    nearest = least4(nearest, near)
-                store4(scratch, spare, nearest)
-                for stream in range(4):
-                    if number(scratch, (spare >> 2) + stream) < limits[query]:
-                        report(
-                            min(stream * each, final),
-                            min(stream * each, count),
-                            min((stream + 1) * each, count),
-                            start, allowed, mode, picked, query, limits, found, keys, capacity, k,
-                            scratch, stream,
-                        )  # fmt: skip
-            start = following
+        for task in range(n_tasks):
+            start = tasks[4 * task]
+            last = tasks[4 * task + 1]
+            while start < last:
+                count = min(4 * STREAM, last - start)
+                following = start + count
+                mode = filtered
+                if filtered:
+                    if many(allowed, start, following):
+                        mode = TESTED
+                    else:
+                        count, following = pick(allowed, start, last, 4 * STREAM, picked)
+                each = (count + 3) // 4
+                # The last streams start early where rows are few, and measure some a second time.
+                final = count - each
+                p1 = min(each, final)
+                p2 = min(2 * each, final)
+                for member in range(tasks[4 * task + 2], tasks[4 * task + 3]):
+                    query = members[member]
+                    at0 = start * words
+                    at1 = (start + p1) * words
+                    at2 = (start + p2) * words
+                    at3 = (start + final) * words
+                    nearest = splat4(0x7FFFFFFF)
+                    for group in range((each + GROUP - 1) // GROUP):
+                        near = splat4(0x7FFFFFFF)
+                        for i in range(group * GROUP, min(each, (group + 1) * GROUP)):
+                            if mode == PICKED:
+                                at0 = np.intp(picked[i]) * words
+                                at1 = np.intp(picked[p1 + i]) * words
+                                at2 = np.intp(picked[p2 + i]) * words
+                                at3 = np.intp(picked[final + i]) * words
+                            distances(
+                                codes, (at0, at1, at2, at3), queries, query * words, words, scratch,
+                                tail, 16 * i,
+                            )  # fmt: skip
+                            near = least4(near, load4(scratch, 16 * i))
+                            at0 += words
+                            at1 += words
+                            at2 += words
+                            at3 += words
+                        store4(scratch, least + 16 * group, near)
+                        nearest = least4(nearest, near)
+                    store4(scratch, spare, nearest)
+                    for stream in range(4):
+                        if number(scratch, (spare >> 2) + stream) < limits[query]:
+                            report(
+                                min(stream * each, final),
+                                min(stream * each, count),
+                                min((stream + 1) * each, count),
+                                start, allowed, mode, picked, numbers, numbered, query, limits,
+                                found, keys, capacity, k, scratch, stream,
+                            )  # fmt: skip
+                start = following
 
     def measure(codes, words, queries, n_queries, rows, per_query, distances):
         """``distances[q, j]``: the distance of query q to row ``rows[q, j]``."""

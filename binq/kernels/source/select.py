@@ -6,8 +6,11 @@ when it is full is it cut back to the k smallest by quickselect, and the largest
 becomes the limit.  An append costs a few instructions and a cut O(buffer), so a hit costs O(1)
 whatever k is, which a heap does not offer.
 
-Rows come in ascending order, so that a later row with the limit's own value can never be among the
-k: scanning code may compare values alone, strictly.
+A scan goes over positions in the codes, and the row of a position is the position itself or a
+number from a table.  Where it is itself, rows come in ascending order, so that a later row with the
+limit's own value can never be among the k: scanning code may compare values alone, strictly.  Where
+rows are numbered they come in any order, and the limit lets hits with the largest value that is
+kept through, until `append` compares keys.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from numba import njit
 
 @njit(error_model="numpy")
 def select(keys, start, count, k):
-    """Reorder ``keys[start:start + count]``, all different, so that the k smallest lead."""
+    """Reorder ``keys[start:start + count]``: the k smallest lead, the largest of these last."""
     low = start
     high = start + count - 1
     target = start + k - 1
@@ -61,19 +64,16 @@ def make_room(keys, counts, query, capacity, k, group):
         return np.int64(-1)
     start = query * capacity
     select(keys, start, counts[query], k)
-    largest = keys[start]
-    for i in range(start + 1, start + k):
-        largest = max(largest, keys[i])
     counts[query] = k
-    return np.int64(largest >> np.uint64(32))
+    return np.int64(keys[start + k - 1] >> np.uint64(32))
 
 
 @njit(error_model="numpy", forceinline=True)
-def lower_limit(keys, counts, limits, query, capacity, k, group):
-    """`make_room`, and set the query's int32 limit to what it returns."""
+def lower_limit(keys, counts, limits, query, capacity, k, group, numbered):
+    """`make_room`, and set the query's int32 limit, which hits are below, by what it returns."""
     limit = make_room(keys, counts, query, capacity, k, group)
     if limit >= 0:
-        limits[query] = np.int32(limit)
+        limits[query] = np.int32(limit + numbered)
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -87,10 +87,34 @@ def limit_of(limits, member):
     return np.int64(limits[member])
 
 
-@njit(error_model="numpy")
-def append(keys, counts, query, capacity, value, row):
-    """Append a hit; beyond the capacity it is only counted."""
+@njit(error_model="numpy", forceinline=True)
+def append(keys, counts, query, capacity, k, value, position, numbers, numbered, tied):
+    """Append a hit; beyond the capacity it is only counted.
+
+    Parameters
+    ----------
+    numbers : uint32*, (n,)
+        The row at every position; read only if `numbered` is 1, and never followed.
+    tied : bool
+        Whether a key may be compared with the k-th of the last cut, which then has been made.
+    """
+    row = np.uint64(position)
+    if numbered:
+        row = np.uint64(numbers[position])
+    key = (np.uint64(value) << np.uint64(32)) | row
+    start = query * capacity
+    if tied and key > keys[start + k - 1]:
+        return
     count = counts[query]
     if count < capacity:
-        keys[query * capacity + count] = (np.uint64(value) << np.uint64(32)) | np.uint64(row)
+        keys[start + count] = key
     counts[query] = count + 1
+
+
+@njit(error_model="numpy", forceinline=True)
+def append_near(
+    keys, counts, limits, query, capacity, k, distance, position, numbers, numbered
+):  # fmt: skip
+    """`append` a hit that is below the query's int32 limit."""
+    tied = numbered and k and np.int64(distance) + 1 == limits[query]
+    append(keys, counts, query, capacity, k, distance, position, numbers, numbered, tied)

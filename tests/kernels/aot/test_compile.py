@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from binq.kernels import asymmetric, descent, hamming, pack, scan, shingles
+from binq.kernels.allowed import Chosen
 from binq.kernels.aot import cache
 from binq.kernels.aot import compile as aot
 
@@ -162,13 +163,16 @@ def test_scratch_is_as_large_as_a_scan_needs() -> None:
             layout = scan_of_all.library.layout
             name = f"{scan_of_all.name}.scratch"
             whole = layout[name] + words * layout[f"{name}_per_word"]
+            members = scan.members_of(count, layout[f"{scan_of_all.name}.group"])
+            spans = [[0, 4097, 0, len(members)], [4100, 5000, 0, len(members)]]
+            tasks = scan.Tasks(np.array(spans), members, [(0, 2)])
             for allowed in (None, random.integers(0, 2**64, 79, np.uint64)):
-                state = scan.State(scan_of_all, allowed, 100, 10)
+                state = scan.State(scan_of_all, tasks, Chosen(5000, None, allowed), 100, 10)
                 memory = scan.Memory(whole + 4096)
                 guard = memory.view(0, np.uint8, whole + 4096)[whole:]
                 guard[:] = 77
                 state.use_scratch(memory.addresses[0])
-                state.run(scan.Task([(0, 4097), (4100, 5000)], scan_of_all.members))
+                state.run(0, 2)
                 assert (guard == 77).all(), (name, words)
 
 
