@@ -10,6 +10,7 @@ import faulthandler
 import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+def wait_for_handlers(pid: int) -> None:
+    """Wait until a process that runs binq hears SIGTERM: before it does, nothing of binq runs."""
+    mask = 1 << signal.SIGTERM - 1
+    for _ in range(20_000):
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = status.partition("SigCgt:")[2].split()[:1]
+        if not caught or int(caught[0], 16) & mask:
+            return
+        time.sleep(0.0005)
+    raise AssertionError("signals were never heard")
+
+
+# What files are written by.
+_CALLS = {"write", "fsync", "fchmod", "link", "replace", "unlink"}
 
 
 @dataclass(frozen=True)
@@ -101,18 +118,45 @@ def command(*words: str) -> None:
     run()
 
 
+def in_place(place: str, *words: str) -> None:
+    """Run a command in a directory, whose outputs have the same bytes every time."""
+    os.environ["SOURCE_DATE_EPOCH"] = "0"
+    os.chdir(place)
+    command(*words)
+
+
+def killed_at(number: int, place: str, *words: str) -> None:
+    """Run a command that is killed at so many calls of those by which files are written."""
+    calls = 0
+
+    def count(_frame: Any, event: str, what: Any) -> None:
+        nonlocal calls
+        if event == "c_call" and what.__name__ in _CALLS:
+            calls += 1
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(count)
+    in_place(place, *words)
+
+
+def cramped(size: int, place: str, *words: str) -> None:
+    """Run a command that may make no file longer than so many bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    in_place(place, *words)
+
+
 def _load() -> None:
     """Load what commands load; and nothing that starts a thread, which a fork would lose."""
-    import pyarrow.parquet
-    import threadpoolctl
-
-    import binq.kernels.__main__  # every kernel
-
-    for name in ("binarize", "build", "encode", "evaluate", "info", "query"):
-        importlib.import_module(f"binq.cli.{name}")
-    for name in ("building.build", "evaluation.evaluate", "index.stream", "text.encode"):
+    for name in (
+        *(f"cli.{name}" for name in ("app", "binarize", "build", "encode", "evaluate", "formats")),
+        *("building.binarize", "building.build", "encoders.fingerprints", "evaluation.evaluate"),
+        *("index.stream", "kernels.__main__", "text.encode", "vectors.jsonl"),
+    ):
         importlib.import_module(f"binq.{name}")
-    del pyarrow, threadpoolctl, binq
+    for name in ("concurrent.futures", "numpy.ma", "pyarrow.parquet", "rich.table"):
+        importlib.import_module(name)
+    importlib.import_module("threadpoolctl")
 
 
 def _be_child(request: dict[str, Any]) -> None:
@@ -130,6 +174,7 @@ def _be_child(request: dict[str, Any]) -> None:
         faulthandler.enable()
         module, function = request["call"].split(":")
         getattr(importlib.import_module(module), function)(*request["arguments"])
+        sys.stdout.flush()
         code = 0
     except BaseException:
         import traceback

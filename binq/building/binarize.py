@@ -93,7 +93,7 @@ def binarize(
         if notice is not None and fitted.chosen_by is not None and options.method == "auto":
             notice(fitted.chosen_by)
         file = stack.enter_context(atomic_write(output))
-        writer = _WRITERS[kind](file, fitted.bits, layout, source)
+        writer = _WRITERS[kind](file, fitted.bits, layout, source, stack)
         done = 0
         for batch in batches:
             codes = fitted.encode(batch.vectors, source.locator(batch.start), count)
@@ -111,15 +111,19 @@ def binarize(
 class _NpyWriter(NpyWriter):
     """Writes the codes as an array."""
 
-    def __init__(self, file: BinaryIO, width: int, layout: Layout, source: VectorSource) -> None:
-        del source  # an array has no place for ids and metadata
+    def __init__(
+        self, file: BinaryIO, width: int, layout: Layout, source: VectorSource, stack: ExitStack
+    ) -> None:
+        del source, stack  # an array has no place for ids and metadata
         super().__init__(file, packing.layout_dtype(layout), packing.bytes_for(width))
 
 
 class _ParquetWriter:
     """Writes the columns ``id`` and ``code``."""
 
-    def __init__(self, file: BinaryIO, width: int, layout: Layout, source: VectorSource) -> None:
+    def __init__(
+        self, file: BinaryIO, width: int, layout: Layout, source: VectorSource, stack: ExitStack
+    ) -> None:
         import pyarrow as pa
 
         element = pa.from_numpy_dtype(packing.layout_dtype(layout))
@@ -130,6 +134,7 @@ class _ParquetWriter:
         self._metadata = source.metadata | {"binq.layout": layout, "binq.bits": str(width)}
         self._ids = IdColumn(source.name)
         self._writer: Any = None
+        self._stack = stack
 
     def append(self, packed: NDArray[Any], ids: Ids | None) -> None:
         import pyarrow as pa
@@ -149,7 +154,10 @@ class _ParquetWriter:
         if self._writer is None:
             named = [pa.field("id", self._ids.type, nullable=False)] if self._has_ids else []
             schema = pa.schema([*named, self._code], metadata=self._metadata)
-            self._writer = pq.ParquetWriter(self._file, schema, compression="none")
+            # Closed before the file is, whatever happens: else it complains where nobody hears it.
+            self._writer = self._stack.enter_context(
+                pq.ParquetWriter(self._file, schema, compression="none")
+            )
         return self._writer
 
 

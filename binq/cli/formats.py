@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -217,18 +218,19 @@ def _write_parquet(answers: Answers, sink: BinaryIO, ids: IdType | None) -> None
         kinds = {"query": asked.type, "rank": pa.int32(), "id": found.type, **others}
         return pa.schema(list(kinds.items()))
 
-    for batch in answers:
-        rows = list(flatten([batch]))
-        if not rows:
-            continue
-        queries, ranks, names, *rest = (list(column) for column in zip(*rows, strict=True))
-        columns = [asked.array(queries), ranks, found.array(names), *rest]
+    # Closed before the sink is, whatever happens: else it complains where nobody hears it.
+    with ExitStack() as stack:
+        for batch in answers:
+            rows = list(flatten([batch]))
+            if not rows:
+                continue
+            queries, ranks, names, *rest = (list(column) for column in zip(*rows, strict=True))
+            columns = [asked.array(queries), ranks, found.array(names), *rest]
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(sink, schema()))
+            writer.write_table(pa.table(columns, schema=writer.schema))
         if writer is None:
-            writer = pq.ParquetWriter(sink, schema())
-        writer.write_table(pa.table(columns, schema=writer.schema))
-    if writer is None:
-        writer = pq.ParquetWriter(sink, schema())
-    writer.close()
+            stack.enter_context(pq.ParquetWriter(sink, schema()))
 
 
 def _each(answers: Answers) -> Iterator[tuple[str | int, Hits, str | None]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from corpora import gaussian, write_jsonl, write_parquet
+
+import binq
 
 Cli = Callable[..., Any]
 VECTORS = gaussian(300, 48)
@@ -120,3 +124,16 @@ def test_no_rows(cli: Cli, tmp_path: Path) -> None:
         cli("binarize", tmp_path / "c.npy", "-o", tmp_path / name)
     assert np.load(tmp_path / "o.npy").shape == (0, 2)
     assert len(pq.read_table(tmp_path / "o.parquet")) == 0
+
+
+def test_interrupted_it_is_silent_and_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
+    """What complained when it was collected, behind the end of its file, fails the test."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = os.listdir(tmp_path)
+    for name in ("codes.npy", "codes.parquet"):
+        with suppress(KeyboardInterrupt):
+            binq.binarize(corpus, tmp_path / name, progress=interrupt)
+    assert os.listdir(tmp_path) == before

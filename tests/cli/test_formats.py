@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,14 @@ def test_records(tmp_path: Path) -> None:
         assert rows == [{"query": NASTY, "recall@1": "0.5"}, {"query": "b", "recall@1": ""}]
     with pytest.raises(UsageError):
         results.record_writer(tmp_path / "r.xlsx")
+
+
+def test_interrupted_parquet_is_silent() -> None:
+    """What complained when it was collected, behind the end of its file, fails the test."""
+
+    def answers() -> Iterator[Any]:
+        yield ["q"], [rows_only(2)]
+        raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt), io.BytesIO() as sink:
+        results.write(answers(), "parquet", sink)
