@@ -23,7 +23,7 @@ from binq.io.outputs import refuse_overwrites
 from binq.io.streams import refuse_stdin_twice
 from binq.search.options import SearchOptions, SearchSettings
 from binq.search.pipeline import Pipeline
-from binq.search.queries import Queries, joined
+from binq.structures.queries import Queries, joined
 from binq.threads import limited
 from binq.types import Progress, Vectors
 from binq.version import __version__

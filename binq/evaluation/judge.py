@@ -15,8 +15,8 @@ from binq.evaluation.statistics import Estimate, equal_rows, expected_recall, fo
 from binq.index.index import Index
 from binq.search.filters import is_row
 from binq.search.pipeline import Pipeline
-from binq.search.queries import Queries
 from binq.structures.base import AllowedRows
+from binq.structures.queries import Queries
 from binq.types import Progress
 
 _QUERY_BLOCK: Final = 1024

@@ -18,10 +18,10 @@ from binq.errors import InputError, renamed
 from binq.index.index import Index
 from binq.io.arrays import read_npz
 from binq.io.atomic import atomic_write
-from binq.search.queries import Queries
 from binq.search.rescore import warn_of_others
 from binq.similarity import comparable, exact_neighbours
 from binq.structures.base import AllowedRows
+from binq.structures.queries import Queries
 from binq.types import Vectors
 from binq.vectors import VectorSource, open_vectors
 

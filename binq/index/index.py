@@ -16,13 +16,13 @@ from binq.search.filters import allowed_rows
 from binq.search.hits import Hits, RadiusHits
 from binq.search.options import SearchOptions, SearchSettings
 from binq.search.pipeline import Pipeline
-from binq.search.queries import Queries, joined
 from binq.search.rescore import ByCodes, ByVectors, Originals, Rescorer
 from binq.similarity import comparable
 from binq.storage.reader import IndexFile
 from binq.storage.sections import StoredVectorReader, restore_binarizer, row_terms
 from binq.structures import STRUCTURES
 from binq.structures.base import Scope, Structure
+from binq.structures.queries import Queries, joined
 from binq.threads import resolve
 from binq.types import DEFAULT_K, LAYOUTS, Kind, Layout, Locate, Metric, Rescore, Scoring
 from binq.vectors import VectorSource, open_vectors

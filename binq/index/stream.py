@@ -16,7 +16,7 @@ from binq.index.index import Index, as_rows
 from binq.io.streams import refuse_stdin_twice
 from binq.search.hits import Hits, RadiusHits
 from binq.search.options import SearchOptions, SearchSettings
-from binq.search.queries import Queries
+from binq.structures.queries import Queries
 from binq.text.questions import QuestionSource, open_questions
 from binq.types import DEFAULT_K, LAYOUTS, Packed, Vectors
 from binq.vectors import VectorSource, open_vectors

@@ -16,11 +16,11 @@ from binq.binarizers import Binarizer
 from binq.errors import UsageError
 from binq.search import adaptive
 from binq.search.hits import Hits, RadiusHits
-from binq.search.queries import Queries
 from binq.search.rescore import Rescorer
 from binq.similarity import best_first
 from binq.storage.ids import StoredIds
 from binq.structures.base import Candidates, Scope, Structure
+from binq.structures.queries import Queries
 from binq.types import Scoring
 
 
@@ -101,8 +101,8 @@ class Pipeline:
         self.require_unchanged()
         count = min(count, self.rows)
         if self.scoring == "hamming":
-            return self.structure.nearest(queries.codes, count, self.scope)
-        return self.structure.best(queries.weights, count, self.scope)
+            return self.structure.nearest(queries, count, self.scope)
+        return self.structure.best(queries, count, self.scope)
 
     def rescore(self, queries: Queries, found: Candidates, k: int) -> Hits:
         """Sort candidates and return the best k."""

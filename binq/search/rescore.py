@@ -12,10 +12,10 @@ from binq.binarizers import Binarizer
 from binq.bits import unpack
 from binq.encoders import check_same_model
 from binq.errors import BinqWarning, InputError
-from binq.search.queries import Queries
 from binq.similarity import comparable, normalize, scores
 from binq.storage.format import Header
 from binq.structures.base import Structure
+from binq.structures.queries import Queries
 from binq.types import Metric
 from binq.vectors import VectorSource
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import RowTerms, Weights
+from binq.structures.queries import Queries
 from binq.types import Kind
 
 Codes = NDArray[np.uint64]
@@ -147,25 +148,24 @@ class Structure(Protocol):
     def check(self, effort: Effort) -> None:
         """Raise a ``UsageError`` if the structure takes no such effort."""
 
-    def nearest(self, queries: Codes, m: int, scope: Scope = EVERYTHING) -> Candidates:
+    def nearest(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows nearest to every query by Hamming distance.
 
         Parameters
         ----------
-        queries : (q, words) uint64
+        queries : Queries
         m : int
             At least 0.
         scope : Scope
             Default: every row, with the structure's own effort, on one thread.
         """
 
-    def best(self, weights: Weights, m: int, scope: Scope = EVERYTHING) -> Candidates:
+    def best(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows that score best by the quantized weights of a query.
 
         Parameters
         ----------
-        weights : Weights
-        m, scope
+        queries, m, scope
             As for :meth:`nearest`.
 
         Raises

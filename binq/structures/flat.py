@@ -13,6 +13,7 @@ from binq.errors import InputError, UsageError
 from binq.kernels import asymmetric, hamming
 from binq.kernels.allowed import GATHER_SHARE
 from binq.structures.base import EVERYTHING, Candidates, Codes, Effort, Rows, Scope
+from binq.structures.queries import Queries
 from binq.types import Kind
 
 
@@ -85,21 +86,22 @@ class Flat:
                     next_step=f"leave out `{name}`",
                 )
 
-    def nearest(self, queries: Codes, m: int, scope: Scope = EVERYTHING) -> Candidates:
+    def nearest(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
         listed = self._listed(scope)
         if listed is not None:
-            near, distances = hamming.topk(self.take(listed), queries, m, scope.threads)
+            near, distances = hamming.topk(self.take(listed), queries.codes, m, scope.threads)
             return Candidates.by_distance(listed[near], distances)
-        found = hamming.topk(self.codes, queries, m, scope.threads, allowed=_bitmap(scope))
+        found = hamming.topk(self.codes, queries.codes, m, scope.threads, allowed=_bitmap(scope))
         return Candidates.by_distance(*found)
 
-    def best(self, weights: Weights, m: int, scope: Scope = EVERYTHING) -> Candidates:
+    def best(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows that score best; see ``Structure``.
 
         The scan rounds the weights to 4 bits.
         """
         codes, terms, bitmap = self.codes, self.terms, _bitmap(scope)
+        weights = queries.weights
         listed = self._listed(scope)
         if listed is not None:
             codes, terms, bitmap = self.take(listed), terms.take(listed), None

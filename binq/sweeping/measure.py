@@ -15,11 +15,11 @@ from binq import bits as packing
 from binq.binarizers import Binarizer, RowTerms
 from binq.evaluation.statistics import Estimate, recall
 from binq.kernels.asymmetric import max_words
-from binq.search.queries import Queries
 from binq.similarity import best_first, exact_neighbours
 from binq.storage.sections import Int8Range
 from binq.structures.base import Scope
 from binq.structures.flat import Flat
+from binq.structures.queries import Queries
 from binq.sweeping.data import SweepData
 from binq.sweeping.plan import Trial
 from binq.sweeping.results import Row
@@ -143,10 +143,10 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
             balance = _balance(codes, fitted.bits)
         index = Flat(codes, terms)
         if scoring == "hamming":
-            candidates = index.nearest(queries.codes, setting.most_candidates, scope).rows
+            candidates = index.nearest(queries, setting.most_candidates, scope).rows
             hits = candidates[:, : setting.k]
         else:
-            candidates = index.best(queries.weights, setting.most_candidates, scope).rows
+            candidates = index.best(queries, setting.most_candidates, scope).rows
             near = candidates[:, : setting.candidate_count(DEFAULT_OVERSAMPLE)]
             exact = index.scores(queries.weights, near)
             hits = np.take_along_axis(near, best_first(near, exact, setting.k), axis=1)
@@ -230,8 +230,8 @@ def _scan_ms(index: Flat, queries: Queries, scoring: Scoring, setting: Setting) 
     for _ in range(3):
         begun = time.perf_counter()
         if scoring == "hamming":
-            whole.nearest(some.codes, k, scope)
+            whole.nearest(some, k, scope)
         else:
-            whole.best(some.weights, k, scope)
+            whole.best(some, k, scope)
         best = min(best, time.perf_counter() - begun)
     return 1000 * best / len(some) / (len(whole) / 1e6)

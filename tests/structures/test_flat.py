@@ -15,6 +15,7 @@ from binq.index.index import Index
 from binq.kernels.allowed import GATHER_SHARE
 from binq.structures.base import AllowedRows, Effort, Scope
 from binq.structures.flat import Flat
+from binq.structures.queries import Queries
 
 
 def masks(n: int) -> list[np.ndarray]:
@@ -31,7 +32,7 @@ def test_hamming_over_allowed_rows() -> None:
     for mask in [None, *masks(300)]:
         allowed = None if mask is None else AllowedRows(mask)
         rows = np.arange(300) if mask is None else np.flatnonzero(mask)
-        near = flat.nearest(queries, 7, Scope(allowed, threads=2))
+        near = flat.nearest(Queries(codes=queries), 7, Scope(allowed, threads=2))
         assert near.distances is not None
         lims, within, _ = flat.within(queries, 3, Scope(allowed, threads=2))
         counts = flat.count_within(queries, np.array([1, 2, 3]), Scope(allowed))
@@ -54,9 +55,10 @@ def test_asymmetric_over_allowed_rows() -> None:
         rng.standard_normal((3, 128), np.float32), np.zeros(3, np.float32), np.ones(3, np.float32)
     )
     flat = Flat(codes, lambda: terms)
-    whole = flat.best(weights, 300)
+    asked = Queries(np.zeros((3, 128), np.float32), weights=weights)
+    whole = flat.best(asked, 300)
     for mask in masks(300):
-        found = flat.best(weights, 9, Scope(AllowedRows(mask), threads=2))
+        found = flat.best(asked, 9, Scope(AllowedRows(mask), threads=2))
         assert found.distances is None
         for number in range(3):
             keep = mask[whole.rows[number]]
@@ -83,7 +85,7 @@ def test_allowed_rows_as_bitmap_and_list() -> None:
 def test_a_flat_index_takes_no_effort(index: Path) -> None:
     flat = Flat(codes_of(5, 1))
     with pytest.raises(UsageError, match="target_recall"):
-        flat.nearest(codes_of(1, 1), 2, Scope(effort=Effort(0.9)))
+        flat.nearest(Queries(codes=codes_of(1, 1)), 2, Scope(effort=Effort(0.9)))
     flat.check(Effort())
     with pytest.raises(UsageError, match=r"target_recall: got 0\.9"):
         Index(index).search(np.ones((1, 48), np.float32), target_recall=0.9)

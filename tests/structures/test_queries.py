@@ -7,7 +7,7 @@ import pytest
 from corpora import gaussian
 
 from binq import binarizers
-from binq.search.queries import Queries, joined
+from binq.structures.queries import Queries, joined
 
 VECTORS = gaussian(9, 20)
 BINARIZER = binarizers.fit("rotate", 20, "l2", gaussian(100, 20, seed=1))
