@@ -75,11 +75,13 @@ MAX_NORM: Final = 2.0**62
 DEFAULT_K: Final = 10
 DEFAULT_OVERSAMPLE: Final = 4.0
 DEFAULT_SAMPLE: Final = 100_000
-DEFAULT_ON_ERROR: Final = "stop"
+DEFAULT_ON_ERROR: Final[OnError] = "stop"
 
 Vectors: TypeAlias = "str | os.PathLike[str] | list[str] | NDArray[Any]"
 """Where vectors come from: a path, several paths, "-" for stdin, or a 2-D array."""
 Progress: TypeAlias = Callable[[int, "int | None"], None]
 """Called with (done, in all or None)."""
+OnWait: TypeAlias = Callable[[str, float], None]
+"""Called with why something is waited for, and for how many seconds."""
 Locate: TypeAlias = Callable[[int], str]
 """Names a row in messages, given its number."""

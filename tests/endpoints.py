@@ -52,6 +52,7 @@ class FakeEndpoint:
         self.listing: Any = None
         self.reshape: Callable[[Any], Any] = lambda answer: answer
         self.no_base64 = False
+        self.refused: str | None = None
         self.max_batch = 1000
         endpoint = self
 
@@ -92,7 +93,10 @@ class FakeEndpoint:
                         self.send(fault[0], fault[2], fault[1])
                     return
                 texts = request.get("input") or request.get("texts")
-                if len(texts) > endpoint.max_batch:
+                if endpoint.refused in texts:
+                    message = f"{endpoint.refused} is too long"
+                    self.send(400, {"error": {"message": message}}, {})
+                elif len(texts) > endpoint.max_batch:
                     self.send(413, {"error": "too many"}, {})
                 elif self.path == "/v1/embeddings":
                     self.openai(request, texts)

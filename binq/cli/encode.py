@@ -52,7 +52,9 @@ from binq.types import OnBlank, OnTruncate, Precision, Role, TextFormat
             OnTruncate, "What to do when a text is longer than the model reads.", "warn"
         ),
         "on_blank": opt.option(OnBlank, "What to do with a blank text.", "skip"),
+        "on_error": opt.ON_ERROR,
         **opt.MODEL_RUNS,
+        "concurrency": opt.option(int, "Requests to an endpoint at a time. [default: 1]"),
         "overwrite": opt.OVERWRITE,
         "threads": opt.THREADS,
     }
@@ -66,6 +68,7 @@ def encode(*, texts: list[str], output: Path, **settings: Any) -> None:
             texts,
             output,
             progress=lambda now: progress(now.rows, now.rate, now.fraction),
+            on_wait=progress.waiting,
             **settings,
         )
     if report.id_note is not None:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from binq.cli import process
 from binq.cli.spelling import option
@@ -27,6 +27,8 @@ from binq.errors import (
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_NOTE: Final = 40
 
 _quiet = False
 _no_color = False
@@ -152,33 +154,52 @@ def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: update(done, total, "")
 
 
-@contextmanager
-def text_progress(what: str) -> Iterator[Callable[[int, float, float | None], None]]:
-    """Yield a callback (texts, texts a second, fraction done) that draws a bar likewise."""
+class TextProgress:
+    """Draws how far texts have come; called with (texts, texts a second, fraction done)."""
 
-    def show(texts: int, rate: float, fraction: float | None) -> None:
+    def __init__(self, update: Callable[..., None]) -> None:
+        self._update = update
+        self._done: tuple[float, float | None] = (0.0, None)
+
+    def __call__(self, texts: int, rate: float, fraction: float | None) -> None:
+        """Draw it."""
         # The number of texts is not known before the end, but how much of the files is read.
-        done, total = (0.0, None) if fraction is None else (fraction, 1.0)
-        update(done, total, f"{texts:,} texts, {rate:,.0f}/s")
+        self._done = (0.0, None) if fraction is None else (fraction, 1.0)
+        self._update(*self._done, f"{texts:,} texts, {rate:,.0f}/s")
 
-    with _bar(what, counted=False) as update:
-        yield show
+    def waiting(self, why: str, seconds: float) -> None:
+        """Say at once, from any thread, why nothing moves."""
+        told = escaped(f"waiting {max(1, round(seconds))} s: {why}")
+        shown = told if len(told) <= _NOTE else f"{told[: _NOTE - 1]}…"
+        self._update(*self._done, shown, at_once=True)
 
 
 @contextmanager
-def _bar(what: str, *, counted: bool) -> Iterator[Callable[[float, float | None, str], None]]:
-    """Yield a callback (done, total, note) that draws a bar, with counts or with share and note."""
+def text_progress(what: str) -> Iterator[TextProgress]:
+    """Yield what draws a bar likewise."""
+    with _bar(what, counted=False) as update:
+        yield TextProgress(update)
+
+
+@contextmanager
+def _bar(what: str, *, counted: bool) -> Iterator[Callable[..., None]]:
+    """Yield a callback (done, total, note) that draws a bar, with counts or with share and note.
+
+    With ``at_once`` it does not wait until the work has lasted a second.
+    """
     if _quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield lambda _done, _total, _note: None
+        yield lambda *_, **__: None
         return
+    from threading import Lock
+
     from rich import progress as parts
     from rich.console import Console
 
     counts = [parts.MofNCompleteColumn()]
-    share = [parts.TaskProgressColumn(), parts.TextColumn("{task.fields[note]}")]
+    share = [parts.TaskProgressColumn(), parts.TextColumn("{task.fields[note]}", markup=False)]
     bar = parts.Progress(
         parts.TextColumn(what),
-        parts.BarColumn(),
+        parts.BarColumn(40 if counted else 20),  # what stands beside it is longer
         *(counts if counted else share),
         parts.TimeRemainingColumn(),
         console=Console(stderr=True, no_color=_no_color),
@@ -186,12 +207,14 @@ def _bar(what: str, *, counted: bool) -> Iterator[Callable[[float, float | None,
     )
     begun = time.monotonic()
     task = None
+    lock = Lock()
 
-    def update(done: float, total: float | None, note: str) -> None:
+    def update(done: float, total: float | None, note: str, *, at_once: bool = False) -> None:
         nonlocal task
-        if task is None and time.monotonic() - begun > 1:
-            task = bar.add_task(what, note=note)
-            bar.start()
+        with lock:
+            if task is None and (at_once or time.monotonic() - begun > 1):
+                task = bar.add_task(what, note=note)
+                bar.start()
         if task is not None:
             bar.update(task, completed=done, total=total, note=note)
 

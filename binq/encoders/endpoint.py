@@ -17,7 +17,7 @@ import base64
 import binascii
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Unpack
 
 import numpy as np
@@ -28,7 +28,7 @@ from binq.encoders.keys import check_url, find_key
 from binq.encoders.limits import AnswerError
 from binq.encoders.transport import NotServedError, RefusedError, Transport
 from binq.errors import EnvironmentFailure, UsageError
-from binq.types import MAX_DIM, Role
+from binq.types import MAX_DIM, OnWait, Role
 
 _MAX_CONCURRENCY: Final = 32
 _MAX_NAME: Final = 256
@@ -42,7 +42,7 @@ class EndpointOptions(FloatOptions, total=False):
 
     key_file: str | os.PathLike[str] | None
     concurrency: int | None
-    on_wait: Callable[[str], None] | None
+    on_wait: OnWait | None
     transport: Transport | None
 
 
@@ -82,7 +82,7 @@ class EndpointEncoder(FloatEncoder):
         *,
         key_file: str | os.PathLike[str] | None = None,
         concurrency: int | None = None,
-        on_wait: Callable[[str], None] | None = None,
+        on_wait: OnWait | None = None,
         transport: Transport | None = None,
         **options: Unpack[FloatOptions],
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, Unpack
@@ -11,7 +11,7 @@ from typing import Final, Unpack
 from binq.encoders.base import Encoder, FloatOptions
 from binq.encoders.static import BUILT_IN, FINGERPRINT_LENGTH, StaticEncoder, is_static_model
 from binq.errors import InputError, UsageError
-from binq.types import MAX_DIM
+from binq.types import MAX_DIM, OnWait
 
 _MODEL: Final = "binq.model"
 # What has to agree for two embeddings to be comparable, and what a message calls it.
@@ -32,7 +32,7 @@ def load_encoder(
     key_file: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     concurrency: int | None = None,
-    on_wait: Callable[[str], None] | None = None,
+    on_wait: OnWait | None = None,
     **options: Unpack[FloatOptions],
 ) -> Encoder:
     """Load a model, which for a name on the hub may mean to download it.
@@ -55,7 +55,7 @@ def load_encoder(
     concurrency : int, optional
         How many requests an endpoint takes at a time, from 1, the default, to 32.
     on_wait : callable, optional
-        Told, in one line and from any thread, why an endpoint is asked again and when.
+        Told, from any thread, why an endpoint is asked again, in one line, and in how many seconds.
     options
         ``prompt``, ``truncate_dim``, ``normalize`` and ``batch_size``: see `FloatEncoder`.
 
@@ -123,7 +123,7 @@ def load_for(
     device: str | None = None,
     key_file: str | os.PathLike[str] | None = None,
     threads: int | None = None,
-    on_wait: Callable[[str], None] | None = None,
+    on_wait: OnWait | None = None,
     force: bool = False,
 ) -> Encoder:
     """Load the encoder for queries against embeddings whose origin is recorded.

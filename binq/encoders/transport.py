@@ -22,6 +22,7 @@ from typing import Any, Final
 from binq.encoders.keys import API_KEY_VARIABLE, Redaction, proxy_secrets
 from binq.encoders.limits import AnswerError, Limits, limited_opener, too_large
 from binq.errors import BinqError, EnvironmentFailure, InputError
+from binq.types import OnWait
 
 _TRANSIENT: Final = {408, 425, 429, 500, 502, 503, 504, 529}
 # Of these, the ones that say that less is to be asked: no other request goes out meanwhile.
@@ -74,7 +75,7 @@ class Transport:
     max_answer : int
         Bytes of an answer beyond which it is refused.
     on_wait : callable, optional
-        Told, in one line and from any thread, why a request is made again and when.
+        Told, from any thread, why a request is made again, in one line, and in how many seconds.
 
     Attributes
     ----------
@@ -90,7 +91,7 @@ class Transport:
         deadline: float = 300.0,
         sleep: Callable[[float], None] = time.sleep,
         max_answer: int = 1 << 28,
-        on_wait: Callable[[str], None] | None = None,
+        on_wait: OnWait | None = None,
     ) -> None:
         self._headers = {"Accept": "application/json", "User-Agent": "binq"}
         if key is not None:
@@ -158,7 +159,7 @@ class Transport:
                             url,
                             got=f"{status}: {reason}, in {late}",
                         ) from None
-                    why = f"the endpoint answers {status}: {reason}"
+                    reason = f"{status}: {reason}"
                 except (OSError, http.client.HTTPException) as error:
                     # URLError is an OSError too, as are timeouts and connections that break off.
                     cause = getattr(error, "reason", error)
@@ -167,12 +168,11 @@ class Transport:
                     if last or silent == _SILENT_ATTEMPTS:
                         # Without its cause, which repeats what the server said.
                         raise _unreachable(url, reason, slow=silent == _SILENT_ATTEMPTS) from None
-                    why = f"the endpoint cannot be reached: {reason}"
                 # Spread over half the interval, so that many clients do not return in step.
                 wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1))
                 wait = max(wait * random.uniform(0.5, 1.0), asked or 0.0)
                 if self._on_wait is not None:
-                    self._on_wait(f"{why}; asking again in {max(1, round(wait))} s")
+                    self._on_wait(reason, wait)
                 self._pause(wait, others=status in _BUSY)
         raise AssertionError("the last attempt returns or raises")
 

@@ -12,6 +12,7 @@ from binq.types import ID_NAMES
 _TEXT_NAMES: Final = (
     *("text", "contents", "content", "passage", "body", "sentence", "question", "query"),
 )
+_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,19 @@ class Text:
         What to encode; may be blank.
     where : str
         File and row, for messages.
+    fault : InputError or None
+        Why the row cannot be used, if it cannot; then there is no text.
     """
 
     id: str | int | None
     text: str
     where: str
+    fault: InputError | None = None
+
+    @property
+    def named(self) -> str:
+        """File and row, and the id where there is one."""
+        return _named(self.where, self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +64,20 @@ class Columns:
         return [*self.text, *(name for name in (self.id, self.title) if name is not None)]
 
     def text_of(self, entry: dict[str, Any], where: str) -> Text:
-        """Build a text from a row; a title may be missing, nothing else may."""
-        parts = [_string(entry, name, where) for name in self.text]
-        if self.title is not None and entry.get(self.title):
-            parts.insert(0, _string(entry, self.title, where))
-        identity = None if self.id is None else _identity(entry, self.id, where)
+        """Build a text from a row; a title may be missing, nothing else may.
+
+        What is missing or of a wrong type is the fault of the text.
+        """
+        identity = None
+        try:
+            if self.id is not None:
+                identity = _identity(entry, self.id, where)
+            named = _named(where, identity)
+            parts = [_string(entry, name, named) for name in self.text]
+            if self.title is not None and entry.get(self.title):
+                parts.insert(0, _string(entry, self.title, named))
+        except InputError as error:
+            return Text(identity, "", where, error)
         return Text(identity, " ".join(part for part in parts if part), where)
 
 
@@ -121,6 +139,10 @@ def choose_columns(
 
 def _unless_named(names: list[str], found: str | None, wanted: str | None) -> list[str] | None:
     return names if found is None and wanted is None else None
+
+
+def _named(where: str, identity: str | int | None) -> str:
+    return where if identity is None else f"{where} (id {str(identity)[:_SHOWN]})"
 
 
 def _string(entry: dict[str, Any], name: str, where: str) -> str:

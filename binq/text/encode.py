@@ -19,7 +19,16 @@ from binq.text.embeddings import SUFFIXES, write_embeddings
 from binq.text.run import EncodeOptions, EncodeProgress, EncodeReport, Run
 from binq.text.source import TextSource
 from binq.threads import limited, limited_tokenizers
-from binq.types import OnBlank, OnTruncate, Precision, Role, TextFormat
+from binq.types import (
+    DEFAULT_ON_ERROR,
+    OnBlank,
+    OnError,
+    OnTruncate,
+    OnWait,
+    Precision,
+    Role,
+    TextFormat,
+)
 
 
 def encode(
@@ -41,9 +50,12 @@ def encode(
     resume: bool = False,
     on_truncate: OnTruncate = "warn",
     on_blank: OnBlank = "skip",
+    on_error: OnError = DEFAULT_ON_ERROR,
+    concurrency: int | None = None,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[EncodeProgress], None] | None = None,
+    on_wait: OnWait | None = None,
     stdin: BinaryIO | None = None,
 ) -> EncodeReport:
     """Encode texts from files or standard input into a file of embeddings.
@@ -53,11 +65,11 @@ def encode(
     texts : path, sequence of paths, or "-"
     output : path
         ``.parquet``, ``.npy`` or ``.jsonl``.
-    model, prompt, truncate_dim, normalize, device, key_file
+    model, prompt, truncate_dim, normalize, device, key_file, concurrency, on_wait
         See `binq.encoders.load_encoder`; the built-in model by default.
     kind, text_column, id_column, stdin
         See `binq.text.TextSource`.
-    role, precision, batch_size, resume, on_truncate, on_blank, progress
+    role, precision, batch_size, resume, on_truncate, on_blank, on_error, progress
         See `EncodeOptions`.
     overwrite : bool
         Replace a file of another kind than what is written.
@@ -77,7 +89,9 @@ def encode(
     BinqWarning
         If texts were cut or left out.
     """
-    options = EncodeOptions(role, precision, batch_size, resume, on_truncate, on_blank, progress)
+    options = EncodeOptions(
+        role, precision, batch_size, resume, on_truncate, on_blank, on_error, progress
+    )
     source = TextSource(texts, text_column=text_column, id_column=id_column, kind=kind, stdin=stdin)
     kept = checkpoint_path(output) if resume else None
     refuse_overwrites(
@@ -97,6 +111,8 @@ def encode(
             batch_size=batch_size,
             key_file=key_file,
             threads=count,
+            concurrency=concurrency,
+            on_wait=on_wait,
         )
         report = encode_texts(source, encoder, output, options)
     _warn_of(
@@ -107,13 +123,14 @@ def encode(
     _warn_of(
         report.overlong, "texts are longer than the model reads and were cut", report.overlong_rows
     )
+    _warn_of(report.skipped, "rows cannot be used and were left out", report.skipped_rows, "; ")
     return report
 
 
-def _warn_of(count: int, what: str, rows: list[str]) -> None:
+def _warn_of(count: int, what: str, rows: list[str], between: str = ", ") -> None:
     if count:
-        more = ", …" if count > len(rows) else ""
-        warnings.warn(f"{count:,} {what}: {', '.join(rows)}{more}", BinqWarning, stacklevel=3)
+        listed = between.join([*rows, "…"] if count > len(rows) else rows)
+        warnings.warn(f"{count:,} {what}: {listed}", BinqWarning, stacklevel=3)
 
 
 def encode_texts(

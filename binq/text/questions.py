@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from codecs import BOM_UTF8
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Final
@@ -11,7 +12,7 @@ import numpy as np
 
 from binq.bits import from_layout
 from binq.encoders import Encoder, load_for
-from binq.errors import InputError, UsageError
+from binq.errors import BinqWarning, InputError, UsageError
 from binq.io.streams import ByteStream, lines
 from binq.storage.format import Header
 from binq.threads import limited_tokenizers, resolve
@@ -129,6 +130,7 @@ def open_questions(
         device=device,
         key_file=key_file,
         threads=count,
+        on_wait=_warn_of_wait,
         force=force,
     )
     from_signs = header.model.get("binq.precision") == "ubinary" and header.binarizer is None
@@ -140,6 +142,11 @@ def open_questions(
         signs=from_signs and encoder.bits is None,
         threads=count,
     )
+
+
+def _warn_of_wait(why: str, seconds: float) -> None:
+    told = f"the endpoint is asked again in {max(1, round(seconds))} s: {why}"
+    warnings.warn(told, BinqWarning, stacklevel=2)
 
 
 def _arriving(stream: ByteStream) -> Iterator[list[str]]:

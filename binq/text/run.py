@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.encoders import Encoder, check_role
-from binq.errors import InputError, UsageError
+from binq.errors import EnvironmentFailure, InputError, UsageError
+from binq.text.ahead import ahead
+from binq.text.batches import BatchEncoder, Encoded, at
 from binq.text.checkpoint import Checkpoint, digest_of
 from binq.text.columns import Text
 from binq.text.source import TextSource, batched
-from binq.types import PRECISIONS, OnBlank, OnTruncate, Precision, Role
+from binq.types import (
+    DEFAULT_ON_ERROR,
+    ON_ERROR,
+    PRECISIONS,
+    OnBlank,
+    OnError,
+    OnTruncate,
+    Precision,
+    Role,
+)
 from binq.vectors.ids import CommonType, note_of
 
 # Texts are sorted by length within a window of so many batches, which evens out the batches.
@@ -70,9 +82,13 @@ class EncodeOptions:
         Keep a checkpoint beside the output and go on from the one that is there. It is removed
         at the end. The same text is never encoded twice.
     on_truncate : {"warn", "error"}
-        Whether texts that the encoder cuts are reported or end the run.
+        Whether texts that the encoder cuts are reported, or are rows that cannot be used.
     on_blank : {"skip", "error"}
-        Whether texts that hold nothing but white space are left out and reported, or end the run.
+        Whether texts that hold nothing but white space are left out and reported, or are rows
+        that cannot be used.
+    on_error : {"stop", "skip"}
+        Whether the run ends at a row that cannot be used, or leaves it out, counts it and goes on.
+        Where no row is left, it ends all the same.
     progress : callable or None
         Called after every batch.
 
@@ -88,6 +104,7 @@ class EncodeOptions:
     resume: bool = False
     on_truncate: OnTruncate = "warn"
     on_blank: OnBlank = "skip"
+    on_error: OnError = DEFAULT_ON_ERROR
     progress: Callable[[EncodeProgress], None] | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +112,9 @@ class EncodeOptions:
         if self.precision not in (None, *PRECISIONS):
             known = ", ".join(PRECISIONS)
             raise UsageError("unknown precision", "`precision`", known, str(self.precision))
+        if self.on_error not in ON_ERROR:
+            known = ", ".join(ON_ERROR)
+            raise UsageError("unknown choice", "`on_error`", known, str(self.on_error))
         if self.batch_size is not None and self.batch_size < 1:
             got = str(self.batch_size)
             raise UsageError("too few texts at a time", "`batch_size`", "at least 1", got)
@@ -134,6 +154,10 @@ class EncodeReport:
         Texts left out since they hold nothing; texts whose end the model did not read.
     blank_rows, overlong_rows : list of str
         Where the first ten of each stand.
+    skipped : int
+        Rows left out since they cannot be used.
+    skipped_rows : list of str
+        Where the first ten of them stand, and what is wrong with them.
     seconds : float
         How long it took.
     id_note : str or None
@@ -150,6 +174,8 @@ class EncodeReport:
     overlong: int = 0
     blank_rows: list[str] = field(default_factory=list)
     overlong_rows: list[str] = field(default_factory=list)
+    skipped: int = 0
+    skipped_rows: list[str] = field(default_factory=list)
     seconds: float = 0.0
     id_note: str | None = None
 
@@ -161,110 +187,159 @@ class Run:
         self.encoder = encoder
         self.options = options
         self.precision = options.precision_for(encoder)
+        self._batch = BatchEncoder(
+            encoder, options.role, self.precision, to_the_end=options.on_error == "skip"
+        )
         self.batch_size = options.batch_size or encoder.batch_size
         self.report = EncodeReport()
         self.ids = CommonType()
         self.began = time.monotonic()
         self._progress = EncodeProgress()
+        self._skip = options.on_error == "skip"
+        self._first_fault: InputError | None = None
 
     def read(self, source: TextSource, checkpoint: Checkpoint) -> None:
         """Read the texts window by window."""
         left_over = checkpoint.last
         position = 0
         window_rows = max(1024, _BATCHES_IN_WINDOW * self.batch_size)
-        for window in batched(source, window_rows, _CHARACTERS_IN_WINDOW):
-            ids = [text.id for text in window if text.id is not None]
+        for texts in batched(source.read(), window_rows, _CHARACTERS_IN_WINDOW):
+            window = self._judged(texts)
+            ids = [text.id for text in window if text.id is not None and text.fault is None]
             if ids:
                 self.ids.add(ids)
-            rows = [(position + i, text) for i, text in enumerate(window)]
+            end = len(window)
+            if not self._skip:
+                end = next((i for i, text in enumerate(window) if text.fault is not None), end)
+            if end == len(window) or self.options.resume:
+                # What precedes a row at which the run stops is kept for the next one.
+                self._window(window[:end], position, checkpoint)
+            if end < len(window):
+                raise window[end].fault or AssertionError
             position += len(window)
-            self._window([(at, text) for at, text in rows if self._usable(text)], checkpoint)
             self._tell(position, source.fraction)
+        if self._first_fault is not None and not self.report.rows:
+            raise self._first_fault
         if source.could_be_ids is not None:
             self.report.id_note = note_of(source.could_be_ids)
         distinct, self.report.resumed = checkpoint.distinct(left_over)
         self.report.duplicates = self.report.rows - distinct
 
-    def _window(self, rows: list[tuple[int, Text]], checkpoint: Checkpoint) -> None:
-        digests = [digest_of(text.text) for _, text in rows]
-        unique = {digest: text for digest, (_, text) in zip(digests, rows, strict=True)}
+    def _judged(self, texts: list[Text]) -> list[Text]:
+        """Return texts with what the options find wrong with them."""
+        judged = [
+            replace(text, fault=_refusal("text is blank", text, "remove the row"))
+            if self.options.on_blank == "error" and text.fault is None and _is_blank(text)
+            else text
+            for text in texts
+        ]
+        read = [i for i, text in enumerate(judged) if text.fault is None and not _is_blank(text)]
+        flags = self.encoder.overlong([judged[i].text for i in read], self.options.role)
+        for i in (read[number] for number in np.flatnonzero(flags)):
+            if self.options.on_truncate == "error":
+                step = "split it, or use `on_truncate=warn`"
+                fault = _refusal("text is longer than the model reads", judged[i], step)
+                judged[i] = replace(judged[i], fault=fault)
+            else:
+                self.report.overlong += 1
+                _note(self.report.overlong_rows, judged[i].where)
+        return judged
+
+    def _window(self, window: list[Text], start: int, checkpoint: Checkpoint) -> None:
+        digests = {
+            position: digest_of(text.text)
+            for position, text in enumerate(window)
+            if text.fault is None and not _is_blank(text)
+        }
+        unique = {digest: window[position] for position, digest in digests.items()}
         numbers = checkpoint.find(list(unique))
-        self._check_lengths([text for _, text in rows])
         new = [text for digest, text in unique.items() if digest not in numbers]
         new.sort(key=lambda text: len(text.text), reverse=True)
         void: set[bytes] = set()
-        for batch in batched(new, self.batch_size, _CHARACTERS_IN_BATCH):
-            vectors, bits = self._encode(batch)
-            added = [digest_of(text.text) for text in batch]
-            if bits is None:
-                # A text of which the model knows no token has no direction.
-                some: NDArray[np.bool_] = np.any(vectors != 0, axis=1)
-                void.update(digest for digest, kept in zip(added, some, strict=True) if not kept)
-                added = [digest for digest in added if digest not in void]
-                vectors = vectors[some]
-            numbers.update(zip(added, checkpoint.add_vectors(added, vectors, bits), strict=True))
-            self.report.encoded += len(batch)
-            self._tell(self._progress.rows + len(batch), self._progress.fraction)
-        known = [
-            (position, None if text.id is None else str(text.id), numbers[digest])
-            for digest, (position, text) in zip(digests, rows, strict=True)
-            if digest not in void or self._leave_out(text, "text has no token that the model knows")
-        ]
+        faults: dict[bytes, InputError] = {}
+        for encoded in self._batches(new, checkpoint):
+            faults.update((digest_of(text.text), fault) for text, fault in encoded.faults)
+            for texts, vectors, bits in encoded.parts:
+                added = [digest_of(text.text) for text in texts]
+                if bits is None:
+                    # A text of which the model knows no token has no direction.
+                    some: NDArray[np.bool_] = np.any(vectors != 0, axis=1)
+                    void.update(
+                        digest for digest, kept in zip(added, some, strict=True) if not kept
+                    )
+                    added = [digest for digest in added if digest not in void]
+                    vectors = vectors[some]
+                given = checkpoint.add_vectors(added, vectors, bits)
+                numbers.update(zip(added, given, strict=True))
+                self.report.encoded += len(texts)
+                self._tell(self._progress.rows + len(texts), self._progress.fraction)
+        known = []
+        for position, text in enumerate(window):
+            digest = digests.get(position, b"")
+            if digest in numbers:
+                name = None if text.id is None else str(text.id)
+                known.append((start + position, name, numbers[digest]))
+            elif text.fault is not None:
+                self._leave_out(text, text.fault)
+            elif digest in faults:
+                self._leave_out(text, at(text, faults[digest]))
+            elif self.options.on_blank == "error":
+                why = "text has no token that the model knows"
+                self._leave_out(text, _refusal(why, text, "remove the row"))
+            else:
+                self.report.blank += 1
+                _note(self.report.blank_rows, text.where)
         checkpoint.add_rows(known)
         self.report.rows += len(known)
 
-    def _encode(self, texts: list[Text]) -> tuple[NDArray[Any], int | None]:
-        """Return the rows as they are to be written, and how many bits of them count."""
-        try:
-            vectors = self.encoder.encode([text.text for text in texts], self.options.role)
-        except InputError as error:
-            if error.where.startswith(texts[0].where):
-                raise
-            span = texts[0].where if len(texts) == 1 else f"among them {texts[0].where}"
-            raise InputError(
-                error.what, f"{error.where}, {span}", error.expected, error.got, error.next_step
-            ) from error
-        if vectors.dtype == np.uint8:
-            return vectors, 8 * vectors.shape[1]
-        if self.precision == "ubinary":
-            return np.packbits(vectors > 0, axis=1), vectors.shape[1]
-        if self.precision == "float16":
-            with np.errstate(over="ignore"):
-                halves = vectors.astype(np.float16)
-            if not np.isfinite(halves).all():
-                raise InputError(
-                    "an embedding does not fit float16",
-                    texts[0].where,
-                    next_step="use `precision=float32`, or `normalize`",
-                )
-            return halves, None
-        return vectors, None
+    def _batches(self, texts: list[Text], checkpoint: Checkpoint) -> Iterator[Encoded]:
+        """Yield what comes of texts, batch by batch; raise what ends the run after that."""
+        failure: Exception | None = None
+        stop = threading.Event()
+        batches = batched(texts, self.batch_size, _CHARACTERS_IN_BATCH)
+        for batch, result in ahead(self._batch.encode, batches, self.encoder.concurrency, stop):
+            if failure is not None and not (result.done() and result.exception() is None):
+                continue
+            try:
+                encoded = result.result()
+            except Exception as error:
+                failure = error
+                stop.set()
+                continue
+            if encoded.faults and failure is None:
+                text, fault = encoded.faults[0]
+                # Where nothing at all is taken, it is not these texts that are at fault.
+                nothing = len(batch) == len(encoded.faults) > 1 and not self.report.encoded
+                if not self._skip or nothing:
+                    failure = at(text, fault)
+                    stop.set()
+            yield encoded
+        if isinstance(failure, EnvironmentFailure):
+            self._say_how_to_go_on(failure, checkpoint)
+        if failure is not None:
+            raise failure
 
-    def _usable(self, text: Text) -> bool:
-        return bool(text.text.strip()) or self._leave_out(text, "text is blank")
+    def _leave_out(self, text: Text, fault: InputError) -> None:
+        """Count a row that cannot be used, or end the run there."""
+        if not self._skip:
+            raise fault
+        self._first_fault = self._first_fault or fault
+        self.report.skipped += 1
+        got = f" ({fault.got})" if fault.got else ""
+        _note(self.report.skipped_rows, f"{text.named}: {fault.what}{got}")
 
-    def _leave_out(self, text: Text, why: str) -> bool:
-        """Count a text that gives no vector, or refuse it; return False."""
-        if self.options.on_blank == "error":
-            raise InputError(why, text.where, next_step="remove the row")
-        self.report.blank += 1
-        if len(self.report.blank_rows) < _NAMED:
-            self.report.blank_rows.append(text.where)
-        return False
-
-    def _check_lengths(self, texts: list[Text]) -> None:
-        flags = self.encoder.overlong([text.text for text in texts], self.options.role)
-        for index in np.flatnonzero(flags):
-            where = texts[index].where
-            if self.options.on_truncate == "error":
-                raise InputError(
-                    "text is longer than the model reads",
-                    where,
-                    next_step="split it, or use `on_truncate=warn`",
-                )
-            self.report.overlong += 1
-            if len(self.report.overlong_rows) < _NAMED:
-                self.report.overlong_rows.append(where)
+    def _say_how_to_go_on(self, failure: EnvironmentFailure, checkpoint: Checkpoint) -> None:
+        """Add to an error of the model or its endpoint what a next run could begin with."""
+        done = checkpoint.last
+        if not done and failure.next_step:
+            return
+        if not self.options.resume:
+            step = "run it with `resume`, which keeps what is done for the next run"
+        elif done:
+            step = f"run it again with `resume`: {done:,} texts are done"
+        else:
+            step = "run it again with `resume`"
+        failure.next_step = "; ".join(filter(None, (failure.next_step, step)))
 
     def _tell(self, rows: int, fraction: float | None) -> None:
         if self.options.progress is not None:
@@ -273,3 +348,16 @@ class Run:
             self._progress.fraction = fraction
             self._progress.seconds = time.monotonic() - self.began
             self.options.progress(self._progress)
+
+
+def _is_blank(text: Text) -> bool:
+    return not text.text.strip()
+
+
+def _note(rows: list[str], row: str) -> None:
+    if len(rows) < _NAMED:
+        rows.append(row)
+
+
+def _refusal(what: str, text: Text, next_step: str) -> InputError:
+    return InputError(what, text.named, next_step=next_step)

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -45,6 +45,8 @@ _SUFFIXES: Final[dict[str, TextFormat]] = {
 }
 _MAX_LINE: Final = 1 << 26
 _PARQUET_ROWS: Final = 1024
+_Numbered = Iterator[tuple[int, str, InputError | None]]
+"""Lines with their numbers, and with what is wrong with them."""
 
 
 class TextSource:
@@ -102,12 +104,19 @@ class TextSource:
         self._read = 0
 
     def __iter__(self) -> Iterator[Text]:
-        """Yield the texts.
+        """Yield the texts; raises as `read` does, and where a row cannot be used."""
+        for text in self.read():
+            if text.fault is not None:
+                raise text.fault
+            yield text
+
+    def read(self) -> Iterator[Text]:
+        """Yield the texts; a row that cannot be used is one with a fault, which names it.
 
         Raises
         ------
         InputError
-            Naming file and row, if a row cannot be used.
+            If a file cannot be used, or what follows a row cannot be told.
         EnvironmentFailure
             If a file may not be read.
         """
@@ -117,7 +126,7 @@ class TextSource:
             before = self._read
             first = True
             for text in self._texts_of(path):
-                if first:
+                if first and text.fault is None:
                     has = text.id is not None
                     if with_ids not in (None, has):
                         raise InputError(
@@ -155,58 +164,59 @@ class TextSource:
                     raise UsageError(
                         "plain lines have no columns", stream.name, next_step="drop the names"
                     )
-                for number, line in numbered:
-                    yield Text(None, line, _line(stream.name, number))
+                for number, line, fault in numbered:
+                    yield Text(None, line, _line(stream.name, number), fault)
             else:
                 yield from self._delimited(numbered, stream.name, "," if kind == "csv" else "\t")
 
-    def _lines(self, stream: ByteStream) -> Iterator[tuple[int, str]]:
-        """Yield numbered lines without their ends."""
+    def _lines(self, stream: ByteStream) -> _Numbered:
+        """Yield numbered lines without their ends, with what is wrong with them."""
         arrived = (line for line in lines(stream) if line is not None)
         for number, data in enumerate(arrived, 1):
             self._read += len(data) + 1
             if number == 1:
                 data = data.removeprefix(codecs.BOM_UTF8)
             try:
-                yield number, data.decode("utf-8").removesuffix("\r")
+                line, fault = data.decode("utf-8"), None
             except UnicodeDecodeError as error:
-                raise InputError(
+                line = data.decode("utf-8", "replace")
+                fault = InputError(
                     "text is not UTF-8",
                     _line(stream.name, number),
                     got=f"byte 0x{data[error.start]:02x}",
                     next_step="convert it, for example with iconv -t utf-8",
-                ) from None
+                )
+            yield number, line.removesuffix("\r"), fault
 
-    def _jsonl(self, lines: Iterator[tuple[int, str]], name: str) -> Iterator[Text]:
+    def _jsonl(self, lines: _Numbered, name: str) -> Iterator[Text]:
         columns: Columns | None = None
-        for number, line in lines:
+        for number, line, fault in lines:
             if not line.strip():
                 continue
             where = _line(name, number)
             try:
-                entry = parse_json(line)
-            except (ValueError, RecursionError) as error:
-                reason = getattr(error, "msg", "") or str(error)
-                raise InputError("not JSON", where, "one object a line", reason) from None
-            if isinstance(entry, str):
-                # A bare string is a text.
-                entry = {"text": entry}
-            if not isinstance(entry, dict):
-                raise InputError("not an object", where, "one object a line", type(entry).__name__)
-            if columns is None:
-                strings = [key for key, value in entry.items() if isinstance(value, str)]
-                ids = [key for key, value in entry.items() if is_id(value)]
-                columns = self._choose(list(entry), strings, ids, where, optional_title=True)
-                self.could_be_ids = columns.could_be_ids
-            yield columns.text_of(entry, where)
+                if fault is not None:
+                    raise fault
+                entry = _entry(line, where)
+                if columns is None:
+                    strings = [key for key, value in entry.items() if isinstance(value, str)]
+                    ids = [key for key, value in entry.items() if is_id(value)]
+                    columns = self._choose(list(entry), strings, ids, where, optional_title=True)
+                    self.could_be_ids = columns.could_be_ids
+            except InputError as error:
+                text = _faulty(error)
+            else:
+                text = columns.text_of(entry, where)
+            yield text
 
-    def _delimited(
-        self, lines: Iterator[tuple[int, str]], name: str, delimiter: str
-    ) -> Iterator[Text]:
+    def _delimited(self, lines: _Numbered, name: str, delimiter: str) -> Iterator[Text]:
         last = [0]
+        unread: list[InputError] = []
 
         def fed() -> Iterator[str]:
-            for last[0], line in lines:
+            for last[0], line, fault in lines:
+                if fault is not None:
+                    unread.append(fault)
                 yield line + "\n"
 
         csv.field_size_limit(_MAX_LINE)
@@ -224,18 +234,21 @@ class TextSource:
             where = _line(name, start)
             if not row:
                 continue
+            if unread:
+                if names is None:
+                    raise unread[0]
+                yield _faulty(unread[0])
+                unread.clear()
+                continue
             if names is None:
                 names = row
                 if len(set(names)) != len(names):
                     raise InputError("column name is not unique", where, got=", ".join(names))
                 continue
             if len(row) != len(names):
-                raise InputError(
-                    "row has another number of fields than the header",
-                    where,
-                    str(len(names)),
-                    str(len(row)),
-                )
+                what = "row has another number of fields than the header"
+                yield _faulty(InputError(what, where, str(len(names)), str(len(row))))
+                continue
             entry = dict(zip(names, row, strict=True))
             if columns is None:
                 columns = self._choose(names, names, names, _line(name, 1))
@@ -265,13 +278,35 @@ class TextSource:
             for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):
                 entries = batch.to_pylist()
                 if columns.id is not None:
-                    found = to_ids(batch.column(columns.id), partial(_row, path, row))
-                    ids = found.tolist() if isinstance(found, np.ndarray) else found
-                    entries = [e | {columns.id: i} for e, i in zip(entries, ids, strict=True)]
+                    # What is null is the fault of its row.
+                    found = to_ids(batch.column(columns.id).drop_null(), partial(_row, path, row))
+                    ids = iter(found.tolist() if isinstance(found, np.ndarray) else found)
+                    for entry in entries:
+                        if entry[columns.id] is not None:
+                            entry[columns.id] = next(ids)
                 for entry in entries:
                     yield columns.text_of(entry, _row(path, 0, row))
                     row += 1
                     self._read = before + size * row // total
+
+
+def _entry(line: str, where: str) -> dict[str, Any]:
+    """Return what a line of jsonl holds."""
+    try:
+        entry = parse_json(line)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", "") or str(error)
+        raise InputError("not JSON", where, "one object a line", reason) from None
+    if isinstance(entry, str):
+        # A bare string is a text.
+        entry = {"text": entry}
+    if not isinstance(entry, dict):
+        raise InputError("not an object", where, "one object a line", type(entry).__name__)
+    return entry
+
+
+def _faulty(fault: InputError) -> Text:
+    return Text(None, "", fault.where, fault)
 
 
 def batched(texts: Iterable[Text], rows: int, characters: int) -> Iterator[list[Text]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import debris
-from endpoints import DIM, FakeEndpoint, vector_of
+from endpoints import DIM, FakeEndpoint, dripping, vector_of
 
 from binq.encoders import BUILT_IN
 
@@ -176,9 +178,84 @@ def test_an_interrupted_run_goes_on(cli: Cli, tmp_path: Path, endpoint: FakeEndp
     assert not (tmp_path / "out.parquet.checkpoint").exists()
 
 
+def test_requests_at_a_time_write_the_same(
+    cli: Cli, tmp_path: Path, endpoint: FakeEndpoint
+) -> None:
+    path, written = tmp_path / "t.txt", []
+    path.write_text("".join(f"text {i}\n" for i in range(200)))
+    endpoint.no_base64 = True  # which every thread has to learn
+    for concurrency in (1, 4):
+        out = tmp_path / f"{concurrency}.parquet"
+        words = ["--model", f"{endpoint.url}#m", "--batch-size", 8, "--concurrency", concurrency]
+        cli("encode", path, "-o", out, *words)
+        written.append(out.read_bytes())
+    assert written[0] == written[1]
+
+
+def test_a_text_that_the_endpoint_refuses(
+    cli: Cli, docs: Path, tmp_path: Path, endpoint: FakeEndpoint
+) -> None:
+    out = tmp_path / "out.parquet"
+    words = ["encode", docs, "-o", out, "--model", f"{endpoint.url}#m"]
+    endpoint.refused = "a second one"
+    told = cli(*words, code=3).err
+    assert f"{docs}: line 2 (id d1)" in told
+    assert "400: a second one is too long" in told
+    assert not out.exists()
+    told = cli(*words, "--on-error", "skip").err
+    assert "warning: 1 rows cannot be used and were left out: " in told
+    assert f"{docs}: line 2 (id d1): the endpoint refuses the texts (400: a second one" in told
+    assert _table(out)[0] == ["d0", "d2", "d3"]
+
+
+def test_a_busy_endpoint_is_a_line_that_says_how_to_go_on(
+    cli: Cli, docs: Path, tmp_path: Path, endpoint: FakeEndpoint
+) -> None:
+    words = ["encode", docs, "-o", tmp_path / "out.parquet", "--model", f"{endpoint.url}#m"]
+    for header, what in (
+        ({"Retry-After": "9999"}, "in 9999 seconds; run it"),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 -2359"}, "in more than a day; run it"),
+    ):
+        endpoint.faults = [(429, header, {"error": "slow down"})]
+        assert f"{what} with --resume" in cli(*words, code=5).err
+        endpoint.faults = [(429, header, {"error": "slow down"})]
+        assert f"{what} again with --resume" in cli(*words, "--resume", code=5).err
+    endpoint.listing = {"data": 5}
+    assert "#MODEL" in cli(*words[:-1], endpoint.url, code=5).err
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_interrupt_does_not_wait_for_an_endpoint(
+    start: Any, docs: Path, tmp_path: Path, endpoint: FakeEndpoint, concurrency: int
+) -> None:
+    out = tmp_path / "out.parquet"
+    drip = dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n", b" ")
+    endpoint.faults = [drip, (429, {"Retry-After": "60"}, b"")]
+    words = ["encode", docs, "-o", out, "--model", f"{endpoint.url}#m", "--batch-size", 1]
+    with start(*words, "--concurrency", concurrency) as process:
+        for _ in range(1000):
+            if len(endpoint.requests) >= min(concurrency, 2):
+                break
+            time.sleep(0.02)
+        time.sleep(0.1)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert time.monotonic() - begun < 1.5
+        assert process.stderr.read() == b""
+    assert not out.exists()
+    assert not debris(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (["--concurrency", 2], 2, "--concurrency"),
+        (["--model", "simhash:64", "--concurrency", 2], 2, "--concurrency"),
+        (["--model", "http://127.0.0.1:9/v1#m", "--concurrency", 0], 2, "expected 1 to 32"),
+        (["--model", "http://127.0.0.1:9/v1#m", "--concurrency", 33], 2, "expected 1 to 32"),
+        (["--model", "http://u:p@127.0.0.1:9/v1#m", "--device", "cpu"], 2, "a password"),
+        (["--on-error", "ignore"], 2, "--on-error"),
         (["--model", "simhash:7"], 2, "multiple of 8"),
         (["--model", "simhash:64", "--precision", "float32"], 2, "makes bits"),
         (["--model", "simhash:64", "--truncate-dim", 3], 2, "--truncate-dim"),

@@ -347,7 +347,9 @@ def test_a_key_that_the_server_sends_back_is_never_shown(
 ) -> None:
     monkeypatch.setenv("BINQ_API_KEY", key)
     told: list[str] = []
-    transport = Transport(key, sleep=waits.append, timeout=5, on_wait=told.append)
+    transport = Transport(
+        key, sleep=waits.append, timeout=5, on_wait=lambda why, _: told.append(why)
+    )
     encoder = OpenAIEncoder(f"{endpoint.url}#m", transport=transport)
     forms = [key, f"Bearer {key}", f"it is [{key}]"]
     if len(key) > 3:
@@ -531,17 +533,17 @@ def test_absurd_retry_after(endpoint: FakeEndpoint, waits: list[float]) -> None:
 
 
 def test_a_wait_is_told_with_its_reason(endpoint: FakeEndpoint, waits: list[float]) -> None:
-    told: list[str] = []
+    told: list[tuple[str, float]] = []
     endpoint.faults = [
         (429, {"Retry-After": "7"}, {"error": "slow\ndown"}),
         (500, {}, b"oops"),
+        lambda handler: handler.connection.close(),
     ]
-    transport = Transport(sleep=waits.append, on_wait=told.append)
+    transport = Transport(sleep=waits.append, on_wait=lambda *why: told.append(why))
     OpenAIEncoder(f"{endpoint.url}#m", transport=transport).encode(["a"])
-    assert told == [
-        "the endpoint answers 429: slow down; asking again in 7 s",
-        "the endpoint answers 500: oops; asking again in 1 s",
-    ]
+    assert [why for why, _ in told[:2]] == ["429: slow down", "500: oops"]
+    assert "closed connection" in told[2][0]
+    assert [seconds for _, seconds in told] == waits
 
 
 def test_while_one_request_waits_for_a_busy_server_no_other_is_made(

@@ -6,12 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -483,3 +485,193 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
         ).stdout
     )
     assert grown < 170, (grown, time.monotonic() - started)
+
+
+class Picky(Recorder):
+    """Refuses texts with a bad word, as an endpoint does: the whole batch, whatever else it has."""
+
+    def _embed(self, texts: list[str], role: Role) -> NDArray[Any]:
+        rows = super()._embed(texts, role)
+        if any("bad" in text for text in texts):
+            raise InputError("the endpoint refuses the texts", "http://h/v1", got="400: too long")
+        return rows
+
+
+def _dirty(tmp_path: Path) -> tuple[Path, list[str], list[str]]:
+    """Return jsonl of which some rows cannot be used, the good ids, and what is wrong."""
+    rows = [f'{{"id": "d{i}", "text": "text {i}"}}'.encode() for i in range(20)]
+    rows[0] = b'{"id": "d0", "text": '
+    rows[3] = b'{"id": "d3", "text": null}'
+    rows[5] = b'{"id": "d5", "text": "\xff"}'
+    rows[7] = b'{"id": [7], "text": "text 7"}'
+    rows[9] = b'{"id": "d9", "text": "a bad text"}'
+    rows[11] = b"[1]"
+    rows[13] = b'{"id": "d13", "text": "a bad text"}'
+    path = tmp_path / "texts.jsonl"
+    path.write_bytes(b"\n".join(rows) + b"\n")
+    lost = {0, 3, 5, 7, 9, 11, 13}
+    wrong = [
+        "line 1: not JSON (Expecting value)",
+        "line 4 (id d3): text is not a text (null)",
+        "line 6: text is not UTF-8 (byte 0xff)",
+        "line 8: id is not an id (list)",
+        "line 10 (id d9): the endpoint refuses the texts (400: too long)",
+        "line 12: not an object (list)",
+        "line 14 (id d13): the endpoint refuses the texts (400: too long)",
+    ]
+    return path, [f"d{i}" for i in range(20) if i not in lost], wrong
+
+
+def test_rows_that_cannot_be_used_are_left_out_or_end_the_run(tmp_path: Path) -> None:
+    path, good, wrong = _dirty(tmp_path)
+    out = tmp_path / "out.parquet"
+    report = encode_texts(TextSource(path), Picky(), out, on_error="skip")
+    ids, rows = _rows(out)
+    assert ids == good
+    np.testing.assert_array_equal(rows, vectors_of([f"text {name[1:]}" for name in good]))
+    assert report.skipped == 7
+    assert [row.partition(": ")[2] for row in report.skipped_rows] == wrong
+    assert (report.rows, report.encoded, report.blank) == (13, 13, 0)
+    # To stop is the default: it names row and id, and writes nothing.
+    out.unlink()
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, what in ((0, "line 2: .*got"), (3, r"line 2 \(id d3\)"), (9, r"line 2 \(id d9\)")):
+        path.write_bytes(lines[1] + lines[number] + lines[2])
+        with pytest.raises(InputError, match=what):
+            encode_texts(TextSource(path), Picky(), out)
+        assert not out.exists()
+        break_off = [entry.name for entry in tmp_path.iterdir()]
+        assert break_off == ["texts.jsonl"]
+
+
+def test_a_run_that_stopped_at_a_row_goes_on_without_it(tmp_path: Path) -> None:
+    path, good, wrong = _dirty(tmp_path)
+    path.write_bytes(path.read_bytes().partition(b"\n")[2])
+    out = tmp_path / "out.parquet"
+    with pytest.raises(InputError, match=r"line 3 \(id d3\)"):
+        encode_texts(TextSource(path), Picky(), out, resume=True)
+    encoder = Picky()
+    report = encode_texts(TextSource(path), encoder, out, resume=True, on_error="skip")
+    assert report.resumed == 2  # what preceded the row
+    assert not {"text 1", "text 2"} & {text for batch in encoder.asked for text in batch}
+    assert _rows(out)[0] == good
+    assert report.skipped == len(wrong) - 1
+    assert {entry.name for entry in tmp_path.iterdir()} == {"texts.jsonl", "out.parquet"}
+
+
+def test_rows_of_every_kind_of_file_can_be_left_out(tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    table = b'id,text\na,x\nb\nc,"y\nz\xff"\nd,\xff\n"e",ok\n'
+    (tmp_path / "t.csv").write_bytes(table)
+    (tmp_path / "t.txt").write_bytes(b"one\n\xff\ntwo\n")
+    rows = {"id": ["a", "b", "c"], "text": ["x", None, "y"]}
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    for name, ids, skipped in (
+        ("t.csv", ["a", "e"], ["line 3: row", "line 5: text is not UTF-8", "line 6: text"]),
+        ("t.txt", [0, 2], ["line 2: text is not UTF-8"]),
+        ("t.parquet", ["a", "c"], ["row 1 (id b): text is not a text"]),
+    ):
+        report = encode_texts(TextSource(tmp_path / name), Recorder(), out, on_error="skip")
+        assert _rows(out)[0] == ids
+        assert report.skipped == len(skipped)
+        for told, wanted in zip(report.skipped_rows, skipped, strict=True):
+            assert wanted in told
+    # What follows an open quote, no one can tell; and a header is no row.
+    for content in (b'id,text\na,"x\nb,y\n', b"id,text\xff\na,x\n", b"id,id\na,x\n"):
+        (tmp_path / "t.csv").write_bytes(content)
+        with pytest.raises(InputError):
+            encode_texts(TextSource(tmp_path / "t.csv"), Recorder(), out, on_error="skip")
+
+
+def test_what_options_make_an_error_can_be_left_out(tmp_path: Path) -> None:
+    source, out = _file(tmp_path, ["a", "", "much too long", "b"]), tmp_path / "out.parquet"
+    options: dict[str, Any] = {"on_error": "skip", "on_blank": "error", "on_truncate": "error"}
+    report = encode_texts(TextSource(source), Recorder(limit=6), out, **options)
+    assert _rows(out)[0] == [0, 3]
+    assert (report.skipped, report.blank, report.overlong) == (2, 0, 0)
+    assert "line 2: text is blank" in report.skipped_rows[0]
+    assert "line 3: text is longer" in report.skipped_rows[1]
+    with pytest.raises(UsageError, match="stop, skip"):
+        encode_texts(TextSource(source), Recorder(), out, on_error="ignore")
+
+
+def test_where_nothing_is_left_the_run_fails(tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    source = TextSource(_file(tmp_path, [f"bad {i}" for i in range(500)]))
+    encoder = Picky()
+    with pytest.raises(InputError, match="400: too long"):
+        encode_texts(source, encoder, out, on_error="skip")
+    # It is not asked a thousand times: a batch of which nothing is taken says enough.
+    assert len(encoder.asked) < 10
+    (tmp_path / "t.jsonl").write_text('{"txt": 1}\nnull\n')
+    with pytest.raises(InputError, match="line 1"):
+        encode_texts(TextSource(tmp_path / "t.jsonl"), Recorder(), out, on_error="skip")
+    assert not out.exists()
+
+
+class Parallel(Picky):
+    """Answers in another order than it is asked."""
+
+    def __init__(self, concurrency: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.concurrency = concurrency
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+
+    def _embed(self, texts: list[str], role: Role) -> NDArray[Any]:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.002 + 0.003 * (len(self.asked) % 3))
+        try:
+            return super()._embed(texts, role)
+        finally:
+            with self.lock:
+                self.now -= 1
+
+
+def test_batches_at_a_time_change_nothing_but_the_time(tmp_path: Path) -> None:
+    texts = [f"{'x' * (i % 7)} text {i % 190}" for i in range(400)]
+    texts[50] = texts[300] = "bad"
+    texts[60] = "bad, too"
+    source, found = _file(tmp_path, texts), []
+    for concurrency in (1, 2, 8):
+        encoder, out = Parallel(concurrency), tmp_path / "out.jsonl"
+        report = encode_texts(TextSource(source), encoder, out, on_error="skip")
+        assert 1 < encoder.most <= concurrency or concurrency == encoder.most == 1
+        found.append((out.read_bytes(), report.skipped_rows, report.encoded, report.rows))
+        assert report.skipped == 3
+    assert all(each == found[0] for each in found)
+
+
+def test_when_one_of_several_batches_fails_the_others_are_kept(tmp_path: Path) -> None:
+    source, out = _file(tmp_path, [f"text {i}" for i in range(80)]), tmp_path / "out.parquet"
+    done = threading.Event()
+
+    class Breaking(Parallel):
+        def _embed(self, texts: list[str], role: Role) -> NDArray[Any]:
+            if "text 19" in texts:
+                assert done.wait(5)
+                raise EnvironmentFailure("the wire was cut", next_step="mend it")
+            rows = super()._embed(texts, role)
+            if len(self.asked) == 7:
+                done.set()
+            return rows
+
+    with pytest.raises(EnvironmentFailure, match=r"mend it; run it again with resume: \d+ texts"):
+        encode_texts(TextSource(source), Breaking(4), out, resume=True)
+    second = Recorder()
+    report = encode_texts(TextSource(source), second, out, resume=True)
+    assert report.resumed >= 24  # of batches of four, and the one that failed stood among the first
+    assert report.resumed + report.encoded == 80
+    np.testing.assert_array_equal(_rows(out)[1], vectors_of([f"text {i}" for i in range(80)]))
+
+
+def test_a_failure_says_how_to_go_on(tmp_path: Path) -> None:
+    source, out = _file(tmp_path, [f"text {i}" for i in range(30)]), tmp_path / "out.parquet"
+    with pytest.raises(EnvironmentFailure, match=r"cut; run it with resume, which keeps"):
+        encode_texts(TextSource(source), Recorder(fail_after=2), out)
+    with pytest.raises(
+        EnvironmentFailure, match=r"cut; run it again with resume: 8 texts are done"
+    ):
+        encode_texts(TextSource(source), Recorder(fail_after=2), out, resume=True)

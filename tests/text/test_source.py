@@ -151,7 +151,7 @@ def test_bad_input_names_file_and_row(
 def test_parquet_rows_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"id": [1, 2], "text": ["x", None]}), path)
-    with pytest.raises(InputError, match="row 1: expected a string, got null"):
+    with pytest.raises(InputError, match=r"row 1 \(id 2\): expected a string, got null"):
         _read(path)
     with pytest.raises(InputError, match="no such column"):
         _read(path, text_column="body")
