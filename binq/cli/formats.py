@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from binq.cli.spelling import option
 from binq.errors import InputError, UsageError
+from binq.index.stream import Answer, Found, Unanswered
 from binq.io.atomic import atomic_write
 from binq.io.outputs import Content, by_suffix
 from binq.search.hits import Hits
@@ -21,11 +23,10 @@ from binq.types import Format
 if TYPE_CHECKING:
     from binq.vectors.ids import IdType
 
-_Ids = list[Any]
-# The third entry, where there is one, holds the texts of the queries.
-Answers = Iterable[tuple[_Ids, list[Hits]] | tuple[_Ids, list[Hits], list[str]]]
+Answers = Iterable[Answer]
 Line = tuple[str | int, int, str | int, int | None, float]
 
+COLUMNS: Final = ("query", "rank", "id", "distance", "score")
 _SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -77,23 +78,22 @@ def choose_format(
 def flatten(answers: Answers) -> Iterator[Line]:
     """Yield (query, rank, id, distance, score) for every hit; ranks count from 1."""
     for query, hits, _ in _each(answers):
+        if isinstance(hits, Unanswered):
+            continue
         for rank, (name, distance, score) in enumerate(_line(hits), start=1):
             yield query, rank, name, distance, score
 
 
-def as_table(answers: Answers) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the columns and rows of a table."""
-    rows: list[tuple[str, ...]] = [
-        (
+def table_rows(answers: Answers) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of a table, of the columns `COLUMNS`."""
+    for query, rank, name, distance, score in flatten(answers):
+        yield (
             str(query),
             str(rank),
             str(name),
             "-" if distance is None else str(distance),
             f"{score:.4f}",
         )
-        for query, rank, name, distance, score in flatten(answers)
-    ]
-    return ("query", "rank", "id", "distance", "score"), rows
 
 
 def write(answers: Answers, shape: Format, sink: BinaryIO, ids: IdType | None = None) -> None:
@@ -173,17 +173,25 @@ def _write_records(records: list[dict[str, Any]], file: BinaryIO) -> None:
 
 def _jsonl(answers: Answers) -> Iterator[str]:
     for query, hits, text in _each(answers):
-        entries = [
-            {
-                "rank": rank,
-                "id": name,
-                "distance": distance,
-                "score": score if math.isfinite(score) else None,
-            }
-            for rank, (name, distance, score) in enumerate(_line(hits), start=1)
-        ]
         asked = {"query": query} if text is None else {"query": query, "text": text}
-        yield json.dumps(asked | {"hits": entries}, ensure_ascii=False) + "\n"
+        yield json.dumps(asked | _record(hits), ensure_ascii=False) + "\n"
+
+
+def _record(hits: Found) -> dict[str, Any]:
+    if isinstance(hits, Unanswered):
+        error = hits.error
+        told = {"code": int(error.exit_code), "message": error.line(option), "line": hits.line}
+        return {"error": told}
+    entries = [
+        {
+            "rank": rank,
+            "id": name,
+            "distance": distance,
+            "score": score if math.isfinite(score) else None,
+        }
+        for rank, (name, distance, score) in enumerate(_line(hits), start=1)
+    ]
+    return {"hits": entries}
 
 
 def _tsv(answers: Answers) -> Iterator[str]:
@@ -233,10 +241,10 @@ def _write_parquet(answers: Answers, sink: BinaryIO, ids: IdType | None) -> None
             stack.enter_context(pq.ParquetWriter(sink, schema()))
 
 
-def _each(answers: Answers) -> Iterator[tuple[str | int, Hits, str | None]]:
-    """Yield every query with the line of its hits, and its text where it came as one."""
+def _each(answers: Answers) -> Iterator[tuple[str | int, Found, str | None]]:
+    """Yield every query with what answers it, and its text where it came as one."""
     for ids, lines, *rest in answers:
-        texts = rest[0] if rest else [None] * len(ids)
+        texts: Iterable[str | None] = rest[0] if rest else [None] * len(ids)
         yield from zip(ids, lines, texts, strict=True)
 
 

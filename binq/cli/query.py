@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from binq.cli import options as opt
 from binq.cli import render, search_options
+from binq.errors import InputError
 from binq.types import Format
+
+if TYPE_CHECKING:
+    from binq.index.stream import Answer
+
+_AWAITED: Final = {
+    "vectors": ("queries", "one JSON array or object a line"),
+    "text": ("questions", "one a line"),
+}
 
 
 @opt.command(
@@ -40,6 +51,7 @@ from binq.types import Format
         ),
         "output": opt.output("A file in place of stdout.", "OUT", default=None),
         "overwrite": opt.OVERWRITE,
+        "on_error": opt.ON_ERROR,
         **opt.COLUMNS,
     }
 )
@@ -71,17 +83,58 @@ def query(
         folders=[settings["model"]],
         overwrite=overwrite,
     )
+    if "-" in (asked, *(queries or ())):
+        render.awaiting(*_AWAITED["vectors" if asked is None else "text"])
     opened = Index(index)
-    answers = answer(
-        opened,
-        queries or None,
-        text=asked,
-        oversample=factor,
-        **settings,
+    refused = _Refused()
+    answers = refused.watch(
+        answer(opened, queries or None, text=asked, oversample=factor, **settings)
     )
     if shape == "table":
-        columns, rows = results.as_table(answers)
-        render.table("hits", columns, rows, output)
+        rows: list[tuple[str, ...]] = []
+        try:
+            rows += results.table_rows(answers)
+        except InputError:
+            # What precedes a query that cannot be used is answered; a file appears whole or not.
+            if rows and not to_file:
+                render.table("hits", results.COLUMNS, rows)
+            raise
+        render.table("hits", results.COLUMNS, rows, output)
     else:
         with render.sink(output) as sink:
             results.write(answers, shape, sink, opened.file.header.id_type)
+    if refused.first is not None:
+        raise InputError(
+            f"{refused.count:,} of {refused.asked:,} queries could not be used",
+            f"the first is {refused.first.where}: {refused.first.what}",
+            next_step="all others are answered",
+        )
+
+
+@dataclass
+class _Refused:
+    """The queries that could not be used.
+
+    Attributes
+    ----------
+    asked, count : int
+        How many queries there were, and how many of them could not be used.
+    first : InputError or None
+        What is wrong with the first.
+    """
+
+    asked: int = 0
+    count: int = 0
+    first: InputError | None = None
+
+    def watch(self, answers: Iterable[Answer]) -> Iterator[Answer]:
+        """Yield answers, and take note of what stands in the place of some."""
+        from binq.index.stream import Unanswered
+
+        for batch in answers:
+            self.asked += len(batch[1])
+            for entry in batch[1]:
+                if isinstance(entry, Unanswered):
+                    self.count += 1
+                    self.first = self.first or entry.error
+            yield batch

@@ -293,7 +293,7 @@ def _read_queries(
     names: list[Any] = []
     with open_queries(index, queries, column, id_column, options.packed, options.force) as source:
         for batch in source.batches():
-            parts.append(prepare_batch(index, source, batch.vectors, batch.start))
+            parts.append(prepare_batch(index, source, batch.vectors, source.locator(batch.start)))
             names += batch.id_list or []
         if not parts:
             raise InputError("there are no queries", source.name, "at least one", "none")

@@ -100,6 +100,13 @@ class Index:
         return self.file.header.dim
 
     @property
+    def dims(self) -> tuple[int, ...]:
+        """The lengths of float queries that it takes; none if it takes packed ones only."""
+        if self.binarizer is None:
+            return ()
+        return tuple(dict.fromkeys((self.binarizer.dim, self.binarizer.input_dim)))
+
+    @property
     def metric(self) -> Metric:
         """What scores, rescoring and truth mean."""
         return cast(Metric, self.file.header.metric)
@@ -223,12 +230,11 @@ class Index:
                 "float queries",
                 "give packed bits with `packed`, or build with `method=sign` or `binarizer`",
             )
-        dims = (self.binarizer.dim, self.binarizer.input_dim)
-        if vectors.shape[1] not in dims:
+        if vectors.shape[1] not in self.dims:
             raise InputError(
                 "the queries have another dimension than the index",
                 name,
-                " or ".join(map(str, dict.fromkeys(dims))),
+                " or ".join(map(str, self.dims)),
                 str(vectors.shape[1]),
                 "encode them with the model that encoded the documents",
             )

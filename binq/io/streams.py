@@ -71,6 +71,7 @@ class ByteStream:
         self._owned = owned
         self._pushed = b""
         self._interrupted = False
+        self._ended = False
         self._hash = xxhash.xxh3_128()
         if isinstance(file, int):
             self._fd = file
@@ -110,7 +111,9 @@ class ByteStream:
         if self._pushed:
             data, self._pushed = self._pushed, b""
             return data
-        data = self._read()
+        # A terminal would be read on after its end, and wait for another.
+        data = b"" if self._ended else self._read()
+        self._ended = not data
         self._hash.update(data)
         return data
 
@@ -136,7 +139,7 @@ class ByteStream:
 
     def ready(self) -> bool:
         """Return whether ``read`` would answer at once; False where the system cannot tell."""
-        if self._pushed or self._regular:
+        if self._pushed or self._regular or self._ended:
             return True
         try:
             return self._waiting(0)
@@ -193,16 +196,15 @@ def parse_json(line: bytes | str) -> Any:
     return json.loads(line)
 
 
-def lines(stream: ByteStream) -> Iterator[bytes | None]:
+def lines(stream: ByteStream) -> Iterator[bytes | InputError | None]:
     """Yield lines; None whenever the next one is not complete and reading on would wait.
 
-    Raises
-    ------
-    InputError
-        If a line is longer than 64 MiB.
+    In place of a line that is longer than 64 MiB comes an error, as soon as that is known; what is
+    left of the line is passed over.
     """
     unfinished: list[bytes] = []
     held = 0
+    too_long = False
     while True:
         if not stream.ready():
             yield None
@@ -210,14 +212,19 @@ def lines(stream: ByteStream) -> Iterator[bytes | None]:
         if not data:
             break
         head, newline, rest = data.partition(b"\n")
-        unfinished.append(head)
         held += len(head)
-        if held > _MAX_LINE:
-            raise InputError("line is too long", stream.name, f"at most {_MAX_LINE} bytes")
+        if not too_long:
+            unfinished.append(head)
+            too_long = held > _MAX_LINE
+            if too_long:
+                unfinished = []
+                yield InputError("line is too long", stream.name, f"at most {_MAX_LINE} bytes")
         if newline:
-            yield b"".join(unfinished)
+            if not too_long:
+                yield b"".join(unfinished)
+            too_long = False
             *complete, last = rest.split(b"\n")
             yield from complete
             unfinished, held = [last], len(last)
-    if held:
+    if held and not too_long:
         yield b"".join(unfinished)

@@ -16,7 +16,7 @@ from binq.binarizers import Binarizer
 from binq.errors import UsageError
 from binq.search import adaptive
 from binq.search.hits import Hits, RadiusHits
-from binq.search.rescore import Rescorer
+from binq.search.rescore import ByCodes, Rescorer
 from binq.similarity import best_first
 from binq.storage.ids import StoredIds
 from binq.structures.base import Candidates, Scope, Structure
@@ -70,6 +70,11 @@ class Pipeline:
         """How many rows may be returned."""
         allowed = self.scope.allowed
         return len(self.structure) if allowed is None else allowed.count
+
+    @property
+    def weighs(self) -> bool:
+        """Whether queries are compared with codes by their weights."""
+        return self.scoring == "asymmetric" or isinstance(self.rescorer, ByCodes)
 
     def search(self, queries: Queries, k: int) -> Hits:
         """Return the best min(k, rows) rows of every query."""

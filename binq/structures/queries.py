@@ -79,6 +79,8 @@ class Queries:
 def joined(parts: list[Queries]) -> Queries:
     """Join queries of one kind, at least one part."""
     first = parts[0]
+    if len(parts) == 1:
+        return first
     if first.vectors is None:
         return Queries(codes=np.concatenate([part.codes for part in parts]))
     floats = [part.vectors for part in parts if part.vectors is not None]

@@ -16,6 +16,7 @@ from binq.errors import BinqWarning, InputError, UsageError
 from binq.io.streams import ByteStream, lines
 from binq.storage.format import Header
 from binq.threads import limited_tokenizers, resolve
+from binq.vectors.refusing import Refusal
 from binq.vectors.source import Batch, VectorSource
 
 # Questions are few; a batch is answered before the next one is read.
@@ -27,15 +28,16 @@ class QuestionSource(VectorSource):
 
     Attributes
     ----------
-    texts : list of str
-        Those of the batch that was yielded last.
+    texts : list of str or None
+        Those of the batch that was yielded last; None where there is none, or none that can be
+        read.
 
     Parameters
     ----------
     name : str
         What messages call it.
-    batches : iterable of lists of str
-        Texts as they arrive, of which none is blank.
+    batches : iterable of lists
+        Texts as they arrive; None for a blank line, and an error for one that cannot be read.
     encoder : Encoder
     signs : bool
         Pack the signs of the encoder's floats, as ``encode --precision ubinary`` does.
@@ -46,7 +48,7 @@ class QuestionSource(VectorSource):
     def __init__(
         self,
         name: str,
-        batches: Iterable[list[str]],
+        batches: Iterable[list[str | InputError | None]],
         encoder: Encoder,
         *,
         signs: bool,
@@ -56,21 +58,29 @@ class QuestionSource(VectorSource):
         self.rewindable = False
         self.layout = "ubinary" if signs or encoder.bits is not None else None
         self.metadata = encoder.metadata("query")
-        self.texts: list[str] = []
+        self.texts: list[str | None] = []
         self._batches = batches
         self._encoder = encoder
         self._signs = signs
         self._threads = threads
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield the questions as vectors; see ``VectorSource.batches``."""
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield the questions as vectors; see ``VectorSource.read``."""
         start = 0
         for arrived in self._batches:
             size = min(max_rows or _BATCH, _BATCH)
             for first in range(0, len(arrived), size):
-                self.texts = arrived[first : first + size]
-                yield Batch(start, self._encode(self.texts), None)
-                start += len(self.texts)
+                part = arrived[first : first + size]
+                texts = [text for text in part if isinstance(text, str)]
+                self.texts = [text if isinstance(text, str) else None for text in part]
+                refused = tuple(
+                    Refusal(offset, None, text)
+                    for offset, text in enumerate(part)
+                    if not isinstance(text, str)
+                )
+                vectors = self._encode(texts) if texts else np.empty((0, 0), np.float32)
+                yield Batch(start, vectors, None, refused)
+                start += len(part)
         self.rows = start
 
     def _encode(self, texts: list[str]) -> Any:
@@ -103,8 +113,8 @@ def open_questions(
     header : Header
         Of the index; what it records of its model decides which one is used.
     texts : str or sequence of str
-        One question or several; the string ``-`` is standard input, one question a line, blank
-        lines being passed over.
+        One question or several; the string ``-`` is standard input, one question a line, of
+        which a blank one has no answer.
     model, prompt, device, key_file, force, threads
         See `binq.encoders.load_for`.
     stdin : binary file, optional
@@ -137,7 +147,7 @@ def open_questions(
 
     return QuestionSource(
         "stdin" if texts == "-" else "`text`",
-        _arriving(ByteStream.of_stdin(stdin)) if texts == "-" else [several],
+        _arriving(ByteStream.of_stdin(stdin)) if texts == "-" else [list(several)],
         encoder,
         signs=from_signs and encoder.bits is None,
         threads=count,
@@ -149,23 +159,28 @@ def _warn_of_wait(why: str, seconds: float) -> None:
     warnings.warn(told, BinqWarning, stacklevel=2)
 
 
-def _arriving(stream: ByteStream) -> Iterator[list[str]]:
+def _arriving(stream: ByteStream) -> Iterator[list[str | InputError | None]]:
     """Yield the questions at hand whenever no further one is waiting."""
-    held: list[str] = []
+    held: list[str | InputError | None] = []
     number = 0
     for data in lines(stream):
         if data is not None:
             number += 1
-            try:
-                text = data.removeprefix(BOM_UTF8 if number == 1 else b"").decode().strip()
-            except UnicodeDecodeError:
-                if held:
-                    yield held
-                raise InputError("question is not UTF-8", f"{stream.name} line {number}") from None
-            if text:
-                held.append(text)
-        if held and (data is None or len(held) == _BATCH):
+            held.append(_question(data, f"{stream.name} line {number}", number == 1))
+        # At once where a line is too long: its end may be far, or nowhere.
+        if held and (data is None or isinstance(data, InputError) or len(held) == _BATCH):
             yield held
             held = []
     if held:
         yield held
+
+
+def _question(data: bytes | InputError, where: str, first: bool) -> str | InputError | None:
+    """Return what stands on a line: a question, nothing, or what cannot be read."""
+    if isinstance(data, InputError):
+        data.where = where
+        return data
+    try:
+        return data.removeprefix(BOM_UTF8 if first else b"").decode().strip() or None
+    except UnicodeDecodeError:
+        return InputError("question is not UTF-8", where)

@@ -173,6 +173,8 @@ class TextSource:
         """Yield numbered lines without their ends, with what is wrong with them."""
         arrived = (line for line in lines(stream) if line is not None)
         for number, data in enumerate(arrived, 1):
+            if isinstance(data, InputError):
+                raise data
             self._read += len(data) + 1
             if number == 1:
                 data = data.removeprefix(codecs.BOM_UTF8)

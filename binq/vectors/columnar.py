@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -21,9 +23,12 @@ from binq.vectors.columns import Columns, choose_columns, to_matrix
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for
 from binq.vectors.groups import DecodedGroups
 from binq.vectors.id_columns import to_ids
+from binq.vectors.ids import Ids, joined_ids
+from binq.vectors.refusing import refuse, sift
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _READ_BUFFER: Final = 1 << 20
+_ROWS_LOOKED_AT: Final = 256
 # Arrow's builders double as they grow and its pool keeps what it freed: with a quarter of the usual
 # batch a pass over 300,000 x 768 in one row group peaks at 120 MB instead of 370 MB, and no slower.
 _BATCHES_PER_USUAL: Final = 4
@@ -47,7 +52,7 @@ def open_columnar(
     file = _ParquetFile(path) if kind == "parquet" else _ArrowFile(path, kind == "arrow-stream")
     with damage_named(path):
         columns = choose_columns(file.schema, path, options)
-    return ColumnarSource(path, file, columns, groups)
+    return ColumnarSource(path, file, columns, groups, options.dims)
 
 
 def open_parquet(path: str) -> pq.ParquetFile:
@@ -157,7 +162,14 @@ class ColumnarSource(VectorSource):
     shared with the other files of the source, keeps what is wanted again.
     """
 
-    def __init__(self, path: str, file: _Blocks, columns: Columns, groups: DecodedGroups) -> None:
+    def __init__(
+        self,
+        path: str,
+        file: _Blocks,
+        columns: Columns,
+        groups: DecodedGroups,
+        dims: tuple[int, ...],
+    ) -> None:
         super().__init__(path)
         self._file = file
         self._columns = columns
@@ -171,21 +183,16 @@ class ColumnarSource(VectorSource):
         self._groups = groups
         width = columns.width
         if width is None and self.rows:
-            width = self._width_of_first_row()
+            width = self._first_width(() if self.packed else dims)
         if width is None and columns.bits is not None:
             width = bytes_for(columns.bits)
         if width is not None:
             self._decoder = decoder_for(width, self.layout, columns.bits, path)
             self.dim = self._decoder.dim
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield all rows in order; see ``VectorSource.batches``."""
-        for start, record in self._records(self._columns.names, None, max_rows):
-            ids = None
-            if self._columns.id is not None:
-                with damage_named(self.name):
-                    ids = to_ids(record.column(self._columns.id), self.locator(start))
-            yield Batch(start, self._vectors(record, start), ids)
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield all rows in order; see ``VectorSource.read``."""
+        return self._read(self._columns.names, None, max_rows)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fetch single rows; see ``VectorSource.take``."""
@@ -204,13 +211,56 @@ class ColumnarSource(VectorSource):
         """Let go of everything."""
         self._groups.close()
 
-    def _width_of_first_row(self) -> int:
-        with closing(self._records([self._columns.vector], None, 1)) as records:
-            _, record = next(records)
-            column = record.column(self._columns.vector).slice(0, 1)
+    def _first_width(self, dims: tuple[int, ...]) -> int | None:
+        """Return the length of the first row that can be used, or else of any; None of nulls."""
+        any_length = None
+        with closing(self._records([self._columns.vector], None, _ROWS_LOOKED_AT)) as records:
+            for _, record in records:
+                with damage_named(self.name):
+                    lengths = pc.list_value_length(record.column(0)).drop_null().to_numpy()
+                fitting = lengths[np.isin(lengths, dims) if dims else lengths > 0]
+                if fitting.size:
+                    return int(fitting[0])
+                if any_length is None and lengths.size:
+                    any_length = int(lengths[0])
+        return any_length
+
+    def _read(self, names: list[str], group: int | None, max_rows: int | None) -> Generator[Batch]:
+        """Yield the rows of a group, or of all where ``group`` is None."""
+        for start, record in self._records(names, group, max_rows):
+            parts, refused = sift(partial(self._rows, record, start), record.num_rows)
+            if len(parts) == 1:
+                vectors, ids = parts[0]
+            else:
+                none = (
+                    np.empty((0, 0), np.float32) if self._decoder is None else self._decoder.empty
+                )
+                vectors = np.concatenate([none, *(part for part, _ in parts)])
+                ids = joined_ids([some for _, some in parts]) if self.has_ids else None
+            found = tuple(
+                refuse(row, self._id_of(record, row), error) for row, error in refused.items()
+            )
+            yield Batch(start, vectors, ids, found)
+
+    def _rows(
+        self, record: pa.RecordBatch, start: int, low: int, high: int
+    ) -> tuple[NDArray[Any], Ids | None]:
+        """Return the vectors and ids of some rows of a record batch."""
+        part, start = record.slice(low, high - low), start + low
+        ids = None
+        if self._columns.id in part.schema.names:
             with damage_named(self.name):
-                first = to_matrix(column, None, self.layout, self.locate)
-        return int(first.shape[1])
+                ids = to_ids(part.column(self._columns.id), self.locator(start))
+        return self._vectors(part, start), ids
+
+    def _id_of(self, record: pa.RecordBatch, row: int) -> str | int | None:
+        """Return the id of a row that cannot be used, as far as it has one."""
+        if self._columns.id in record.schema.names:
+            with suppress(InputError), damage_named(self.name):
+                one = to_ids(record.column(self._columns.id).slice(row, 1), self.locate)
+                found: str | int = one[0].item() if isinstance(one, np.ndarray) else one[0]
+                return found
+        return None
 
     def _records(
         self, names: list[str], group: int | None, max_rows: int | None
@@ -233,12 +283,12 @@ class ColumnarSource(VectorSource):
             raise InputError("file is damaged", self.name, f"rows up to {end}", f"up to {start}")
 
     def _vectors(self, record: pa.RecordBatch, start: int) -> NDArray[Any]:
+        locate = self.locator(start)
+        width = None if self._decoder is None else self._decoder.width
+        with damage_named(self.name):
+            raw = to_matrix(record.column(self._columns.vector), width, self.layout, locate)
         if self._decoder is None:
             raise InputError("vectors of unknown length", self.name)
-        locate = self.locator(start)
-        array = record.column(self._columns.vector)
-        with damage_named(self.name):
-            raw = to_matrix(array, self._decoder.width, self.layout, locate)
         return self._decoder.decode(raw, locate)
 
     def _from_group(self, group: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -247,19 +297,26 @@ class ColumnarSource(VectorSource):
         column = [self._columns.vector]
 
         def blocks() -> Iterator[NDArray[np.float32]]:
-            for first, record in self._records(column, group, None):
-                yield self._vectors(record, first)
+            for batch in self._read(column, group, None):
+                if batch.refused:
+                    # Not of use; whoever wants one of them nevertheless is told by what is below.
+                    every = np.full((len(batch), self.dim or 0), np.nan, np.float32)
+                    every[batch.offsets] = batch.vectors
+                    yield every
+                else:
+                    yield batch.vectors
 
         kept = self._groups.get((self.name, group), (end - start, self.dim or 0), blocks)
         if kept is not None:
             taken: NDArray[np.float32] = kept[rows - start]
-            return taken
+            if not np.isnan(taken[:, 0]).any():
+                return taken
         found: list[NDArray[np.float32]] = []
-        with closing(self._records(column, group, None)) as records:
-            for first, record in records:
-                low, high = np.searchsorted(rows, (first, first + record.num_rows))
+        with closing(self._read(column, group, None)) as batches:
+            for batch in batches:
+                low, high = np.searchsorted(rows, (batch.start, batch.start + len(batch)))
                 if low < high:
-                    found.append(self._vectors(record, first)[rows[low:high] - first])
+                    found.append(batch.pick(rows[low:high]))
                 if high == len(rows):
                     break
         return np.concatenate(found)

@@ -25,6 +25,12 @@ class ReadOptions:
         What 8-bit data are: numbers, or bits in one of the layouts.
     bits : int or None
         True width of packed codes; 8 bits a byte by default.
+    dims : tuple of int
+        The lengths of vectors that can be used, where they are known: the first row of such a
+        length says which it is. By default that is the first row that can be read.
+    every_line : bool
+        Whether a blank line counts as a row, which is refused without an error; else it is passed
+        over.
 
     Raises
     ------
@@ -36,6 +42,8 @@ class ReadOptions:
     id_column: str | None = None
     packed: Packed | None = None
     bits: int | None = None
+    dims: tuple[int, ...] = ()
+    every_line: bool = False
 
     def __post_init__(self) -> None:
         if self.packed not in (None, "none", *LAYOUTS):
@@ -81,6 +89,13 @@ class Decoder:
     width: int
     dim: int
     layout: Layout | None
+
+    @property
+    def empty(self) -> NDArray[Any]:
+        """No rows, decoded."""
+        if self.layout is None:
+            return np.empty((0, self.dim), np.float32)
+        return np.empty((0, words_for(self.dim)), np.uint64)
 
     @property
     def row_bytes(self) -> int:

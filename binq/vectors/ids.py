@@ -67,6 +67,14 @@ def integers(ids: Ids) -> NDArray[Any] | None:
     return None
 
 
+def joined_ids(parts: Sequence[Ids | None]) -> Ids:
+    """Return the ids of several parts of one source as one; None is none."""
+    held = [part for part in parts if part is not None]
+    if held and all(isinstance(part, np.ndarray) for part in held):
+        return np.concatenate(held)
+    return [value for part in held for value in part]
+
+
 def is_id(value: object) -> bool:
     """Return whether a value of JSON is an id: a string or an integer."""
     return isinstance(value, str) or type(value) is int

@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_right
 from codecs import BOM_UTF8
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from binq.io.streams import ByteStream, lines, parse_json
 from binq.types import ID_NAMES, Layout
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, refuse_bits
 from binq.vectors.ids import is_id
+from binq.vectors.refusing import Refusal, refuse
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 _NUMBERS: Final = {int, float}
@@ -64,16 +66,15 @@ class JsonlSource(VectorSource):
         self._path = path
         self._stream: ByteStream | None = None
         self._options = options
-        self._column, self._id_column = options.column, options.id_column
-        self._decoder: Decoder | None = None
+        self._forget()
         # Where blank lines were skipped: from row _after[i] on, the line is row + _skipped[i].
         self._after = array("q", [0])
         self._skipped = array("q", [1])
         if path is not None:
             self._peek()
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield all rows in order; see ``VectorSource.batches``."""
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield all rows in order; see ``VectorSource.read``."""
         if self._stream is not None and not self.rewindable:
             raise InputError("a stream can be read only once", self.name)
         self._stream = stream = self._opener()
@@ -103,54 +104,79 @@ class JsonlSource(VectorSource):
             self._opener().close()
 
     def _peek(self) -> None:
-        """Learn dim and has_ids of a file from its first row."""
-        passed = self.batches(1)
-        if next(passed, None) is None:
-            self.has_ids = False
-        passed.close()
+        """Learn dim and has_ids of a file from its first row that can be used."""
+        with closing(self.read(1)) as passed:
+            if all(batch.refused for batch in passed):
+                self.has_ids = False
+
+    def _forget(self) -> None:
+        """Know only what the user said: each pass finds out the rest, and so refuses the same."""
+        self._column, self._id_column = self._options.column, self._options.id_column
+        self._decoder: Decoder | None = None
+        self._with_ids: bool | None = None
 
     def _batches(self, stream: ByteStream, max_rows: int | None) -> Iterator[Batch]:
+        self._forget()
         self._after, self._skipped = array("q", [0]), array("q", [1])
         rows: list[NDArray[Any]] = []
         ids: list[str | int] = []
+        refused: list[Refusal] = []
         start = 0
-        limit = 1
+        limit = rows_per_batch(1, max_rows)
+        first = True
 
         def gather() -> Batch:
-            nonlocal rows, ids, start
-            batch = Batch(start, np.concatenate(rows), ids if self.has_ids else None)
-            start += len(rows)
-            rows, ids = [], []
+            nonlocal rows, ids, refused, start, limit
+            vectors = np.concatenate(rows) if rows else self._none
+            batch = Batch(start, vectors, ids if self._with_ids else None, tuple(refused))
+            start += len(batch)
+            rows, ids, refused = [], [], []
             return batch
 
         for line in lines(stream):
             if line is None:
-                if rows:
+                if rows or refused:
                     yield gather()
                 continue
-            row = start + len(rows)
-            if not line.strip():
-                self._skip_line(row)
-                continue
-            try:
-                vector, row_id = self._parse(line, row)
-            except InputError:
-                # What came before the bad line stands; it does not depend on when lines arrived.
-                if rows:
-                    yield gather()
-                raise
-            if not rows:
-                limit = rows_per_batch(vector.nbytes, max_rows)
-            rows.append(vector)
-            if row_id is not None:
-                ids.append(row_id)
-            if len(rows) >= limit:
+            offset = len(rows) + len(refused)
+            row = start + offset
+            if isinstance(line, InputError):
+                line.where = self.locate(row)
+                refused.append(refuse(offset, None, line))
+                # At once: the end of such a line may be far, or nowhere.
                 yield gather()
-        if rows:
+                first = False
+                continue
+            text = line.removeprefix(BOM_UTF8) if first else line
+            first = False
+            if not text.strip():
+                if self._options.every_line:
+                    refused.append(Refusal(offset, None, None))
+                else:
+                    self._skip_line(row)
+                    continue
+            else:
+                found = self._parse(text, row, offset)
+                if isinstance(found, Refusal):
+                    refused.append(found)
+                else:
+                    vector, row_id = found
+                    if not rows:
+                        limit = rows_per_batch(vector.nbytes, max_rows)
+                    rows.append(vector)
+                    if row_id is not None:
+                        ids.append(row_id)
+            if offset + 1 >= limit:
+                yield gather()
+        if rows or refused:
             yield gather()
         self.rows = start
-        if not start:
+        if self.has_ids is None:
             self.has_ids = False
+
+    @property
+    def _none(self) -> NDArray[Any]:
+        return np.empty((0, 0), np.float32) if self._decoder is None else self._decoder.empty
 
     def _skip_line(self, row: int) -> None:
         if self._after[-1] == row:
@@ -159,11 +185,51 @@ class JsonlSource(VectorSource):
             self._after.append(row)
             self._skipped.append(self._skipped[-1] + 1)
 
-    def _parse(self, line: bytes, row: int) -> tuple[NDArray[Any], str | int | None]:
+    def _parse(
+        self, line: bytes, row: int, offset: int
+    ) -> tuple[NDArray[Any], str | int | None] | Refusal:
         """Return one row, decoded, as a (1, …) array, and its id."""
         where = self.locate(row)
+        row_id = None
+        known = self._column, self._id_column
         try:
-            entry = parse_json(line.removeprefix(BOM_UTF8) if row == 0 else line)
+            entry = self._value(line, where)
+            if isinstance(entry, dict):
+                row_id = self._id(entry, where)
+                values = self._vector(entry, where)
+            elif isinstance(entry, list):
+                if self._options.column is not None:
+                    raise InputError(
+                        "row is a bare array", where, f"an object with {self._column}", "an array"
+                    )
+                values = entry
+            else:
+                raise InputError(
+                    "row holds no vector", where, "an object or an array", _kind(entry)
+                )
+            if self._with_ids not in (None, row_id is not None):
+                raise InputError(
+                    "row has no id"
+                    if self._with_ids
+                    else "row has an id where rows before have none",
+                    where,
+                    next_step="give every row an id, or none",
+                )
+            vector = self._decode(values, where)
+        except InputError as error:
+            # What a row that cannot be used seems to say of the columns says nothing of others.
+            self._column, self._id_column = known
+            return refuse(offset, row_id, error)
+        searched = self._with_ids is None and self._options.id_column is None
+        if searched and isinstance(entry, dict) and row_id is None:
+            self.could_be_ids = [key for key, value in entry.items() if is_id(value)]
+        self.has_ids = self._with_ids = row_id is not None
+        return vector, row_id
+
+    def _value(self, line: bytes, where: str) -> Any:
+        """Return what a line of JSON stands for."""
+        try:
+            return parse_json(line.decode())
         except UnicodeDecodeError:
             raise InputError("line is not UTF-8", where) from None
         except json.JSONDecodeError as error:
@@ -175,28 +241,6 @@ class JsonlSource(VectorSource):
             ) from None
         except (ValueError, RecursionError):
             raise InputError("line is not JSON that can be read", where) from None
-        if isinstance(entry, list):
-            if self._options.column is not None:
-                raise InputError(
-                    "row is a bare array", where, f"an object with {self._column}", "an array"
-                )
-            values, row_id = entry, None
-        elif isinstance(entry, dict):
-            values = self._vector(entry, where)
-            row_id = self._id(entry, where)
-        else:
-            raise InputError("row holds no vector", where, "an object or an array", _kind(entry))
-        if self.has_ids is None:
-            self.has_ids = row_id is not None
-            if isinstance(entry, dict) and row_id is None and self._options.id_column is None:
-                self.could_be_ids = [key for key, value in entry.items() if is_id(value)]
-        if self.has_ids != (row_id is not None):
-            raise InputError(
-                "row has no id" if self.has_ids else "row has an id where rows before have none",
-                where,
-                next_step="give every row an id, or none",
-            )
-        return self._decode(values, where), row_id
 
     def _vector(self, entry: dict[str, Any], where: str) -> list[Any]:
         if self._column is None:
@@ -217,8 +261,8 @@ class JsonlSource(VectorSource):
 
     def _id(self, entry: dict[str, Any], where: str) -> str | int | None:
         wanted = self._options.id_column
-        if wanted is None and not self.has_ids:
-            names = ID_NAMES if self.has_ids is None else _SURE_NAMES
+        if wanted is None and not self._with_ids:
+            names = ID_NAMES if self._with_ids is None else _SURE_NAMES
             self._id_column = next((key for key in names if is_id(entry.get(key))), None)
         if not self._id_column:
             return None
@@ -247,13 +291,23 @@ class JsonlSource(VectorSource):
                 f"element is not {wanted}", f"{where} dim {place}", wanted, _kind(values[place])
             )
         if self._decoder is None:
-            self._decoder = decoder_for(len(values), self.layout, self._options.bits, where)
-            self.dim = self._decoder.dim
-        if len(values) != self._decoder.width:
+            dims = self._options.dims if self.layout is None else ()
+            if dims and len(values) not in dims:
+                raise InputError(
+                    "the vector has another dimension than the index",
+                    where,
+                    f"{' or '.join(map(str, dims))} numbers",
+                    f"{len(values)} numbers",
+                    "encode with the model that encoded the documents",
+                )
+            decoder = decoder_for(len(values), self.layout, self._options.bits, where)
+        else:
+            decoder = self._decoder
+        if len(values) != decoder.width:
             raise InputError(
                 "rows disagree in length",
                 where,
-                f"{self._decoder.width} numbers",
+                f"{decoder.width} numbers",
                 f"{len(values)} numbers",
             )
         if self.layout is None:
@@ -271,7 +325,9 @@ class JsonlSource(VectorSource):
                     f"{min(values)} to {max(values)}",
                 )
             raw = np.array([values], dtype=dtype)
-        return self._decoder.decode(raw, lambda _: where)
+        vector = decoder.decode(raw, lambda _: where)
+        self._decoder, self.dim = decoder, decoder.dim
+        return vector
 
 
 def _only_vector(entry: dict[str, Any], id_keys: tuple[str, ...], where: str) -> str:

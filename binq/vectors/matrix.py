@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from binq.io.fingerprint import fingerprint_array, fingerprint_file
 from binq.io.paths import opening
 from binq.types import Locate
 from binq.vectors.decoding import Decoder
-from binq.vectors.source import Batch, VectorSource, rows_per_batch
+from binq.vectors.source import Batch, VectorSource, rows_per_batch, sifted
 
 
 class MatrixSource(VectorSource):
@@ -76,13 +77,17 @@ class MatrixSource(VectorSource):
             self._loaded = self._load()
         return self._loaded
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield all rows in order; see ``VectorSource.batches``."""
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield all rows in order; see ``VectorSource.read``."""
         step = rows_per_batch(self._decoder.row_bytes, max_rows)
         for start in range(0, self.rows, step):
-            locate = self.locator(start)
-            raw = self._elements(self._array[start : start + step], locate)
-            yield Batch(start, self._decoder.decode(raw, locate), None)
+            rows = min(step, self.rows - start)
+            yield sifted(start, rows, partial(self._decoded, start), self._decoder.empty)
+
+    def _decoded(self, start: int, low: int, high: int) -> NDArray[Any]:
+        locate = self.locator(start + low)
+        raw = self._elements(self._array[start + low : start + high], locate)
+        return self._decoder.decode(raw, locate)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fetch single rows; see ``VectorSource.take``."""

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from binq.io.streams import ByteStream
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, settle_layout
 from binq.vectors.ids import Ids
 from binq.vectors.matrix import MatrixSource
-from binq.vectors.source import Batch, VectorSource, rows_per_batch
+from binq.vectors.source import Batch, VectorSource, rows_per_batch, sifted
 
 _MAGIC: Final = b"\x93NUMPY"
 _MAX_HEADER: Final = 1 << 16
@@ -97,26 +98,30 @@ class NpyStream(VectorSource):
         self.layout = self._decoder.layout
         self._begun = False
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield all rows in order; see ``VectorSource.batches``."""
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield all rows in order; see ``VectorSource.read``."""
         if self._begun:
             raise InputError("a stream can be read only once", self.name)
         self._begun = True
         step = rows_per_batch(self._decoder.row_bytes, max_rows)
         row_bytes = self._decoder.width * self._dtype.itemsize
         for start in range(0, self.rows, step):
-            rows = min(step, self.rows - start)
-            data = self._stream.read_exactly(rows * row_bytes)
-            if len(data) < rows * row_bytes:
+            wanted = min(step, self.rows - start)
+            data = self._stream.read_exactly(wanted * row_bytes)
+            rows = len(data) // row_bytes
+            if rows:
+                raw = np.frombuffer(data, self._dtype, rows * self._decoder.width)
+                decode = partial(self._decoded, raw.reshape(rows, -1), start)
+                yield sifted(start, rows, decode, self._decoder.empty)
+            if rows < wanted:
                 raise InputError(
-                    "npy stream is truncated",
-                    self.locate(start + len(data) // row_bytes),
-                    f"{self.rows} rows",
+                    "npy stream is truncated", self.locate(start + rows), f"{self.rows} rows"
                 )
-            raw = np.frombuffer(data, self._dtype).reshape(rows, -1)
-            yield Batch(start, self._decoder.decode(raw, self.locator(start)), None)
         if self._stream.read_exactly(1):
             raise InputError("npy stream has bytes after its data", self.name, f"{self.rows} rows")
+
+    def _decoded(self, raw: NDArray[Any], start: int, low: int, high: int) -> NDArray[Any]:
+        return self._decoder.decode(raw[low:high], self.locator(start + low))
 
     def _fingerprint(self) -> str:
         return self._stream.fingerprint()

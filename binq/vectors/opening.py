@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from binq.errors import InputError, UsageError
 from binq.io.paths import detect, expand, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream
-from binq.types import Packed
+from binq.types import DEFAULT_ON_ERROR, ON_ERROR, OnError, Packed
 from binq.vectors.decoding import ReadOptions
 from binq.vectors.documents import HEAD, refuse_document
 from binq.vectors.groups import DecodedGroups
@@ -30,6 +30,9 @@ def open_vectors(
     id_column: str | None = None,
     packed: Packed | None = None,
     bits: int | None = None,
+    dims: tuple[int, ...] = (),
+    every_line: bool = False,
+    on_error: OnError = DEFAULT_ON_ERROR,
     stdin: BinaryIO | None = None,
 ) -> VectorSource:
     """Open one or more paths, globs or directories, standard input, or an array.
@@ -39,8 +42,10 @@ def open_vectors(
     paths : path, sequence of paths, or (n, dim) array
         ``-`` is standard input and stands alone. Explicit paths keep their order; the files of a
         glob or directory are sorted with numbers by value.
-    column, id_column, packed, bits
+    column, id_column, packed, bits, dims, every_line
         See `ReadOptions`.
+    on_error : {"stop", "skip"}
+        What a row that cannot be used does, see `VectorSource.batches`.
     stdin : binary file, optional
         Stands in for the process's standard input.
 
@@ -57,9 +62,19 @@ def open_vectors(
     EnvironmentFailure
         If a file may not be read.
     """
-    options = ReadOptions(column, id_column, packed, bits)
+    if on_error not in ON_ERROR:
+        raise UsageError("no such way", "`on_error`", " or ".join(ON_ERROR), str(on_error))
+    options = ReadOptions(column, id_column, packed, bits, dims, every_line)
+    source = _open(paths, options, stdin)
+    source.on_error = on_error
+    return source
+
+
+def _open(
+    paths: Paths | NDArray[Any], options: ReadOptions, stdin: BinaryIO | None
+) -> VectorSource:
     if isinstance(paths, np.ndarray):
-        if column is not None or id_column is not None:
+        if options.column is not None or options.id_column is not None:
             raise UsageError("an array has no columns", "array", next_step="drop the column names")
         return from_array(paths, options)
     names = named(paths, "vectors")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError, UsageError
-from binq.types import Layout, Locate
+from binq.types import DEFAULT_ON_ERROR, Layout, Locate, OnError
 from binq.vectors.ids import Ids
+from binq.vectors.refusing import Refusal, refuse, sift
 
 BATCH_BYTES: Final = 32 << 20
 BATCH_ROWS: Final = 65_536
@@ -32,16 +34,83 @@ class Batch:
         file: treat it as immutable.
     ids : list of str or int, or (n,) int64 or uint64, or None
         One id per row, as it was given, or None where the source has none.
+    refused : tuple of Refusal
+        Rows that cannot be used, in order; they count as rows, and have no place in ``vectors``
+        and ``ids``.
+
+    ``len`` is the number of rows, refused ones too.
     """
 
     start: int
     vectors: NDArray[Any]
     ids: Ids | None
+    refused: tuple[Refusal, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.vectors) + len(self.refused)
 
     @property
     def id_list(self) -> list[Any] | None:
         """The ids as a list of str and int."""
         return self.ids.tolist() if isinstance(self.ids, np.ndarray) else self.ids
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Which rows of the batch the vectors are, (n,) int64."""
+        return np.delete(np.arange(len(self)), [refusal.offset for refusal in self.refused])
+
+    @property
+    def wrong(self) -> Refusal | None:
+        """The first row that cannot be used; blank lines are none."""
+        return next((refusal for refusal in self.refused if refusal.error is not None), None)
+
+    def before(self, offset: int) -> Batch:
+        """Return what comes before a row, given by its number within the batch."""
+        refused = tuple(refusal for refusal in self.refused if refusal.offset < offset)
+        kept = offset - len(refused)
+        ids = None if self.ids is None else self.ids[:kept]
+        return Batch(self.start, self.vectors[:kept], ids, refused)
+
+    def without(self, refused: dict[int, InputError]) -> Batch:
+        """Return it with some of the rows that ``vectors`` holds, by their numbers there, refused.
+
+        Their errors name places already, but no ids.
+        """
+        if not refused:
+            return self
+        offsets, ids = self.offsets, self.id_list
+        more = [
+            refuse(int(offsets[i]), None if ids is None else ids[i], error)
+            for i, error in refused.items()
+        ]
+        kept = [i for i in range(len(self.vectors)) if i not in refused]
+        known: Ids | None = None
+        if self.ids is not None:
+            # An array of integers stays one.
+            array = isinstance(self.ids, np.ndarray)
+            known = self.ids[np.array(kept, np.int64)] if array else [self.ids[i] for i in kept]
+        return Batch(
+            self.start,
+            self.vectors[kept],
+            known,
+            tuple(sorted((*self.refused, *more), key=lambda refusal: refusal.offset)),
+        )
+
+    def pick(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the vectors of some rows of the source, all of them in this batch.
+
+        Raises
+        ------
+        InputError
+            If one of them is refused.
+        """
+        wanted = rows - self.start
+        if not self.refused:
+            return self.vectors[wanted]
+        for refusal in self.refused:
+            if refusal.error is not None and refusal.offset in wanted:
+                raise refusal.error
+        return self.vectors[np.searchsorted(self.offsets, wanted)]
 
 
 class VectorSource(ABC):
@@ -66,6 +135,8 @@ class VectorSource(ABC):
         Entries of a Parquet or Arrow schema whose key starts with ``binq.``.
     rewindable : bool
         Whether ``batches`` may be called again.
+    on_error : {"stop", "skip"}
+        What ``batches`` does at a row that cannot be used.
     """
 
     name: str
@@ -75,6 +146,7 @@ class VectorSource(ABC):
     has_ids: bool | None = False
     could_be_ids: list[str] | None = None
     rewindable: bool = True
+    on_error: OnError = DEFAULT_ON_ERROR
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -86,8 +158,8 @@ class VectorSource(ABC):
         return self.layout is not None
 
     @abstractmethod
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield all rows in order.
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield all rows in order, those that cannot be used as refused.
 
         Parameters
         ----------
@@ -102,8 +174,28 @@ class VectorSource(ABC):
         Raises
         ------
         InputError
-            At the first row that cannot be used, naming file and row.
+            If the source as a whole cannot be used, or not from some place on.
         """
+
+    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield all rows in order, as :meth:`read` does; by default none is refused.
+
+        Raises
+        ------
+        InputError
+            As :meth:`read`, and unless ``on_error`` is skip at the first row that cannot be used,
+            naming file and row; what comes before it has been yielded.
+        """
+        with closing(self.read(max_rows)) as batches:
+            for batch in batches:
+                wrong = None if self.on_error == "skip" else batch.wrong
+                if wrong is None:
+                    yield batch
+                    continue
+                if wrong.offset:
+                    yield batch.before(wrong.offset)
+                assert wrong.error is not None
+                raise wrong.error
 
     def describe(self) -> list[dict[str, Any]]:
         """Return one ``{"rows", "fingerprint"}`` per file: no path and no time.
@@ -138,14 +230,14 @@ class VectorSource(ABC):
         taken: list[NDArray[np.float32]] = []
         seen = 0
         if rows.size:
-            for batch in self.batches():
-                end = batch.start + len(batch.vectors)
-                upto = int(np.searchsorted(rows, end))
-                if upto > seen:
-                    taken.append(batch.vectors[rows[seen:upto] - batch.start])
-                    seen = upto
-                if seen == len(rows):
-                    break
+            with closing(self.read()) as batches:
+                for batch in batches:
+                    upto = int(np.searchsorted(rows, batch.start + len(batch)))
+                    if upto > seen:
+                        taken.append(batch.pick(rows[seen:upto]))
+                        seen = upto
+                    if seen == len(rows):
+                        break
         if seen < len(rows):
             raise self._no_such_row(int(rows[seen]))
         if not taken:
@@ -159,6 +251,13 @@ class VectorSource(ABC):
     def locator(self, start: int) -> Locate:
         """Return what names rows that are counted from row ``start``, as those of a batch are."""
         return lambda row: self.locate(start + row)
+
+    def locating(self, batch: Batch) -> Locate:
+        """Return what names the rows of ``batch.vectors``, given their numbers there."""
+        if not batch.refused:
+            return self.locator(batch.start)
+        numbers = batch.start + batch.offsets
+        return lambda row: self.locate(int(numbers[row]))
 
     def interrupt(self) -> None:  # noqa: B027
         """End a read that waits in another thread; a stream is not read further afterwards."""
@@ -214,6 +313,28 @@ def rows_per_batch(row_bytes: int, max_rows: int | None) -> int:
     return rows if max_rows is None else min(rows, max_rows)
 
 
+def sifted(
+    start: int,
+    rows: int,
+    decode: Callable[[int, int], NDArray[Any]],
+    empty: NDArray[Any],
+) -> Batch:
+    """Return the rows of a batch without ids that can be decoded, and the others as refused.
+
+    Parameters
+    ----------
+    start, rows : int
+        The first of them in the whole source, and how many.
+    decode : callable
+        Returns a half-open range of them.
+    empty : (0, dim) or (0, words)
+        The vectors where none can be decoded.
+    """
+    parts, refused = sift(decode, rows)
+    vectors = parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
+    return Batch(start, vectors, None, tuple(refuse(i, None, e) for i, e in refused.items()))
+
+
 class ShardedSource(VectorSource):
     """Several sources of one shape, read one after the other as one.
 
@@ -246,13 +367,13 @@ class ShardedSource(VectorSource):
         self._starts: list[int] = [0]
         self._count_known()
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield all rows in order; see ``VectorSource.batches``."""
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield all rows in order; see ``VectorSource.read``."""
         start = 0
         for position, shard in enumerate(self.shards):
-            for batch in shard.batches(max_rows):
+            for batch in shard.read(max_rows):
                 self._agree(shard)
-                yield Batch(start + batch.start, batch.vectors, batch.ids)
+                yield replace(batch, start=start + batch.start)
             self._agree(shard)
             shard.release()
             self._count_known()

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import IO, Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from binq.bits import words_for
 from binq.errors import EnvironmentFailure
+from binq.vectors.refusing import Refusal
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
 
@@ -54,30 +56,43 @@ class SpooledSource(VectorSource):
     def __init__(self, source: VectorSource, directory: str) -> None:
         super().__init__(source.name)
         self._source = source
+        self.on_error = source.on_error
         self._directory = directory
         self._files: list[IO[bytes]] = []
         self._array: NDArray[Any] | None = None
         self._offsets: NDArray[np.uint64] | None = None
+        self._refused: list[Refusal] = []  # with the number of the row in place of an offset
+        self.rows: int = 0
         try:
             self._copy()
         except BaseException:
             self.close()
             raise
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield all rows in order; see ``VectorSource.batches``."""
-        if self._array is None:
-            return
-        step = rows_per_batch(self._array[:1].nbytes, max_rows)
-        for start in range(0, len(self._array), step):
-            rows = self._array[start : start + step]
-            yield Batch(start, rows, self._ids(start, start + len(rows)))
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield all rows in order; see ``VectorSource.read``."""
+        held = 0 if self._array is None else len(self._array)
+        vectors = np.empty((0, 0), np.float32) if self._array is None else self._array
+        # How many of the rows that are held stand before each of those that are refused.
+        numbers = np.array([refusal.offset for refusal in self._refused], np.int64)
+        before = numbers - np.arange(len(numbers))
+        step = rows_per_batch(max(1, vectors[:1].nbytes), max_rows)
+        start = low = 0
+        for first in range(0, max(held, min(1, self.rows)), step):
+            last = min(first + step, held)
+            high = len(numbers) if last == held else int(np.searchsorted(before, last, "right"))
+            refused = tuple(
+                replace(refusal, offset=refusal.offset - start)
+                for refusal in self._refused[low:high]
+            )
+            yield Batch(start, vectors[first:last], self._ids(first, last), refused)
+            start, low = last + high, high
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fetch single rows; see ``VectorSource.take``."""
         self._check_take(rows)
-        if self._array is None or not rows.size:
-            return np.empty((0, self.dim or 0), dtype=np.float32)
+        if self._array is None or self._refused:
+            return super().take(rows)
         return np.asarray(self._array[rows], dtype=np.float32)
 
     def locate(self, row: int) -> str:
@@ -98,15 +113,20 @@ class SpooledSource(VectorSource):
 
     def _copy(self) -> None:
         rows = 0
+        held = 0
         end = 0
         with self._disk():
             vectors, text, offsets = (self._temporary() for _ in range(3))
             offsets.write(bytes(8))
         for batch in self._source.batches():
-            rows += len(batch.vectors)
+            self._refused += (
+                replace(refusal, offset=batch.start + refusal.offset) for refusal in batch.refused
+            )
+            rows += len(batch)
+            held += len(batch.vectors)
             with self._disk():
                 vectors.write(batch.vectors.data)
-                if batch.ids is not None:
+                if batch.ids is not None and len(batch.ids):
                     encoded = [_encoded(row_id) for row_id in batch.id_list or ()]
                     ends = end + np.cumsum([len(row_id) for row_id in encoded], dtype="<u8")
                     end = int(ends[-1])
@@ -119,13 +139,13 @@ class SpooledSource(VectorSource):
         self.could_be_ids = self._source.could_be_ids
         self.metadata = self._source.metadata
         self._text = text
-        if rows and self.dim is not None:
+        if held and self.dim is not None:
             with self._disk():
                 for file in self._files:
                     file.flush()
             width = words_for(self.dim) if self.packed else self.dim
             element = np.uint64 if self.packed else np.float32
-            self._array = np.asarray(np.memmap(vectors, element, "r", 0, (rows, width)))
+            self._array = np.asarray(np.memmap(vectors, element, "r", 0, (held, width)))
             self._offsets = np.asarray(np.memmap(offsets, "<u8", "r")) if self.has_ids else None
 
     def _ids(self, start: int, end: int) -> list[str | int] | None:

@@ -97,8 +97,8 @@ class _NoRows(VectorSource):
         self.rows = 0
         self.layout = layout
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:  # noqa: ARG002
-        """Yield all rows in order; see ``VectorSource.batches``."""
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:  # noqa: ARG002
+        """Yield all rows in order; see ``VectorSource.read``."""
         yield from ()
 
     def _fingerprint(self) -> str:

@@ -134,8 +134,8 @@ def test_every_batch_is_flushed() -> None:
 
 
 def test_table() -> None:
-    columns, rows = results.as_table([(["q"], [hits("x", scores=[0.123456])])])
-    assert columns == ("query", "rank", "id", "distance", "score")
+    rows = list(results.table_rows([(["q"], [hits("x", scores=[0.123456])])]))
+    assert results.COLUMNS == ("query", "rank", "id", "distance", "score")
     assert rows == [("q", "1", "x", "0", "0.1235")]
 
 

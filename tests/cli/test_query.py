@@ -13,6 +13,7 @@ from typing import Any
 
 import naive
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import debris, gaussian, write_jsonl
@@ -192,6 +193,139 @@ def test_co_process_that_sends_something_bad(start: Cli, index: Path) -> None:
         process.stdin.flush()
         assert process.wait(60) == 3
         assert len(process.stderr.read().splitlines()) == 1
+
+
+def test_co_process_lives_on(start: Cli, index: Path) -> None:
+    """Every line is answered at once, whatever it is, and the next one is waited for."""
+    good = json.dumps(QUERIES[0].tolist()).encode()
+    lines = (
+        b"[1, 2]",
+        good,
+        b"",
+        b"\xff\xfe",
+        good,
+        b"{",
+        b"null",
+        b"[" + b"0," * 47 + b"0]",
+        good,
+    )
+    with start("query", index, "-", "--on-error", "skip", stdin=subprocess.PIPE) as process:
+        for number, line in enumerate(lines):
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+            [found] = answer(process, 1)
+            assert found["query"] == number
+            if line == good:
+                assert len(found["hits"]) == 10
+            elif line:
+                assert found["error"]["code"] == 3
+                assert found["error"]["line"] == number + 1
+                assert f"line {number + 1}" in found["error"]["message"]
+            else:
+                assert found == {"query": number, "hits": []}
+        process.stdin.close()
+        assert process.wait(60) == 3
+        assert b"5 of 9 queries could not be used" in process.stderr.read()
+
+
+BAD = {
+    "ragged": b"[1, 2]",
+    "null": b'{"id": "n", "embedding": null}',
+    "NaN": b'{"id": "n", "embedding": [NaN%s]}' % (b", 1" * 47),
+    "infinite": b'{"id": "n", "embedding": [1e999%s]}' % (b", 1" * 47),
+    "zero": b'{"id": "n", "embedding": [0%s]}' % (b", 0" * 47),
+    "not JSON": b"[1, 2",
+    "not UTF-8": b'{"id": "\xff", "embedding": []}',
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--radius", "20"]])
+def test_answers_stay(cli: Cli, index: Path, tmp_path: Path, words: list[str]) -> None:
+    """What is before an unusable query is answered, and with skip what is behind it as well."""
+    good = [
+        json.dumps({"id": f"q{number}", "embedding": query}).encode()
+        for number, query in enumerate(QUERIES.tolist())
+    ]
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(b"\n".join(good))
+    whole = cli("query", index, path, *words).lines
+    for what, bad in BAD.items():
+        for place in (0, 5, 12):
+            path.write_bytes(b"\n".join([*good[:place], bad, *good[place:]]) + b"\n")
+            for source, stdin in ((path, None), ("-", path.read_bytes())):
+                stopped = cli("query", index, source, *words, stdin=stdin, code=3)
+                assert stopped.lines == whole[:place], what
+                assert f"row {place} line {place + 1}" in stopped.err
+                skipped = cli(
+                    *("query", index, source, *words, "--on-error", "skip"), stdin=stdin, code=3
+                ).lines
+                assert skipped[:place] + skipped[place + 1 :] == whole
+                assert skipped[place]["query"] == ("n" if b'"n"' in bad else place)
+                assert skipped[place]["error"]["line"] == place + 1
+
+
+@pytest.mark.parametrize("bad", [0, 6, 12])
+def test_answers_stay_of_arrays(cli: Cli, index: Path, tmp_path: Path, bad: int) -> None:
+    vectors = np.insert(QUERIES, bad, 0, axis=0)
+    path = tmp_path / "q.npy"
+    np.save(path, vectors)
+    np.save(tmp_path / "good.npy", QUERIES)
+    whole = [line["hits"] for line in cli("query", index, tmp_path / "good.npy").lines]
+    for source, stdin in ((path, None), ("-", path.read_bytes())):
+        stopped = cli("query", index, source, stdin=stdin, code=3)
+        assert [line["hits"] for line in stopped.lines] == whole[:bad]
+        assert f"row {bad}" in stopped.err
+        lines = cli("query", index, source, "--on-error", "skip", stdin=stdin, code=3).lines
+        assert [line["query"] for line in lines] == list(range(13))
+        assert [line["hits"] for line in lines if "hits" in line] == whole
+        assert lines[bad]["error"]["line"] == bad + 1
+
+
+def test_skipped_queries_in_every_format(cli: Cli, index: Path, tmp_path: Path) -> None:
+    path = tmp_path / "q.npy"
+    np.save(path, np.insert(QUERIES, 3, np.nan, axis=0))
+    numbers = [number for number in range(13) if number != 3]
+    words = ["query", index, path, "-k", 1, "--on-error", "skip"]
+    for shape in ("tsv", "trec"):
+        done = cli(*words, "--format", shape, code=3)
+        assert [int(line.split()[0]) for line in done.out.splitlines()] == numbers
+        assert "1 of 13 queries could not be used: the first is" in done.err
+    cli(*words, "-o", tmp_path / "h.parquet", code=3)  # it is whole, and there
+    assert pq.read_table(tmp_path / "h.parquet")["query"].to_pylist() == numbers
+    stopped = ["query", index, path, "-k", 1]
+    table = cli(*stopped, "--format", "table", code=3).out
+    assert len([line for line in table.splitlines() if line.startswith("│")]) == 3
+    cut = cli(*stopped, "--format", "parquet", code=3).raw
+    assert pq.read_table(pa.BufferReader(cut))["query"].to_pylist() == [0, 1, 2]
+    for name in ("t.txt", "t.jsonl", "t.parquet"):
+        cli(*stopped, "-o", tmp_path / name, code=3)
+        assert not (tmp_path / name).exists()
+
+
+def test_blank_lines_are_answered(cli: Cli, index: Path, tmp_path: Path) -> None:
+    line = json.dumps(QUERIES[0].tolist())
+    path = tmp_path / "q.jsonl"
+    path.write_text(f"\n{line}\n \t\n{line}\n\n")
+    found = cli("query", index, path).lines
+    assert [entry["query"] for entry in found] == list(range(5))
+    assert [len(entry["hits"]) for entry in found] == [0, 10, 0, 10, 0]
+    assert cli("query", index, "-", stdin=path.read_bytes()).lines == found
+    assert len(cli("query", index, path, "--format", "tsv").out.splitlines()) == 20
+
+
+def test_a_terminal_is_told_what_is_awaited(start: Cli, index: Path) -> None:
+    ours, theirs = os.openpty()
+    with start("query", index, "-", stdin=theirs) as process:
+        os.write(ours, b"\x04")  # one end is enough
+        out, err = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert (process.returncode, out) == (0, b"")
+    assert err.decode() == (
+        "binq: reading queries from the terminal: one JSON array or object a line; "
+        "end with Ctrl-D\n"
+    )
 
 
 def test_queries_as_npy_from_a_pipe(run: Cli, index: Path, queries: Path) -> None:

@@ -95,12 +95,24 @@ def test_every_format_takes_text(cli: Cli, place: Path, tmp_path: Path) -> None:
 def test_stdin_asks_a_question_a_line(cli: Cli, place: Path) -> None:
     said = f"\n{QUESTION}\r\n   \nwhere do glaciers come from".encode()
     lines = cli("query", place / "p.binq", "--text", "-", "-k", 1, stdin=said).lines
-    assert [line["text"] for line in lines] == [QUESTION, "where do glaciers come from"]
-    assert [line["query"] for line in lines] == [0, 1]
+    assert [line["query"] for line in lines] == [0, 1, 2, 3]
+    assert [line.get("text") for line in lines] == [
+        None,
+        QUESTION,
+        None,
+        "where do glaciers come from",
+    ]
+    assert [len(line["hits"]) for line in lines] == [0, 1, 0, 1]
     assert cli("query", place / "p.binq", "--text", "-", stdin=b"").out == ""
     bad = cli("query", place / "p.binq", "--text", "-", "-k", 1, stdin=b"good\n\xff\n", code=3)
     assert "stdin line 2" in bad.err
     assert len(bad.lines) == 1
+    words = ["query", place / "p.binq", "--text", "-", "-k", 1, "--on-error", "skip"]
+    skipped = cli(*words, stdin=b"\xff\ngood\n\n", code=3).lines
+    assert [line["query"] for line in skipped] == [0, 1, 2]
+    assert skipped[0]["error"]["message"] == "question is not UTF-8: stdin line 1"
+    assert [line["text"] for line in skipped[1:2]] == ["good"]
+    assert skipped[2] == {"query": 2, "hits": []}
 
 
 def test_a_co_process_answers_every_question_at_once(place: Path, start: Any) -> None:

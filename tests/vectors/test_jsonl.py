@@ -370,4 +370,4 @@ def test_a_line_of_brackets_is_not_taken_apart(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"embedding": [1, 2], "x": [' + b"[]," * (1 << 20) + b"0]}\n")
     with pytest.raises(InputError, match="not JSON that can be read"):
-        open_vectors(str(path))
+        rows_of(open_vectors(str(path)))

@@ -26,7 +26,7 @@ class Counting(VectorSource):
         self.error = error
         self.ended = False
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
+    def read(self, max_rows: int | None = None) -> Generator[Batch]:
         del max_rows
         try:
             for number in range(self.count):
