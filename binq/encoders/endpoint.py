@@ -148,7 +148,8 @@ class EndpointEncoder(FloatEncoder):
                 raise self._bad_answer("base64 of float32") from None
         elif isinstance(value, list) and all(type(number) in (float, int) for number in value):
             try:
-                row = np.array(value, dtype=np.float64).astype(np.float32)
+                with np.errstate(over="ignore"):  # infinity is refused with NaN
+                    row = np.array(value, dtype=np.float64).astype(np.float32)
             except (OverflowError, ValueError):
                 raise self._bad_answer("numbers within float32") from None
         else:

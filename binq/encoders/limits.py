@@ -104,11 +104,6 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Received(self.fp.detach(), sock, limits))
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
 class _Limited(urllib.request.AbstractHTTPHandler):
     """Gives each connection the limits of the request that it is made for."""
 
@@ -134,9 +129,18 @@ class _Https(_Limited, urllib.request.HTTPSHandler):
 def limited_opener() -> urllib.request.OpenerDirector:
     """Return what opens a request that bears its `Limits` as ``limits``; it goes where it is told.
 
-    Redirects are not followed.
+    Redirects are not followed, and not looked at either.
     """
-    return urllib.request.build_opener(_NoRedirects, _Http, _Https)
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        _Http(),
+        _Https(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener
 
 
 def too_large(url: str, expected: str) -> AnswerError:

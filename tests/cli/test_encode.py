@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -222,6 +223,26 @@ def test_a_busy_endpoint_is_a_line_that_says_how_to_go_on(
         assert f"{what} again with --resume" in cli(*words, "--resume", code=5).err
     endpoint.listing = {"data": 5}
     assert "#MODEL" in cli(*words[:-1], endpoint.url, code=5).err
+
+
+def test_the_terminal_says_what_is_waited_for(
+    start: Any, docs: Path, tmp_path: Path, endpoint: FakeEndpoint
+) -> None:
+    endpoint.faults = [(429, {"Retry-After": "1"}, {"error": "slow [/down]\x1b[31m"})]
+    words = ["encode", docs, "-o", tmp_path / "out.parquet", "--model", f"{endpoint.url}#m"]
+    ours, theirs = os.openpty()
+    shown = b""
+    with start(*words, stderr=theirs) as process:
+        os.close(theirs)
+        try:
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+        except OSError:  # what Linux says when the other side is closed
+            pass
+        assert process.wait(30) == 0
+    os.close(ours)
+    assert b"waiting 1 s: 429: slow [/down]\\x1b[31m" in shown
+    assert shown.rstrip().endswith(b"4 texts as 16 dims (1 duplicates)")
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

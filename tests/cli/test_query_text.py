@@ -159,6 +159,9 @@ def test_a_model_that_has_to_be_named(cli: Cli, tmp_path: Path, endpoint: FakeEn
     (line,) = cli("query", index, "--text", "beta", "--model", model, "-k", 1).lines
     assert line["hits"][0]["id"] == 1
     assert line["hits"][0]["score"] == pytest.approx(1)
+    endpoint.faults = [(500, {}, b"oops")]
+    told = cli("query", index, "--text", "beta", "--model", model, "-k", 1).err
+    assert told == "binq: warning: the endpoint is asked again in 1 s: 500: oops\n"
     other = ["query", index, "--text", "beta", "--model", f"{endpoint.url}#n", "-k", 1]
     assert "expected m, got n" in cli(*other, code=3).err
     assert cli(*other, "--force").lines[0]["hits"][0]["id"] == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import html
 import http.client
+import random
 import re
 import threading
 import time
@@ -20,7 +21,7 @@ from endpoints import DIM, FakeEndpoint, dripping, vector_of
 from binq.encoders.endpoint import CohereEncoder, OpenAIEncoder
 from binq.encoders.keys import Redaction, check_url, find_key
 from binq.encoders.transport import Transport
-from binq.errors import EnvironmentFailure, InputError, UsageError
+from binq.errors import BinqError, EnvironmentFailure, InputError, UsageError
 
 
 def _openai(endpoint: FakeEndpoint, waits: list[float], **options: Any) -> OpenAIEncoder:
@@ -173,10 +174,12 @@ def test_batches_that_are_too_large_are_halved(endpoint: FakeEndpoint, waits: li
 def test_redirects_are_not_followed_since_the_key_would_go_along(
     endpoint: FakeEndpoint, waits: list[float]
 ) -> None:
-    endpoint.faults = [(307, {"Location": f"{endpoint.root}/v2/elsewhere"}, b"")]
-    with pytest.raises(EnvironmentFailure, match="points to"):
-        _openai(endpoint, waits).encode(["a"])
-    assert len(endpoint.requests) == 1
+    for status in (301, 302, 303, 307, 308):
+        for place in (f"{endpoint.root}/v2/elsewhere", "http://[::1/"):
+            endpoint.faults = [(status, {"Location": place}, b"")]
+            with pytest.raises(EnvironmentFailure, match="points to"):
+                _openai(endpoint, waits).encode(["a"])
+    assert len(endpoint.requests) == 10
 
 
 @pytest.mark.parametrize(
@@ -209,10 +212,63 @@ def test_answers_that_cannot_be_used(
 
 
 def test_nan_is_refused(endpoint: FakeEndpoint, waits: list[float]) -> None:
-    row = base64.b64encode(np.array([1, np.nan], "<f4").tobytes()).decode()
-    endpoint.faults = [(200, {}, {"data": [{"index": 0, "embedding": row}]})]
-    with pytest.raises(InputError, match="NaN"):
-        _openai(endpoint, waits).encode(["a"])
+    coded = base64.b64encode(np.array([1, np.nan], "<f4").tobytes()).decode()
+    for row in (coded, [1.0, 1e300], [1.0, -1e39]):
+        endpoint.faults = [(200, {}, {"data": [{"index": 0, "embedding": row}]})]
+        with pytest.raises(InputError, match="NaN"):
+            _openai(endpoint, waits).encode(["a"])
+
+
+_PIECES = (
+    *(b"null", b"1e999", b"-1", b'"\\ud800"', b"[]", b"{}", b"[[", b"true", b"9" * 5000, b"NaN"),
+    *(b"\0", b"\xff", b"\r\n", b":", b"chunked", b"1_0", b'"AAAA"', b'"="', b"HTTP/1.1 100 x"),
+)
+
+
+@pytest.mark.slow
+def test_whatever_a_server_says_is_rows_or_one_of_our_errors(
+    endpoint: FakeEndpoint, waits: list[float]
+) -> None:
+    rng = random.Random(7)
+    statuses = (b"200 OK", b"200 OK", b"200 OK", b"429 Slow", b"400 Bad", b"401 No", b"302 There")
+    listed = b'{"data": [{"id": "m", "index": 0, "embedding": [1.0, 2.0]}]}'
+    cohere = b'{"embeddings": {"float": [[1.0, 2.0]], "ubinary": [[1, 2]]}}'
+
+    def mutated(body: bytes) -> Any:
+        fields = b"Retry-After: 3\r\nLocation: http://h/\r\nWWW-Authenticate: Basic realm=x\r\n"
+        if rng.random() < 0.3:
+            fields += b"Transfer-Encoding: chunked\r\n"
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        else:
+            fields += b"Content-Length: %d\r\n" % len(body)
+        said = bytearray(b"HTTP/1.1 %s\r\n%s\r\n" % (rng.choice(statuses), fields) + body)
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            at = rng.randrange(len(said) + 1)
+            said[at : at + rng.choice((0, 1, 5, 30))] = rng.choice((*_PIECES, b"", b"", b"x"))
+
+        def send(handler: Any) -> None:
+            handler.close_connection = True
+            handler.wfile.write(said)
+
+        return send
+
+    transport = Transport("some-key-of-ours", sleep=waits.append, timeout=0.1, deadline=0.3)
+    codes = []
+    for number in range(400):
+        endpoint.listing = mutated(listed)
+        endpoint.faults = [mutated(cohere if number % 4 < 2 else listed)]
+        try:
+            if number % 4 == 3:
+                OpenAIEncoder(endpoint.url, transport=transport)
+            elif number % 4 == 2:
+                OpenAIEncoder(f"{endpoint.url}#m", transport=transport).encode(["a"])
+            else:
+                address, bits = f"{endpoint.root}/v2/embed#m", number % 2 == 0
+                CohereEncoder(address, bits=bits, transport=transport).encode(["a"])
+        except BinqError as error:
+            codes.append(error.exit_code)
+    assert 100 < len(codes) < 400
+    assert set(codes) <= {2, 3, 5}
 
 
 def test_no_texts_ask_nothing(endpoint: FakeEndpoint, waits: list[float]) -> None:
