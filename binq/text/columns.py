@@ -121,7 +121,8 @@ def choose_columns(
     if text is not None:
         return Columns(text, id_name, None, _unless_named(possible, id_name, identity))
     others = [name for name in strings if name not in (id_name, "title")]
-    known = [name for name in _TEXT_NAMES if name in others]
+    # Where nothing holds strings, a name that says it should is the better thing to complain about.
+    known = [name for name in _TEXT_NAMES if name in (others or names)]
     if not known and len(others) != 1:
         raise InputError(
             "several columns hold strings" if others else "no column holds text",

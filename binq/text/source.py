@@ -174,7 +174,9 @@ class TextSource:
         arrived = (line for line in lines(stream) if line is not None)
         for number, data in enumerate(arrived, 1):
             if isinstance(data, InputError):
-                raise data
+                data.where = _line(stream.name, number)
+                yield number, "", data
+                continue
             self._read += len(data) + 1
             if number == 1:
                 data = data.removeprefix(codecs.BOM_UTF8)
@@ -193,7 +195,7 @@ class TextSource:
     def _jsonl(self, lines: _Numbered, name: str) -> Iterator[Text]:
         columns: Columns | None = None
         for number, line, fault in lines:
-            if not line.strip():
+            if fault is None and not line.strip():
                 continue
             where = _line(name, number)
             try:
@@ -218,6 +220,8 @@ class TextSource:
         def fed() -> Iterator[str]:
             for last[0], line, fault in lines:
                 if fault is not None:
+                    if not line:
+                        raise fault  # too long to be kept, and whether a quote is open is lost
                     unread.append(fault)
                 yield line + "\n"
 

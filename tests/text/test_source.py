@@ -124,7 +124,8 @@ def test_the_fraction_grows(tmp_path: Path) -> None:
     [
         ("a.jsonl", '{"text": "x"}\n{"text": 3}\n', "line 2: expected a string, got int"),
         ("a.jsonl", '{"text": "x"}\n{"body": "y"}\n', "line 2: expected a string, got nothing"),
-        ("a.jsonl", '{"text": null}\n', "no column holds text"),
+        ("a.jsonl", '{"text": null}\n', "line 1: expected a string, got null"),
+        ("a.jsonl", '{"n": 1}\n', "no column holds text"),
         ("a.jsonl", '{"text": "x", "id": 1}\n{"text": "x", "id": true}\n', "got bool"),
         ("a.jsonl", '{"text": "x"\n', "not JSON.*line 1"),
         ("a.jsonl", "[1, 2]\n", "not an object.*line 1"),
@@ -146,6 +147,13 @@ def test_bad_input_names_file_and_row(
     with pytest.raises(InputError, match=message) as caught:
         _read(path)
     assert name in str(caught.value)
+
+
+def test_a_first_row_whose_text_is_none_is_what_is_wrong(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.jsonl", '{"id": 1, "text": 3}\n{"id": 2, "text": "x"}\n')
+    with pytest.raises(InputError, match=r"text is not a text.*line 1 \(id 1\): .*got int"):
+        _read(path)
+    assert [text.id for text in TextSource(path).read() if text.fault is None] == [2]
 
 
 def test_parquet_rows_that_cannot_be_used(tmp_path: Path) -> None:
@@ -194,3 +202,15 @@ def test_batches_are_bounded_by_rows_and_by_characters(tmp_path: Path) -> None:
     path = _file(tmp_path, "a.txt", "\n".join(["x" * 10] * 5 + ["y" * 100] * 2))
     assert [len(batch) for batch in batched(TextSource(path), 4, 1000)] == [4, 3]
     assert [len(batch) for batch in batched(TextSource(path), 4, 30)] == [3, 3, 1]
+
+
+@pytest.mark.slow
+def test_a_line_without_end_is_the_fault_of_its_row(tmp_path: Path) -> None:
+    content = b'"one"\n"' + b"x" * (65 << 20) + b'"\n"two"\n'
+    for name in ("a.txt", "a.jsonl"):
+        found = list(TextSource(_file(tmp_path, name, content)).read())
+        assert [text.fault is None for text in found] == [True, False, True]
+        assert "too long" in str(found[1].fault)
+        assert f"{name}: line 2" in str(found[1].fault)
+    with pytest.raises(InputError, match=r"too long.*line 2"):
+        list(TextSource(_file(tmp_path, "a.csv", content)).read())
