@@ -151,7 +151,7 @@ def _load() -> None:
     for name in (
         *(f"cli.{name}" for name in ("app", "binarize", "build", "encode", "evaluate", "formats")),
         *("building.binarize", "building.build", "encoders.fingerprints", "evaluation.evaluate"),
-        *("index.stream", "kernels.__main__", "text.encode", "vectors.jsonl"),
+        *("index.stream", "kernels.scan", "text.encode", "vectors.jsonl"),
     ):
         importlib.import_module(f"binq.{name}")
     for name in ("concurrent.futures", "numpy.ma", "pyarrow.parquet", "rich.table"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_array, fingerprint_file
 from binq.io.paths import opening
+from binq.kernels.aot import bus
 from binq.types import Locate
 from binq.vectors.decoding import Decoder
 from binq.vectors.source import Batch, VectorSource, rows_per_batch, sifted
@@ -62,6 +63,7 @@ class MatrixSource(VectorSource):
         """Map an array that stands in a file."""
 
         def load() -> NDArray[Any]:
+            bus.prepare()
             try:
                 with opening(path):
                     return np.asarray(np.memmap(path, dtype, "r", offset, shape, order))

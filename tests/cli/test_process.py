@@ -7,11 +7,14 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from children import wait_for_handlers
 from conftest import command, environment
 
 from binq.cli import process
@@ -57,6 +60,29 @@ def test_interrupted_while_it_loads(index: Path, queries: Path, number: int, cod
             call = [sys.executable, "-c", INTERRUPTED, module, str(int(number)), swallowed, *words]
             found = done(call)
             assert (found.returncode, found.stderr) == (code, ""), module
+
+
+@pytest.mark.slow
+@pytest.mark.torture
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_at_any_instant(
+    start: Cli, index: Path, queries: Path, times: Callable[[int], int], number: int, code: int
+) -> None:
+    """From the moment on when binq is loaded, to the end."""
+    begun = time.monotonic()
+    with start("query", index, queries) as process:
+        process.communicate()
+    seconds, codes = time.monotonic() - begun, []
+    for instant in np.linspace(0, 0.9 * seconds, times(100)).tolist():
+        with start("query", index, queries) as process:
+            wait_for_handlers(process.pid)
+            time.sleep(instant)
+            process.send_signal(number)
+            error = process.communicate(timeout=60)[1]
+        codes.append(process.returncode)
+        assert process.returncode in (code, 0), error
+        assert error == b""
+    assert codes.count(code) > len(codes) / 2
 
 
 def test_what_ignores_a_signal_goes_on(index: Path) -> None:

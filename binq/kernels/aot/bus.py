@@ -4,15 +4,19 @@ To read a page that a file no longer has is a fault of the instruction (SIGBUS).
 would run after that instruction, which never ends; so it is machine code, part of every compiled
 family, and calls only ``write`` and ``_exit``. Several threads may fault at once: the first speaks,
 the others wait for the end. It is put in place with the first family that is loaded, in a process
-that has said what is to be written: a command, never the library.
+that has said what is to be written: a command, never the library. From the first mapped file until
+then a callback of ctypes stands in, which runs inside the signal: it needs no other library, but
+waits for Python's lock.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import struct
 import sys
+from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +31,8 @@ cut short and the code to exit with; None leaves the signal alone."""
 _watched: tuple[int, int, str] = (0, 0, "")
 _installed: tuple[Any, int] | None = None
 _texts: list[Any] = []
+_speaking = allocate_lock()
+_callback: Any = None
 
 
 def assembly(triple: str, layout: str) -> str:
@@ -63,8 +69,7 @@ def assembly(triple: str, layout: str) -> str:
         kind = ir.FunctionType(word, [argument.type for argument in arguments])
         build.call(build.inttoptr(entry(number), kind.as_pointer()), arguments)
 
-    # Of siginfo_t, si_addr: where the fault was.
-    place = build.gep(function.args[1], [small(24 if "apple" in triple else 16)])
+    place = build.gep(function.args[1], [small(_address_at("apple" in triple))])
     at = build.load(build.bitcast(place, word.as_pointer()))
     inside = build.icmp_unsigned("<", build.sub(at, entry(2)), entry(3))
     text, length, code = (
@@ -80,8 +85,34 @@ def watch(address: int, length: int, name: str) -> None:
     """Blame faults in this memory on the file of this name; the last that was told counts."""
     global _watched
     _watched = address, length, name
+    prepare()
     if _installed is not None:
         _fill(_installed[1])
+
+
+def prepare() -> None:
+    """Be ready for a mapped file that is cut short, in a command; asked for before it is read."""
+    global _callback
+    if last_words is not None and _installed is _callback is None:
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        _callback = kind(_speak)
+        _handle(ctypes.cast(_callback, ctypes.c_void_p).value or 0)
+
+
+def _speak(_number: int, info: int, _context: int) -> None:
+    """Do what the machine code does."""
+    assert last_words is not None
+    _speaking.acquire()  # for good
+    place = ctypes.c_uint64.from_address(info + _address_at(sys.platform == "darwin")).value
+    address, length, name = _watched
+    said, code = last_words(name if address <= place < address + length else None)
+    os.write(2, said)
+    os._exit(code)
+
+
+def _address_at(darwin: bool) -> int:
+    """Return the place of ``si_addr`` in ``siginfo_t``: where the fault was."""
+    return 24 if darwin else 16
 
 
 def install(engine: Any) -> None:
@@ -92,10 +123,15 @@ def install(engine: Any) -> None:
     table = engine.get_global_value_address(TABLE)
     _fill(table)
     _installed = engine, table  # the code must not go
+    _handle(engine.get_function_address(FUNCTION))
+
+
+def _handle(function: int) -> None:
+    """Let the function at this address be called for every SIGBUS."""
     # struct sigaction: handler, signals to hold back (none), flags (SA_SIGINFO).
     shape, siginfo = ("P4xi", 0x40) if sys.platform == "darwin" else ("P128xi4xP", 4)
     rest = () if sys.platform == "darwin" else (0,)
-    action = struct.pack(shape, engine.get_function_address(FUNCTION), siginfo, *rest)
+    action = struct.pack(shape, function, siginfo, *rest)
     ctypes.pythonapi.sigaction(int(signal.SIGBUS), action, None)
 
 

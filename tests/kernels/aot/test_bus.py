@@ -125,6 +125,51 @@ def test_another_file_is_not_taken_for_the_index(place: Path) -> None:
     assert "i.binq" not in found.stderr
 
 
+MAPPED = """
+import os, sys, numpy
+file, *words = sys.argv[1:]
+mapped = numpy.memmap
+def cut(path, *how):
+    found = mapped(path, *how)
+    os.truncate(path, 128)
+    return found
+numpy.memmap = cut
+"""
+OPENED = """
+import os, sys
+from binq.storage.reader import IndexFile
+file, *words = sys.argv[1:]
+array = IndexFile.array
+def cut(self, *what):
+    os.truncate(file, 4096)
+    return array(self, *what)
+IndexFile.array = cut
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cutting", "name", "words", "code"),
+    [
+        (OPENED, "i.binq", ["query", "i.binq", "q.npy"], 4),
+        (OPENED, "i.binq", ["query", "i.binq", "q.npy", "--scoring", "asymmetric"], 4),
+        (MAPPED, "q.npy", ["query", "i.binq", "q.npy"], 3),
+        (MAPPED, "c.npy", ["build", "c.npy", "-o", "o.binq"], 3),
+    ],
+)
+def test_before_any_kernel_is_loaded(
+    place: Path, cutting: str, name: str, words: list[str], code: int
+) -> None:
+    call = [sys.executable, "-c", cutting + AS_COMMAND, str(place / name), *words]
+    found = subprocess.run(
+        call, capture_output=True, text=True, cwd=place, env=environment(), timeout=60, check=False
+    )
+    assert found.returncode == code, found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert found.stderr.startswith("binq: error: ")
+    assert ("i.binq" in found.stderr) == (name == "i.binq")
+
+
 @pytest.mark.slow
 def test_the_library_leaves_the_signal_alone(place: Path) -> None:
     found = _cut(place, "i.binq", AS_LIBRARY, "i.binq", "q.npy")
