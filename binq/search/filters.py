@@ -128,12 +128,19 @@ def _read_file(path: str) -> NDArray[Any] | list[Any]:
         raise InputError(
             "these are no ids", path, "UTF-8 text, npy or Parquet", f"byte {error.start} is not"
         ) from error
-    if Path(path).suffix.lower() in _JSON_SUFFIXES or lines[0].startswith("{"):
+    if Path(path).suffix.lower() in _JSON_SUFFIXES or _looks_like_json(lines):
         found = [
             _json_id(line, f"{path} line {n}") for n, line in enumerate(lines, 1) if line.strip()
         ]
         return found if all(type(value) is int for value in found) else [str(x) for x in found]
     return [text for line in lines if (text := line.removesuffix("\r"))]
+
+
+def _looks_like_json(lines: list[str]) -> bool:
+    """Return whether lines are objects, or all are strings in quotes."""
+    texts = [text for line in lines if (text := line.strip())]
+    quoted = bool(texts) and all(len(t) > 1 and t[0] == t[-1] == '"' for t in texts)
+    return quoted or (bool(texts) and texts[0][0] == "{")
 
 
 def _json_id(line: str, where: str) -> str | int:
@@ -176,7 +183,7 @@ def _read_column(data: bytes, path: str) -> list[Any]:
             got = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise InputError("no column of ids", path, expected, got)
         for chunk in file.read(columns=[column])[column].chunks:
-            ids = to_ids(chunk, partial(_row_of, path, len(found)))
+            ids = to_ids(chunk, partial(_row_of, path, len(found)), "leave it out")
             found += ids.tolist() if isinstance(ids, np.ndarray) else ids
     except (pa.ArrowException, OSError) as error:
         raise InputError("not a whole Parquet file", path, "a column of ids") from error

@@ -132,7 +132,7 @@ class TextSource:
                         raise InputError(
                             "some files have ids and some have none",
                             path,
-                            next_step="name the id column with `id_column`",
+                            next_step="choose them with `id_column` (empty: row numbers)",
                         )
                     with_ids, first = has, False
                 yield text
@@ -160,7 +160,7 @@ class TextSource:
             if kind == "jsonl":
                 yield from self._jsonl(numbered, stream.name)
             elif kind == "lines":
-                if self._text is not None or self._id is not None:
+                if self._text is not None or self._id:
                     raise UsageError(
                         "plain lines have no columns", stream.name, next_step="drop the names"
                     )

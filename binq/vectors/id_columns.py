@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.types import ID_NAMES, Locate
-from binq.vectors.ids import CommonType, Ids, IdType
+from binq.vectors.ids import OTHER_IDS, CommonType, Ids, IdType, odd_one
 
 _UUID_BYTES: Final = 16
 _UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")
@@ -32,7 +32,7 @@ class IdColumn:
 
     def __init__(self, where: str, kind: IdType | None = None) -> None:
         self._where = where
-        self._kind = kind
+        self._kind: IdType | None = "int64" if kind == "rows" else kind
 
     @property
     def type(self) -> pa.DataType:
@@ -55,10 +55,11 @@ class IdColumn:
             return pa.array(ids, self.type)
         except (pa.ArrowException, TypeError, OverflowError, ValueError):
             raise InputError(
-                "ids of several types",
+                "a Parquet column holds ids of one type",
                 self._where,
-                "integers of 64 bits, or strings, as a Parquet column holds one type",
-                next_step="give all as strings, or write .jsonl where that can be",
+                self._kind,
+                odd_one(ids, self._kind),
+                "make all of them strings",
             ) from None
 
 
@@ -121,8 +122,16 @@ def candidates(schema: pa.Schema, taken: str | None) -> list[str]:
     return [field.name for field in schema if field.name != taken and _usable(field)]
 
 
-def to_ids(array: pa.Array, locate: Locate) -> Ids:
+def to_ids(array: pa.Array, locate: Locate, step: str = OTHER_IDS) -> Ids:
     """Return the ids of a column: integers as int64, uint64 as such, and the others as strings.
+
+    Parameters
+    ----------
+    array : array of a type that can hold ids
+    locate : callable
+        Says where row ``i`` of ``array`` stands.
+    step : str
+        What to do about a null.
 
     Raises
     ------
@@ -133,7 +142,7 @@ def to_ids(array: pa.Array, locate: Locate) -> Ids:
         array = array.dictionary_decode()
     if array.null_count:
         row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-        raise InputError("id is null", locate(row), "a string, an integer or a UUID")
+        raise InputError("id is null", locate(row), "a string, an integer or a UUID", "", step)
     if pt.is_integer(array.type):
         dtype = np.uint64 if pt.is_uint64(array.type) else np.int64
         numbers: NDArray[Any] = array.to_numpy(zero_copy_only=False)

@@ -16,6 +16,9 @@ Ids: TypeAlias = "list[Any] | NDArray[Any]"
 IdType = Literal["rows", "strings", "int64", "uint64"]
 """What ids are: ``rows`` where there are none and row numbers serve."""
 
+OTHER_IDS: Final = "give every row an id, or choose others with `id_column` (empty: row numbers)"
+"""What to do where some rows have no id."""
+
 _NAMED: Final = 8
 _LIMITS: Final = np.iinfo(np.int64), np.iinfo(np.uint64)
 
@@ -75,6 +78,16 @@ def joined_ids(parts: Sequence[Ids | None]) -> Ids:
     return [value for part in held for value in part]
 
 
+def odd_one(ids: Ids, kind: IdType) -> str:
+    """Return, as Python writes it, the first id that is not of a type; nothing if all are."""
+    values = ids.tolist() if isinstance(ids, np.ndarray) else ids
+    if kind == "strings":
+        return next((repr(value) for value in values if not isinstance(value, str)), "")
+    limits = np.iinfo(kind)
+    fits = (type(value) is int and limits.min <= value <= limits.max for value in values)
+    return next((repr(value)[:80] for value, fit in zip(values, fits, strict=True) if not fit), "")
+
+
 def is_id(value: object) -> bool:
     """Return whether a value of JSON is an id: a string or an integer."""
     return isinstance(value, str) or type(value) is int
@@ -83,5 +96,5 @@ def is_id(value: object) -> bool:
 def note_of(candidates: Sequence[str]) -> Marked:
     """Return a line that says that row numbers serve as ids, and which columns could."""
     names = ", ".join(candidates[:_NAMED]) + (", …" if len(candidates) > _NAMED else "")
-    could = f"; `id_column` can name one of {names}" if names else ""
-    return Marked(f"no column of ids was found, so that row numbers serve{could}")
+    could = f"; candidates for `id_column`: {names}" if names else ""
+    return Marked(f"no column of ids was found, so row numbers serve{could}")

@@ -18,7 +18,7 @@ from binq.io.fingerprint import fingerprint_file
 from binq.io.streams import ByteStream, lines, parse_json
 from binq.types import ID_NAMES, Layout
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, refuse_bits
-from binq.vectors.ids import is_id
+from binq.vectors.ids import OTHER_IDS, is_id
 from binq.vectors.refusing import Refusal, refuse
 from binq.vectors.source import Batch, VectorSource, rows_per_batch
 
@@ -213,7 +213,7 @@ class JsonlSource(VectorSource):
                     if self._with_ids
                     else "row has an id where rows before have none",
                     where,
-                    next_step="give every row an id, or none",
+                    next_step=OTHER_IDS,
                 )
             vector = self._decode(values, where)
         except InputError as error:

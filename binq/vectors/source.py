@@ -445,6 +445,7 @@ class ShardedSource(VectorSource):
                     shard.name,
                     "ids" if self.has_ids else "no ids",
                     "ids" if shard.has_ids else "no ids",
+                    "choose them with `id_column` (empty: row numbers)",
                 )
 
     def _count_known(self) -> None:

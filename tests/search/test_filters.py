@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,79 @@ def test_files_of_ids(named: Index, tmp_path: Path) -> None:
     for path in sorted(tmp_path.glob("?.*")):
         if path.suffix in (".txt", ".parquet", ".npy"):
             assert np.array_equal(named.search(QUERIES, 5, filter_ids=path).rows, expected), path
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "ids.jsonl"
+    for text, found in (
+        ('"a"\n\n"b c"\n', ["a", "b c"]),
+        ("7\n-8\r\n 18446744073709551615\n7", [7, -8, (1 << 64) - 1]),
+        ('{"w": 1, "_id": 3}\n{"uuid": "x", "doc_id": 4}\n"5"\n', ["3", "4", "5"]),
+        ("", []),
+    ):
+        path.write_text(text)
+        assert read_ids(path) == found
+    # Under other names objects say that they are JSON, and so do quotes around every line.
+    other = tmp_path / "ids.txt"
+    for text, found in (
+        ('{"id": 3}\n{"id": "x"}\n', ["3", "x"]),
+        ('"a"\n"b"\n', ["a", "b"]),
+        ('"a"\nb\n', ['"a"', "b"]),
+        ("[1]\n7\n", ["[1]", "7"]),
+    ):
+        other.write_text(text)
+        assert read_ids(other) == found
+    for text, message in (
+        ("[1, 2]", r"line holds no id: .*ids\.jsonl line 1.*jq -c '\.\[\]'"),
+        ('"a"\n{"query": 1, "hits": [{"id": 2}]}', r"line 2.*jq -c '\.hits\[\]\.id'"),
+        ('\n{"title": "x"}', r"line 2: expected .*doc_id.*title"),
+        ("1.5", "line holds no id"),
+        ("true", "line holds no id"),
+        ("null", "line holds no id"),
+        ("doc 1", "line is not JSON"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_ids(path)
+
+
+def test_columns_of_ids(tmp_path: Path) -> None:
+    path = tmp_path / "ids.parquet"
+    raw = [bytes(range(row, row + 16)) for row in (0, 7)]
+    texts = [str(uuid.UUID(bytes=value)) for value in raw]
+    for columns, found in (
+        ({"n": [0.5, 1], "doc_id": [3, 4]}, [3, 4]),
+        ({"uri": ["a", "b"], "_id": pa.array([3, (1 << 64) - 1], pa.uint64())}, [3, (1 << 64) - 1]),
+        ({"uuid": pa.array(raw, pa.binary(16))}, texts),
+        ({"x": pa.ExtensionArray.from_storage(pa.uuid(), pa.array(raw, pa.binary(16)))}, texts),
+        ({"name": pa.array(["a", "b"]).dictionary_encode(), "w": [0.5, 1]}, ["a", "b"]),
+    ):
+        pq.write_table(pa.table(columns), path, row_group_size=1)
+        assert read_ids(path) == found
+    pq.write_table(pa.table({"id": ["a", "b", None]}), path, row_group_size=2)
+    with pytest.raises(InputError, match=r"id is null: .*ids\.parquet row 2"):
+        read_ids(path)
+
+
+def test_integer_ids_by_any_file(tmp_path: Path) -> None:
+    numbers = np.arange(200, dtype=np.uint64) + np.uint64((1 << 63) - 100)
+    table = {"id": numbers, "v": pa.array(list(X), pa.list_(pa.float32()))}
+    pq.write_table(pa.table(table), tmp_path / "c.parquet")
+    binq.build(tmp_path / "c.parquet", tmp_path / "i.binq", rescore="float32")
+    index = Index(tmp_path / "i.binq")
+    rows = [3, 99, 100, 150]
+    wanted = numbers[rows]
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, wanted)))
+    (tmp_path / "ids.jsonl").write_text("\n".join(map(str, wanted)))
+    np.save(tmp_path / "ids.npy", wanted)
+    pq.write_table(pa.table({"id": wanted}), tmp_path / "ids.parquet")
+    files = [tmp_path / f"ids.{suffix}" for suffix in ("txt", "jsonl", "npy", "parquet")]
+    for ids in (*files, wanted, wanted.tolist(), list(wanted), [str(x) for x in wanted]):
+        hits = index.search(QUERIES, 4, filter_ids=ids, oversample=100)
+        assert hits.rows.tolist() == best(rows, 4)
+        assert hits.ids == [[int(numbers[row]) for row in line] for line in hits.rows]
+        hits = index.search(QUERIES, 4, exclude_ids=ids, oversample=100)
+        assert hits.rows.tolist() == best([row for row in range(200) if row not in rows], 4)
 
 
 def test_files_that_hold_no_ids(tmp_path: Path) -> None:

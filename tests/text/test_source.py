@@ -43,6 +43,34 @@ def test_id_goes_before_underscore_id_as_in_a_build(tmp_path: Path) -> None:
     assert _read(_file(tmp_path, "a.csv", "_id,id,text\na,b,x\n")) == [("b", "x")]
 
 
+def test_the_id_is_found_as_in_a_build(tmp_path: Path) -> None:
+    header = "key,uri,uuid,doc_id,_id,id,text\n"
+    for count in range(6):
+        names = header.split(",")[count:]
+        row = ",".join(f"{name} 1" for name in names[:-1])
+        found = _read(_file(tmp_path, "a.csv", ",".join(names) + row + ",x\n"))
+        assert found == [("id 1", "x")]
+        assert _read(tmp_path / "a.csv", id_column="") == [(None, "x")]
+    lines = '{"id": null, "_id": true, "uri": "u", "key": 1, "text": "x"}\n'
+    assert _read(_file(tmp_path, "a.jsonl", lines)) == [("u", "x")]
+    # The text is no id, even if it is called as one.
+    assert _read(_file(tmp_path, "b.csv", "key,n\nx,1\n"), text_column="key") == [(None, "x")]
+    path = tmp_path / "a.parquet"
+    stored = pa.array([bytes(16), bytes(range(16))], pa.binary(16))
+    texts = ["00000000-0000-0000-0000-000000000000", "00010203-0405-0607-0809-0a0b0c0d0e0f"]
+    table = pa.table({"text": ["x", "y"], "id": [0.5, 1], "uuid": stored, "name": ["n", "m"]})
+    for columns, index, ids in (
+        (["text", "id", "uuid", "name"], None, texts),
+        (["text", "id", "name"], "name", ["n", "m"]),
+        (["text", "id", "name"], None, [None, None]),
+    ):
+        metadata = {"pandas": json.dumps({"index_columns": [index]})} if index else None
+        pq.write_table(table.select(columns).replace_schema_metadata(metadata), path)
+        source = TextSource(path)
+        assert [text.id for text in source] == ids
+        assert source.could_be_ids == (None if ids[0] else ["name"])
+
+
 def test_a_title_may_first_come_in_a_later_row(tmp_path: Path) -> None:
     path = _file(tmp_path, "a.jsonl", '{"text": "x"}\n{"title": "T", "text": "y"}\n')
     assert _read(path) == [(None, "x"), (None, "T y")]
