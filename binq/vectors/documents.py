@@ -22,7 +22,8 @@ from binq.types import ID_NAMES
 HEAD: Final = 1 << 18
 """How many bytes of a document are looked at."""
 
-_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+# The closing quote may be missing, so that no string is looked at twice.
+_TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CLOSING: Final = {"[": "]", "{": "}"}
 _ITEMS: Final = 3
@@ -85,7 +86,7 @@ def _is_json(line: str) -> bool:
 def _completed(text: str) -> Any:
     """Return what the beginning of a document stands for, up to the last value that is whole."""
     stack: list[str] = []
-    end, closing = 0, ""
+    end = depth = 0  # what is open where the last whole value ends is open for good
     for token in _TOKEN.finditer(text):
         mark = token[0]
         if mark in _CLOSING:
@@ -93,13 +94,13 @@ def _completed(text: str) -> Any:
         elif mark in ("]", "}"):
             if not stack or stack.pop() != mark:
                 return None
-            end, closing = token.end(), "".join(reversed(stack))
+            end, depth = token.end(), len(stack)
         elif mark == ",":
-            end, closing = token.start(), "".join(reversed(stack))
+            end, depth = token.start(), len(stack)
         if not stack:
             break
     try:
-        return json.loads(text[:end] + closing)
+        return json.loads(text[:end] + "".join(reversed(stack[:depth])))
     except (ValueError, RecursionError):
         return None
 

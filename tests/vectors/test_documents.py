@@ -139,6 +139,11 @@ def test_lines_are_lines(tmp_path: Path, text: str) -> None:
         ("{\n", "line is not JSON"),
         ('{"a": {"b": "c"}}\n', "row holds no vector"),
         ("[" * 100_000, "line is not JSON"),
+        # Whatever takes the square of its length would take minutes.
+        ('["' + '\\"' * 200_000, "line is not JSON"),
+        ("[" * 130_000 + "1," * 65_000, "line is not JSON"),
+        ("[" * 900 + "1," * 130_000, "line is not JSON"),
+        ('{"a":' * 50_000 + "[1, 2]", "line is not JSON"),
     ],
 )
 def test_what_is_no_document_keeps_its_message(tmp_path: Path, text: str, message: str) -> None:
