@@ -20,6 +20,14 @@ def pack(flags: np.ndarray) -> np.ndarray:
     return np.array(codes, np.uint64).reshape(n, -(-bits // 64))
 
 
+def bitmap(rows: set[int], n: int) -> np.ndarray:
+    """Return rows as bits: bit r % 64 of word r // 64."""
+    words = [0] * (-(-n // 64))
+    for row in rows:
+        words[row // 64] |= 1 << row % 64
+    return np.array(words, np.uint64)
+
+
 def hamming(a: np.ndarray, b: np.ndarray) -> int:
     """Count the bits in which two codes differ."""
     return sum((int(x) ^ int(y)).bit_count() for x, y in zip(a, b, strict=True))
@@ -172,3 +180,15 @@ def smallest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return places and values of the k smallest of each row, in the order (value, place)."""
     places = np.argsort(values, axis=1, kind="stable")[:, :k]
     return places, np.take_along_axis(values, places, axis=1)
+
+
+def of_lists(
+    values: np.ndarray, offsets: Any, visited: Any, allowed: set[int], numbers: Any, k: int
+) -> list[tuple[Any, int]]:
+    """Return the best min(k, found) pairs (value, number) of the places on the visited lists."""
+    places = {
+        place
+        for number in set(visited) - {-1}
+        for place in range(offsets[number], offsets[number + 1])
+    }
+    return sorted((values[place], int(numbers[place])) for place in places & allowed)[:k]

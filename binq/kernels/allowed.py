@@ -91,16 +91,6 @@ class Chosen:
         ranks = before[edges >> 6] + np.bitwise_count(words & below)
         return int((ranks[:, 1] - ranks[:, 0]).sum())
 
-    def cut(self, size: int) -> Rows:
-        """The spans, (t, 2) int64, each cut to at most `size` rows."""
-        spans = np.array([[0, self.n]]) if self.spans is None else self.spans
-        pieces = -(-(spans[:, 1] - spans[:, 0]) // size)
-        whole = np.repeat(spans, pieces, axis=0)
-        number = np.arange(len(whole)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        whole[:, 0] += number * size
-        whole[:, 1] = np.minimum(whole[:, 1], whole[:, 0] + size)
-        return whole
-
     def rows(self) -> Rows:
         """The rows, ascending."""
         if self.allowed is None:

@@ -17,10 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels.allowed import Bitmap, Chosen
+from binq.kernels.allowed import Bitmap, Chosen, Numbers
 from binq.kernels.aot import compile as aot
+from binq.kernels.lists import Lists, Visits
 from binq.kernels.scan import (
     MAX_ROWS,
+    NO_KEY,
     Engine,
     Memory,
     Scan,
@@ -30,6 +32,7 @@ from binq.kernels.scan import (
     capacity_of,
     checked_rows,
     passes,
+    tasks_of,
 )
 from binq.kernels.scan import topk as smallest_keys
 
@@ -117,12 +120,17 @@ def _checked(
 
 
 def prepared(
-    library: aot.Library, codes: Codes, weights: Floats, base: Floats, factors: Factors
+    library: aot.Library,
+    codes: Codes,
+    weights: Floats,
+    base: Floats,
+    factors: Factors,
+    visits: Visits | None = None,
 ) -> Scan:
-    """The scan that answers these queries soonest."""
+    """The scan that answers these queries, which look at some lists or at all codes, soonest."""
     memory, units = _units(library, weights, base, codes.shape[1])
     count = len(weights)
-    name = "scan_one" if count == 1 else "scan"
+    name = "scan_one" if (count if visits is None else visits.shared) == 1 else "scan"
     given = (address(factors.mul), address(factors.add), factors.given)
     held = (memory, base, factors)
     return Scan(library, name, codes, count, (*units, *given), _NO_LIMIT, held, cost=2)
@@ -139,6 +147,8 @@ def topk(
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
+    numbers: Numbers | None = None,
+    lists: Lists | None = None,
     engine: Engine | None = None,
 ) -> tuple[Rows, Floats]:
     """The k rows with the highest scores, with weights of 4 bits.
@@ -161,6 +171,11 @@ def topk(
         Ranges of rows [first, last) to scan, ascending and disjoint; all rows by default.
     allowed : (ceil(n / 64),) uint64, optional
         Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
+    numbers : (n,) uint32, optional
+        The number to return for the row at every place among the codes; by default, the place.
+        Everything else is of places.
+    lists : Lists, optional
+        The codes that each query looks at, in place of `spans`; all by default.
     engine : Engine, optional
         What runs it; by default, kernels for this CPU.
 
@@ -169,6 +184,7 @@ def topk(
     rows : (q, min(k, n)) int64
     scores : (q, min(k, n)) float32
         In the order (score descending, row). Where fewer than k rows are allowed, as many columns.
+        Where a query finds fewer on its lists, row -1 and minus infinity stand.
 
     Raises
     ------
@@ -178,16 +194,34 @@ def topk(
     weights, base, factors = _checked(codes, weights, base, mul, add)
     if k < 0:
         raise ValueError(f"k is {k}")
-    chosen = Chosen(len(codes), spans, allowed)
+    if lists is not None:
+        if spans is not None:
+            raise ValueError("spans and lists")
+        lists = lists.checked(len(weights))
+    chosen = Chosen(len(codes), spans, allowed, numbers)
     k = min(k, chosen.count)
     engine = engine or Engine(aot.load(FAMILY))
     assert engine.library is not None
     best = np.empty((len(weights), k), np.uint64)
     for part in passes(len(weights), capacity_of(k, chosen.count) * threads, engine):
-        scan = prepared(engine.library, codes, weights[part], base[part], factors)
+        visits = None
+        if lists is not None:
+            some = Lists(lists.offsets, lists.visits[part])
+            visits = Visits(engine.library, some, chosen.n, numbers is not None, False)
+        scan = prepared(engine.library, codes, weights[part], base[part], factors, visits)
         if k:
-            best[part] = smallest_keys(scan, chosen, k, threads, engine)
-    return (best & np.uint64(0xFFFFFFFF)).astype(np.int64), _scores(best)
+            tasks = (
+                tasks_of(scan, chosen, threads, engine)
+                if visits is None
+                else visits.tasks(scan, threads, engine)
+            )
+            best[part] = smallest_keys(scan, tasks, chosen, k, threads)
+    rows, scores = (best & np.uint64(0xFFFFFFFF)).astype(np.int64), _scores(best)
+    if lists is not None:
+        missing = best == NO_KEY
+        rows[missing] = -1
+        scores[missing] = -np.inf
+    return rows, scores
 
 
 def _scores(keys: Codes) -> Floats:

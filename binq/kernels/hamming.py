@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels.allowed import Bitmap, Chosen
+from binq.kernels.allowed import Bitmap, Chosen, Numbers
 from binq.kernels.aot import compile as aot
+from binq.kernels.lists import Lists, Visits
 from binq.kernels.scan import (
     MAX_ROWS,
+    NO_KEY,
     Engine,
     Scan,
     State,
@@ -67,7 +69,11 @@ def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
 
 
 def prepared(
-    library: aot.Library, codes: Codes, queries: Codes, limits: Distances | np.int32
+    library: aot.Library,
+    codes: Codes,
+    queries: Codes,
+    limits: Distances | np.int32,
+    visits: Visits | None = None,
 ) -> Scan:
     """The scan that answers these queries soonest.
 
@@ -75,6 +81,8 @@ def prepared(
     ----------
     limits : (q,) int32, or one for all
         Hits are nearer.
+    visits : Visits, optional
+        The lists that the queries look at; all codes by default.
     """
     count, words = queries.shape
     # A few queries, and more the wider the rows, are faster answered row by row than by
@@ -82,7 +90,9 @@ def prepared(
     counted = "scan_counts" in library.functions
     few = 1 if counted else max(1, min(words // 4, 4))
     name = "scan_counts" if counted else "scan_tables"
-    if count <= few or words > library.layout.get(f"{name}.max_words", 0):
+    if (count if visits is None else visits.shared) <= few or words > library.layout.get(
+        f"{name}.max_words", 0
+    ):
         name = "scan_rows"
     held: tuple[Any, ...] = (queries,)
     numbers: tuple[int, ...] = ()
@@ -104,6 +114,8 @@ def topk(
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
+    numbers: Numbers | None = None,
+    lists: Lists | None = None,
     engine: Engine | None = None,
 ) -> tuple[Rows, Distances]:
     """The k nearest codes of every query.
@@ -122,6 +134,11 @@ def topk(
         Ranges of rows [first, last) to scan, ascending and disjoint; all rows by default.
     allowed : (ceil(n / 64),) uint64, optional
         Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
+    numbers : (n,) uint32, optional
+        The number to return for the row at every place among the codes; by default, the place.
+        Spans, bitmap and lists are of places.
+    lists : Lists, optional
+        The codes that each query looks at, in place of `spans`; all by default.
     engine : Engine, optional
         What runs it; chosen by what is compiled.
 
@@ -130,6 +147,7 @@ def topk(
     rows : (q, min(k, n)) int64
     distances : (q, min(k, n)) int32
         Both in the order (distance, row). Where fewer than k rows are allowed, as many columns.
+        Where a query finds fewer on its lists, row -1 and the largest int32 stand.
 
     Raises
     ------
@@ -139,38 +157,71 @@ def topk(
     codes, queries = _checked(codes, queries)
     if k < 0:
         raise ValueError(f"k is {k}")
-    chosen = Chosen(len(codes), spans, allowed)
+    chosen = Chosen(len(codes), spans, allowed, numbers)
     k = min(k, chosen.count)
-    engine = engine or _engine(codes.size * len(queries))
+    work = codes.size * len(queries)
+    if lists is not None:
+        if spans is not None:
+            raise ValueError("spans and lists")
+        lists = lists.checked(len(queries))
+        work = lists.visits.size * (codes.size // max(1, len(lists.offsets) - 1))
+    engine = engine or _engine(work)
     best = np.empty((len(queries), k), _U64)
     if best.size == 0:
         return _split(best)
     if engine.library is None:
-        for i, keys in _numpy_keys(codes, queries, chosen):
-            best[i] = smallest(keys, k)
+        for i, keys in _numpy_keys(codes, queries, chosen, lists):
+            keys = smallest(keys, k)
+            best[i, : len(keys)] = keys
+            best[i, len(keys) :] = NO_KEY
     else:
         for part in passes(len(queries), capacity_of(k, chosen.count) * threads, engine):
-            scan = prepared(engine.library, codes, queries[part], _FAR)
-            best[part] = smallest_keys(scan, chosen, k, threads, engine)
-    return _split(best)
+            visits = None
+            if lists is not None:
+                visits = _visits(engine.library, lists, part, chosen)
+            scan = prepared(engine.library, codes, queries[part], _FAR, visits)
+            tasks = (
+                tasks_of(scan, chosen, threads, engine)
+                if visits is None
+                else visits.tasks(scan, threads, engine)
+            )
+            best[part] = smallest_keys(scan, tasks, chosen, k, threads)
+    rows, distances = _split(best)
+    if lists is not None:
+        missing = best == NO_KEY
+        rows[missing] = -1
+        distances[missing] = _FAR
+    return rows, distances
+
+
+def _visits(library: aot.Library, lists: Lists, part: slice, chosen: Chosen) -> Visits:
+    some = Lists(lists.offsets, lists.visits[part])
+    paired = "scan_tables" in library.functions
+    return Visits(library, some, chosen.n, chosen.numbers is not None, paired)
 
 
 def _split(keys: Codes) -> tuple[Rows, Distances]:
     return keys.view(np.int64) & _ROW, (keys >> _HALF).astype(np.int32)
 
 
-def _numpy_keys(codes: Codes, queries: Codes, chosen: Chosen) -> Iterator[tuple[int, Codes]]:
+def _numpy_keys(
+    codes: Codes, queries: Codes, chosen: Chosen, lists: Lists | None = None
+) -> Iterator[tuple[int, Codes]]:
     """The keys of all chosen rows for each query, by numpy."""
-    every = chosen.spans is None and chosen.allowed is None
-    rows = chosen.rows()
+    every = chosen.spans is None and chosen.allowed is None and lists is None
+    those = rows = chosen.rows()
     keys = np.empty(len(rows), np.uint64)
     for i, query in enumerate(queries):
+        if lists is not None:
+            rows = lists.positions(i, len(codes))
+            rows = rows[np.isin(rows, those)]
+            keys = np.empty(len(rows), np.uint64)
         for first in range(0, len(rows), _NUMPY_ROWS):
             part = slice(first, first + _NUMPY_ROWS)
             block = codes[part] if every else codes[rows[part]]
             keys[part] = np.bitwise_count(block ^ query).sum(axis=1)
         keys <<= _HALF
-        keys |= rows.astype(np.uint64)
+        keys |= (rows if chosen.numbers is None else chosen.numbers[rows]).astype(np.uint64)
         yield i, keys
 
 
@@ -238,6 +289,7 @@ def within(
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
+    numbers: Numbers | None = None,
     engine: Engine | None = None,
 ) -> tuple[Rows, Rows, Distances]:
     """The codes within each query's radius.
@@ -249,7 +301,7 @@ def within(
     radii : (q,) integer
         Distances up to and including the radius count; a negative radius finds nothing.
     threads : int
-    spans, allowed, engine
+    spans, allowed, numbers, engine
         As in `topk`.
 
     Returns
@@ -267,7 +319,7 @@ def within(
     """
     codes, queries = _checked(codes, queries)
     limits = _limits(radii, len(queries), codes.shape[1])
-    chosen = Chosen(len(codes), spans, allowed)
+    chosen = Chosen(len(codes), spans, allowed, numbers)
     engine = engine or _engine(codes.size * len(queries))
     # (query, key) of all hits, block by block.
     pieces: list[tuple[Rows, Codes]] = []
@@ -277,12 +329,12 @@ def within(
             pieces.append((np.full(len(hits), i), hits))
         return _joined(pieces, len(queries))
     for part in passes(len(queries), 1, engine):
-        numbers = np.arange(part.start, part.stop)
+        own = np.arange(part.start, part.stop)
 
         def collect(state: State, first: int, last: int) -> None:
             state.run_whole(first, last)
             filled = np.arange(state.keys.shape[1]) < state.found[:, None]
-            pieces.append((np.repeat(numbers, state.found), state.keys[filled]))
+            pieces.append((np.repeat(own, state.found), state.keys[filled]))
 
         scan = prepared(engine.library, codes, queries[part], limits[part])
         tasks = tasks_of(scan, chosen, threads, engine)

@@ -23,10 +23,12 @@ from binq.kernels.blocks import run_blocks
 MAX_ROWS = 1 << 32
 """Rows of one call: a key has 32 bits for the row."""
 
+NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
+"""Stands where a query has found nothing more."""
+
 _QUERIES_PER_PASS = 4096
 _KEY_BYTES_PER_PASS = 256 << 20
 _MERGED_KEYS = 1 << 20
-_NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 # Word comparisons per block: a few tens of milliseconds at most, and more than a thread's start.
 _WORK_PER_BLOCK = 1 << 26
 _WORK_WORTH_A_THREAD = 1 << 21
@@ -92,10 +94,14 @@ class Scan(NamedTuple):
         """What the compiled object tells of this scan."""
         return self.library.layout[f"{self.name}.{name}"]
 
+    def is_brief(self, pairs: int) -> bool:
+        """Whether so many pairs of a code and a query are not worth a thread."""
+        return pairs * int(self.codes.shape[1]) * self.cost**2 <= _WORK_WORTH_A_THREAD
+
     def rows_per_block(self, n: int, threads: int) -> int:
         """Short enough for Ctrl-C, and several for each thread."""
         work = self.queries * int(self.codes.shape[1]) * self.cost
-        if n * work * self.cost <= _WORK_WORTH_A_THREAD:
+        if self.is_brief(n * self.queries):
             return max(n, 1)
         block = self.size("block")
         rows = min(_WORK_PER_BLOCK // work, n // (4 * max(1, threads)))
@@ -289,11 +295,43 @@ def tasks_of(scan: Scan, chosen: Chosen, threads: int, engine: Engine) -> Tasks:
     if chosen.spans is None and 0 < chosen.n <= size:
         return _whole(chosen.n, scan.queries, group)
     members = members_of(scan.queries, group)
-    spans = chosen.cut(size)
+    spans = np.array([[0, chosen.n]]) if chosen.spans is None else chosen.spans
     table = np.zeros((len(spans), 4), np.int64)
     table[:, :2] = spans
     table[:, 3] = len(members)
+    table = cut(table, size)
     return Tasks(table, members, calls_of(table[:, 1] - table[:, 0], size))
+
+
+def split(
+    scan: Scan, table: Rows, members: Rows, threads: int, engine: Engine
+) -> tuple[Rows, Rows, list[tuple[int, int]]]:
+    """Tasks over spans and members of any sizes, cut where they are long, as `Tasks` takes them."""
+    rows = table[:, 1] - table[:, 0]
+    if engine.rows_per_block:
+        table = cut(table, engine.rows_per_block)
+        return table, members, calls_of(table[:, 1] - table[:, 0], engine.rows_per_block)
+    per_row = (table[:, 3] - table[:, 2]) * (scan.codes.shape[1] * scan.cost)
+    work = rows * per_row
+    most = min(_WORK_PER_BLOCK, int(work.sum()) // (4 * max(1, threads)))
+    most = max(most, _WORK_WORTH_A_THREAD // scan.cost)
+    if work.max(initial=0) > 2 * most:
+        block = scan.size("block")
+        table = cut(table, -(-most // per_row // block) * block)
+        work = (table[:, 1] - table[:, 0]) * (table[:, 3] - table[:, 2])
+        work *= scan.codes.shape[1] * scan.cost
+    return table, members, calls_of(work, most)
+
+
+def cut(table: Rows, size: int | Rows) -> Rows:
+    """Cut the spans of tasks, (t, 4), to at most `size` rows each."""
+    pieces = -(-(table[:, 1] - table[:, 0]) // size)
+    size = np.repeat(np.broadcast_to(size, len(table)), pieces)
+    number = np.arange(len(size)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    table = np.repeat(table, pieces, axis=0)
+    table[:, 0] += number * size
+    table[:, 1] = np.minimum(table[:, 1], table[:, 0] + size)
+    return table
 
 
 @functools.lru_cache(16)
@@ -315,10 +353,9 @@ def capacity_of(k: int, rows: int) -> int:
     return min(rows + 64, k + max(k // 2, 64))
 
 
-def topk(scan: Scan, chosen: Chosen, k: int, threads: int, engine: Engine) -> Keys:
-    """The k smallest keys of each query, ascending: (queries, k), k at least 1."""
+def topk(scan: Scan, tasks: Tasks, chosen: Chosen, k: int, threads: int) -> Keys:
+    """The k smallest keys of each query, ascending, then `NO_KEY`: (queries, k), k at least 1."""
     capacity = capacity_of(k, chosen.count)
-    tasks = tasks_of(scan, chosen, threads, engine)
     return merged(run(scan, tasks, chosen, threads, capacity, k), k)
 
 
@@ -330,18 +367,16 @@ def smallest(keys: Keys, k: int) -> Keys:
 
 
 def merged(states: list[State], k: int) -> Keys:
-    """The k smallest of what several workers found for each query, in order.
-
-    Together they found at least k for each query.
-    """
+    """The k smallest of what several workers found for each query, in order, then `NO_KEY`."""
     count = len(states[0].limits)
     if count == len(states) == 1:
         only = states[0].keys[:, : states[0].found[0]]
         only.sort(axis=1)
-        return only[:, :k]
-    result = np.empty((count, k), np.uint64)
+        if only.shape[1] >= k:
+            return only[:, :k]
+    result = np.full((count, k), NO_KEY)
     most = [int(state.found.max()) for state in states]
-    size = max(1, _MERGED_KEYS // sum(most))
+    size = max(1, _MERGED_KEYS // max(1, sum(most)))
     for start in range(0, count, size):
         part = slice(start, min(start + size, count))
         together, filled = [], []
@@ -349,6 +384,7 @@ def merged(states: list[State], k: int) -> Keys:
             together.append(state.keys[part, :n])
             filled.append(np.arange(n) < state.found[part, None])
         keys = np.concatenate(together, axis=1)
-        keys[~np.concatenate(filled, axis=1)] = _NO_KEY
-        result[part] = smallest(keys, k)
+        keys[~np.concatenate(filled, axis=1)] = NO_KEY
+        keys = smallest(keys, k)
+        result[part, : keys.shape[1]] = keys
     return result

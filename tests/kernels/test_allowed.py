@@ -16,13 +16,6 @@ from binq.kernels import asymmetric, hamming
 from binq.kernels.scan import Engine
 
 
-def bitmap(rows: set[int], n: int) -> np.ndarray:
-    words = [0] * (-(-n // 64))
-    for row in rows:
-        words[row // 64] |= 1 << row % 64
-    return np.array(words, np.uint64)
-
-
 @st.composite
 def filters(draw: st.DrawFn, n: int) -> tuple[dict[str, Any], list[int]]:
     """Draw what to pass to a scan of ``n`` rows, and the rows that it leaves."""
@@ -42,7 +35,7 @@ def filters(draw: st.DrawFn, n: int) -> tuple[dict[str, Any], list[int]]:
         if n > 192 and draw(st.booleans()):
             allowed = (allowed - set(range(64, 128))) | set(range(128, 192))
         rows &= allowed
-        keywords["allowed"] = bitmap(allowed, n)
+        keywords["allowed"] = naive.bitmap(allowed, n)
     return keywords, sorted(rows)
 
 

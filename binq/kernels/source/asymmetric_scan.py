@@ -196,7 +196,7 @@ def _collector(v: SimpleNamespace) -> Any:
 
 
 def one_scan(lanes: int, shuffle_name: str | None) -> Any:
-    """`scan_one`: `scan` for one query.
+    """`scan_one`: `scan` for tasks of one query each.
 
     Byte columns are looked up while they are in registers: nothing of the transposition is stored.
     No 8 neighbouring look-ups exceed 255.
@@ -262,9 +262,9 @@ def one_scan(lanes: int, shuffle_name: str | None) -> Any:
         scratch,
     ):  # fmt: skip
         pitch = words * 8
-        own = members[0]
-        own_tables = offset_by(tables, own * words * 256, tables)
         for task in range(n_tasks):
+            own = members[tasks[4 * task + 2]]
+            own_tables = offset_by(tables, own * words * 256, tables)
             start = tasks[4 * task]
             last = tasks[4 * task + 1]
             while start < last:

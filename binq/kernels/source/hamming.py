@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import cfunc, types
 
-from binq.kernels.source import hamming_counts, hamming_tables, rows
+from binq.kernels.source import hamming_counts, hamming_tables, rows, visits
 from binq.kernels.source.features import Features
 
 _I32 = types.CPointer(types.int32)
@@ -63,4 +63,5 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         for scan, sizes in scans.items()
         for name, size in zip(names, sizes, strict=True)
     }
+    found |= visits.kernels(compiled)
     return found, layout | {"lanes": lanes, "shuffle": int(shuffle_name is not None)}
