@@ -6,7 +6,6 @@ import io
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -205,7 +204,7 @@ def _bar(what: str, *, counted: bool) -> Iterator[Callable[..., None]]:
     if _quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda *_, **__: None
         return
-    from threading import Lock
+    from threading import Timer
 
     from rich import progress as parts
     from rich.console import Console
@@ -216,27 +215,28 @@ def _bar(what: str, *, counted: bool) -> Iterator[Callable[..., None]]:
         parts.TextColumn(what),
         parts.BarColumn(40 if counted else 20),  # what stands beside it is longer
         *(counts if counted else share),
+        parts.TimeElapsedColumn(),
         parts.TimeRemainingColumn(),
         console=Console(stderr=True, no_color=_no_color),
         transient=True,
     )
-    begun = time.monotonic()
-    task = None
-    lock = Lock()
+    # Shown by a timer: the first step may be the long one, and tells nothing before its end.
+    task = bar.add_task(what, note="", total=None)
+    timer = Timer(1, bar.start)
+    timer.daemon = True
 
     def update(done: float, total: float | None, note: str, *, at_once: bool = False) -> None:
-        nonlocal task
-        with lock:
-            if task is None and (at_once or time.monotonic() - begun > 1):
-                task = bar.add_task(what, note=note)
-                bar.start()
-        if task is not None:
-            bar.update(task, completed=done, total=total, note=note)
+        bar.update(task, completed=done, total=total, note=note)
+        if at_once:
+            bar.start()
 
+    timer.start()
     try:
         yield update
     finally:
-        if task is not None:
+        timer.cancel()
+        timer.join()
+        if bar.live.is_started:
             bar.stop()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from binq.cli import options as opt
 from binq.cli import render
@@ -16,6 +17,8 @@ from binq.types import DEFAULT_K, DEFAULT_SAMPLE
 
 if TYPE_CHECKING:
     from binq.sweeping.results import Recommendation, Sweep
+
+_WIDTH: Final = 80
 
 
 @opt.command(
@@ -45,6 +48,12 @@ if TYPE_CHECKING:
             metavar="N,N",
         ),
         "target_recall": opt.option(float, "The recall to recommend for.", 0.95),
+        "max_minutes": opt.option(
+            float,
+            "Measure what is recommended again on all rows, if that takes so long at most; else "
+            "extrapolate to them.",
+            10.0,
+        ),
         "train_queries": opt.option(
             str,
             "Queries to choose by, where QUERIES are to report on; without QUERIES they are "
@@ -53,7 +62,7 @@ if TYPE_CHECKING:
         ),
         "no_peers": opt.flag("--no-peers", "Do not compare with faiss."),
         "seed": opt.option(int, "Draws samples and binarizers.", 0),
-        "sample": opt.option(int, "Rows to sweep over, at most.", DEFAULT_SAMPLE),
+        "sample": opt.option(int, "Rows to sweep over and to fit on, at most.", DEFAULT_SAMPLE),
         **opt.COLUMNS,
         "report": opt.file("Write a page of HTML, with figures."),
         "plot": opt.file("Draw recall over bytes, as .png, .svg or .pdf (extra plot)."),
@@ -124,10 +133,11 @@ def sweep(
 def _in_options(found: Sweep) -> Sweep:
     """Return the sweep with the parameters in its texts written as options."""
     chosen = found.recommendation
+    verdict, sentence = (spelled(text, option) for text in (chosen.verdict, chosen.sentence))
     return replace(
         found,
         notes=[spelled(note, option) for note in found.notes],
-        recommendation=replace(chosen, sentence=spelled(chosen.sentence, option)),
+        recommendation=replace(chosen, verdict=verdict, sentence=sentence),
     )
 
 
@@ -152,24 +162,50 @@ def _command(*words: str, **settings: Any) -> str:
     return shlex.join(line)
 
 
+def _folded(command: str) -> str:
+    """Write a command over several lines where one is too long, as a shell takes it."""
+    parts: list[str] = []
+    for word in shlex.split(command):
+        if not parts or (word.startswith("-") and word != "-"):
+            parts.append(shlex.quote(word))
+        else:
+            parts[-1] += " " + shlex.quote(word)
+    lines = parts[:1]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) < _WIDTH - 6:  # its indent, and what says that it goes on
+            lines[-1] += " " + part
+        else:
+            lines.append(part)
+    return " \\\n    ".join(lines)
+
+
 def _show(found: Sweep, commands: tuple[str, str]) -> None:
-    """Print the table, what is recommended, and what a reader of the figures has to know."""
-    facts = found.facts
+    """Print the verdict, the table, the commands, and what a reader of them has to know."""
+    facts, chosen = found.facts, found.recommendation
     stand_in = " held out" if facts["held_out"] else ""
-    render.line(
-        f"{facts['swept']:,} rows of {facts['dim']} dims, {facts['queries']:,}{stand_in} queries, "
-        f"metric {facts['metric']}, {facts['threads']} threads"
+    sample = f" of {facts['n']:,}" if chosen.sample_recall else ""
+    _text(chosen.verdict)
+    render.line("")
+    _text(
+        f"{facts['swept']:,}{sample} rows of {facts['dim']:,} dims, {facts['queries']:,}{stand_in} "
+        f"queries, metric {facts['metric']}, {facts['threads']} threads:"
     )
     for line in found.table():
         render.line(line)
-    render.line(
-        "* no other has as few bytes and as much recall. recall: nothing but those bytes stored.\n"
-        "xN: if the scan's best N·k are rescored by exact vectors. ms/q/M: scan, a query "
-        "and million rows."
+    _text(
+        "*: no other has as few bytes and as much recall. recall: nothing but those bytes stored. "
+        "xN: if the scan's best N·k are rescored by exact vectors. ms: scan, a query and million "
+        "rows."
     )
     render.line("")
-    render.line(found.recommendation.sentence)
+    _text(chosen.sentence)
     for command in commands:
-        render.line(f"  {command}")
+        render.line("  " + _folded(command))
     for note in found.notes:
         render.note(note)
+
+
+def _text(text: str) -> None:
+    """Print text in lines that fit a terminal; what cannot be broken stays whole."""
+    for line in textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False):
+        render.line(line)

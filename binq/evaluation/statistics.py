@@ -109,11 +109,15 @@ def expected_recall(
     return mean, variance
 
 
+def row_hashes(vectors: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return a hash of every row of (n, dim); as (n,) uint64."""
+    whole = np.ascontiguousarray(vectors)
+    return np.fromiter((xxhash.xxh3_64_intdigest(row.data) for row in whole), np.uint64)
+
+
 def equal_rows(vectors: NDArray[Any]) -> NDArray[np.int64]:
     """Give equal rows of (n, dim) one number, counting from 0; as (n,) int64."""
-    whole = np.ascontiguousarray(vectors)
-    hashes = np.fromiter((xxhash.xxh3_64_intdigest(row.data) for row in whole), np.uint64)
-    return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+    return np.unique(row_hashes(vectors), return_inverse=True)[1].astype(np.int64)
 
 
 def hold_out(

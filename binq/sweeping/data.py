@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,14 @@ class SweepData:
         Equal queries have one number.
     held_out : bool
         Whether the queries are rows held out of the corpus.
+    source : VectorSource
+        The whole corpus, to be read again.
+    sampled : bool
+        Whether it holds rows that were not drawn.
+    from_file : bool
+        Whether it came as files that single rows can be fetched from, as ``rescore_from`` does.
+    read_seconds : float
+        How long it took to read it once.
     notes : list of str
     """
 
@@ -63,6 +72,10 @@ class SweepData:
     reported: NDArray[np.bool_]
     groups: NDArray[np.int64]
     held_out: bool
+    source: VectorSource
+    sampled: bool
+    from_file: bool
+    read_seconds: float
     notes: list[str]
 
 
@@ -88,6 +101,7 @@ def read_data(
     vectors: Vectors,
     queries: Vectors | None,
     train_queries: Vectors | None,
+    stack: ExitStack,
     *,
     metric: Metric,
     sample: int,
@@ -96,6 +110,8 @@ def read_data(
     id_column: str | None = None,
 ) -> SweepData:
     """Read corpus and queries, holding rows out where there are no queries.
+
+    The corpus stays open until ``stack`` ends.
 
     Raises
     ------
@@ -106,7 +122,13 @@ def read_data(
     names = (column, id_column)
     held_out = queries is None and train_queries is None
     room = sample + (HELD_OUT if held_out else 0)
-    read = _read(vectors, metric, room, seed, names)
+    given = stack.enter_context(open_vectors(vectors, column=column, id_column=id_column))
+    from_file = not isinstance(vectors, np.ndarray) and given.rewindable and given.rows is not None
+    source, total = _rewindable(given, stack)
+    begun = time.perf_counter()
+    read = _read(source, total, metric, room, seed)
+    read_seconds = time.perf_counter() - begun
+    sampled = len(read.raw) < total
     if not len(read.raw):
         raise InputError("there is nothing to sweep over", "VECTORS", "at least one row", "none")
     if held_out:
@@ -127,11 +149,8 @@ def read_data(
             str(asked.raw.shape[1]),
             "encode both with one model",
         )
-    if len(read.raw) < read.total - (len(asked.raw) if held_out else 0):
-        notes.append(
-            f"swept over {len(read.raw):,} of {read.total:,} rows, drawn with seed {seed}; "
-            "on all of them recall is mostly lower, since more rows lie close to each other"
-        )
+    if sampled:
+        notes.append(f"swept over {len(read.raw):,} of {total:,} rows, drawn with seed {seed}")
     groups = equal_rows(asked.unit)
     if choosing is not reported:
         choosing = choosing & ~np.isin(groups, groups[reported])
@@ -156,41 +175,43 @@ def read_data(
         reported,
         groups,
         held_out,
+        source,
+        sampled,
+        from_file,
+        read_seconds,
         notes,
     )
 
 
-def _read(
-    vectors: Vectors, metric: Metric, most: int, seed: int, names: tuple[str | None, str | None]
-) -> _Read:
+def _rewindable(source: VectorSource, stack: ExitStack) -> tuple[VectorSource, int]:
+    """Return floats that can be read twice, and their row count."""
+    if source.packed:
+        raise InputError("a sweep needs float vectors", source.name, "floats", "packed bits")
+    return rewindable(source, Path(tempfile.gettempdir()), stack)
+
+
+def _read(source: VectorSource, total: int, metric: Metric, most: int, seed: int) -> _Read:
     """Read all rows, or ``most`` of them drawn with ``seed``, in order."""
-    with ExitStack() as stack:
-        source = stack.enter_context(open_vectors(vectors, column=names[0], id_column=names[1]))
-        if source.packed:
-            raise InputError(
-                "a sweep needs float vectors", source.name, "floats", "packed bits already"
-            )
-        source, total = rewindable(source, Path(tempfile.gettempdir()), stack)
-        chosen = np.ones(total, np.bool_)
-        if most < total:
-            chosen[:] = False
-            chosen[np.random.default_rng(seed).choice(total, most, replace=False)] = True
-        raw: list[NDArray[np.float32]] = []
-        unit: list[NDArray[np.float32]] = []
-        ids: list[str | int] = []
-        for batch in source.batches():
-            mine = chosen[batch.start : batch.start + len(batch.vectors)]
-            rows = batch.vectors[mine]
-            raw.append(rows)
-            numbers = batch.start + np.flatnonzero(mine)
-            ready = comparable(rows, metric, partial(_locate, source, numbers))
-            if metric == "cosine":
-                unit.append(ready)
-            ids += compress(batch.id_list or (), mine)
-        rows = np.flatnonzero(chosen).astype(np.int64)
-        whole = np.concatenate(raw) if raw else np.empty((0, source.dim or 0), np.float32)
-        compared = np.concatenate(unit) if unit else whole
-        return _Read(total, whole, compared, rows, ids or rows.tolist())
+    chosen = np.ones(total, np.bool_)
+    if most < total:
+        chosen[:] = False
+        chosen[np.random.default_rng(seed).choice(total, most, replace=False)] = True
+    raw: list[NDArray[np.float32]] = []
+    unit: list[NDArray[np.float32]] = []
+    ids: list[str | int] = []
+    for batch in source.batches():
+        mine = chosen[batch.start : batch.start + len(batch.vectors)]
+        rows = batch.vectors[mine]
+        raw.append(rows)
+        numbers = batch.start + np.flatnonzero(mine)
+        ready = comparable(rows, metric, partial(_locate, source, numbers))
+        if metric == "cosine":
+            unit.append(ready)
+        ids += compress(batch.id_list or (), mine)
+    rows = np.flatnonzero(chosen).astype(np.int64)
+    whole = np.concatenate(raw) if raw else np.empty((0, source.dim or 0), np.float32)
+    compared = np.concatenate(unit) if unit else whole
+    return _Read(total, whole, compared, rows, ids or rows.tolist())
 
 
 def _locate(source: VectorSource, numbers: NDArray[np.int64], row: int) -> str:
@@ -227,7 +248,10 @@ def _queries(
     for what, given in (("QUERIES", queries), ("`train_queries`", train_queries)):
         if given is None:
             continue
-        read = _read(given, metric, MOST_QUERIES, seed, names)
+        with ExitStack() as stack:
+            source = open_vectors(given, column=names[0], id_column=names[1])
+            again, total = _rewindable(stack.enter_context(source), stack)
+            read = _read(again, total, metric, MOST_QUERIES, seed)
         if not len(read.raw):
             raise InputError("there are no queries", what, "at least one", "none")
         if len(read.raw) < read.total:

@@ -22,8 +22,8 @@ from binq.structures.flat import Flat
 from binq.structures.queries import Queries
 from binq.sweeping.data import SweepData
 from binq.sweeping.plan import Trial
-from binq.sweeping.results import Row
-from binq.types import DEFAULT_OVERSAMPLE, Metric, Scoring, StoredVectors
+from binq.sweeping.results import Row, StoredFloats
+from binq.types import DEFAULT_OVERSAMPLE, Metric, Scoring
 
 _QUERY_BLOCK: Final = 256
 _TIMED_ROWS: Final = 1 << 17
@@ -31,7 +31,7 @@ _TIMED_QUERIES: Final = 64
 _BALANCE_ROWS: Final = 1 << 16
 _EXACT_ROWS: Final = 1 << 14
 
-STORED: Final[dict[StoredVectors, int]] = {"int8": 1, "float16": 2}
+STORED: Final[dict[StoredFloats, int]] = {"int8": 1, "float16": 2}
 """The vectors that an index may store to rescore by, and the bytes of a number."""
 
 
@@ -50,6 +50,8 @@ class Setting:
     oversamples : sequence of float
     seed, sample, threads : int
         ``sample`` bounds the rows that a binarizer is fitted on.
+    truth_seconds : float
+        How long finding the exact neighbours took.
     """
 
     data: SweepData
@@ -61,6 +63,7 @@ class Setting:
     seed: int
     sample: int
     threads: int
+    truth_seconds: float = 0.0
 
     def candidate_count(self, oversample: float) -> int:
         """Return how many candidates a search for k hits rescores."""
@@ -130,26 +133,19 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
     )
     fit_seconds = time.perf_counter() - begun
     queries = Queries(data.queries, binarizer=fitted)
-    scope, balance = Scope(threads=threads), None
+    balance = None
     most = 64 * max_words()
     for scoring in setting.scorings:
         if scoring == "asymmetric" and fitted.bits > most:
             continue
-        _encoded(fitted, data.raw[:1], scoring, threads)  # loads what it needs
+        encoded(fitted, data.raw[:1], scoring, threads)  # loads what it needs
         begun = time.perf_counter()
-        codes, terms = _encoded(fitted, data.raw, scoring, threads)
+        codes, terms = encoded(fitted, data.raw, scoring, threads)
         encode_seconds = time.perf_counter() - begun
         if balance is None:
             balance = _balance(codes, fitted.bits)
         index = Flat(codes, terms)
-        if scoring == "hamming":
-            candidates = index.nearest(queries, setting.most_candidates, scope).rows
-            hits = candidates[:, : setting.k]
-        else:
-            candidates = index.best(queries, setting.most_candidates, scope).rows
-            near = candidates[:, : setting.candidate_count(DEFAULT_OVERSAMPLE)]
-            exact = index.scores(queries.weights, near)
-            hits = np.take_along_axis(near, best_first(near, exact, setting.k), axis=1)
+        candidates, hits = searched(index, queries, scoring, setting)
         yield Row(
             kind="binq",
             method=trial.method,
@@ -161,15 +157,38 @@ def measure(trial: Trial, setting: Setting) -> Iterator[Row]:
             fit_seconds=fit_seconds,
             encode_per_second=len(codes) / max(encode_seconds, 1e-9),
             balance=balance,
+            fitted=fitted,
             **setting.recalls(recall(hits, setting.truth), candidates),
         )
 
 
-def stored_rows(method: StoredVectors, setting: Setting) -> Iterator[Row]:
+def searched(
+    index: Flat, queries: Queries, scoring: str, setting: Setting
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Search as ``binq query`` does by default.
+
+    Returns
+    -------
+    candidates : (q, m) int64
+        The scan's best, as many as the largest oversample takes.
+    hits : (q, k) int64
+    """
+    scope, most = Scope(threads=setting.threads), setting.most_candidates
+    if scoring == "hamming":
+        candidates = index.nearest(queries, most, scope).rows
+        return candidates, candidates[:, : setting.k]
+    candidates = index.best(queries, most, scope).rows
+    near = candidates[:, : setting.candidate_count(DEFAULT_OVERSAMPLE)]
+    exact = index.scores(queries.weights, near)
+    return candidates, np.take_along_axis(near, best_first(near, exact, setting.k), axis=1)
+
+
+def stored_rows(method: StoredFloats, setting: Setting) -> Iterator[Row]:
     """Yield the vectors as int8 or as float16, searched exhaustively."""
     data = setting.data
     begun = time.perf_counter()
-    stored = restored(data.corpus, method)
+    spread = Int8Range.spanning(data.corpus.min(axis=0), data.corpus.max(axis=0))
+    stored = restored(data.corpus, method, spread)
     seconds = time.perf_counter() - begun
     near = nearest_rows(data.queries, stored, setting.k, setting.metric)
     yield Row(
@@ -182,17 +201,26 @@ def stored_rows(method: StoredVectors, setting: Setting) -> Iterator[Row]:
     )
 
 
-def restored(vectors: NDArray[np.float32], method: str) -> NDArray[np.float32]:
-    """Return what vectors (n, dim) are once they were stored as int8 or float16."""
+def restored(
+    vectors: NDArray[np.float32], method: StoredFloats, spread: Int8Range
+) -> NDArray[np.float32]:
+    """Return what vectors (n, dim) are once they were stored as int8 or float16.
+
+    Parameters
+    ----------
+    vectors : (n, dim) float32
+    method : {"int8", "float16"}
+    spread : Int8Range
+        That of all vectors that are stored.
+    """
     if method == "int8":
-        spread = Int8Range.spanning(vectors.min(axis=0), vectors.max(axis=0))
         return spread.restore(spread.quantize(vectors))
     largest = np.float32(np.finfo(np.float16).max)
     return np.clip(vectors, -largest, largest).astype(np.float16).astype(np.float32)
 
 
-def _encoded(
-    fitted: Binarizer, raw: NDArray[np.float32], scoring: Scoring, threads: int
+def encoded(
+    fitted: Binarizer, raw: NDArray[np.float32], scoring: str, threads: int
 ) -> tuple[NDArray[np.uint64], RowTerms]:
     """Return codes and terms as an index file would give them back."""
     if scoring == "hamming":

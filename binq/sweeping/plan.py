@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -90,3 +91,32 @@ def plan(
     if bits is None and 2 * dim > _WIDEST_DEFAULT:
         notes.append(f"more bits than dimensions were not tried; name them: `bits={2 * dim}`")
     return trials, notes
+
+
+def sensible(rows: int, k: int, oversamples: Sequence[float]) -> tuple[list[float], list[str]]:
+    """Return the oversamples that say something of so few rows, and notes on what was left out.
+
+    Where half of the rows are returned, or rescored, nearly any code finds nearly everything.
+
+    Raises
+    ------
+    UsageError
+        If k is more than half of the rows.
+    """
+    if 2 * k > rows:
+        raise UsageError(
+            "of so few rows nearly any would be found",
+            "`k`",
+            f"at most half of the {rows:,} rows that are swept over",
+            str(k),
+            "ask for fewer hits, or sweep over more rows",
+        )
+    kept = [x for x in oversamples if 2 * math.ceil(round(k * x, 6)) <= rows]
+    notes = []
+    if len(kept) < len(oversamples):
+        left = ", ".join(f"{x:g}" for x in oversamples if x not in kept)
+        notes.append(
+            f"oversamples of {left} were left out: they would rescore more than half of the "
+            f"{rows:,} rows"
+        )
+    return kept, notes

@@ -1,54 +1,43 @@
-"""What to build: the fewest bytes that reach the recall aimed at."""
+"""What to build: the fewest bytes that reach the recall aimed at, on all rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers import default_scoring
+from binq.binarizers import TABLE, default_scoring
 from binq.errors import Marked
 from binq.evaluation.statistics import Estimate, clustered, recall
-from binq.similarity import best_first, scores
-from binq.sweeping.measure import STORED, Setting, restored
+from binq.storage.sections import Int8Range
+from binq.sweeping.extrapolate import extrapolate
+from binq.sweeping.grounds import AllRows, Halves, Way, rescored
+from binq.sweeping.measure import STORED, Setting
 from binq.sweeping.results import Recommendation, Row
-from binq.types import StoredVectors
+from binq.types import DEFAULT_SAMPLE, Method, Vectors
 
 DEFAULT_TARGET: Final = 0.95
+DEFAULT_MINUTES: Final = 10.0
 # With fewer the normal interval is not to be trusted.
 _FEWEST: Final = 20
-_BLOCK_BYTES: Final = 32 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class _Option:
-    """A row, with or without vectors stored to rescore its candidates."""
+class _Judged:
+    """A way, and what is known of its recall on all rows."""
 
-    row: Row
-    stored: StoredVectors
-    oversample: float | None
-    bytes: int
-    bound: NDArray[np.float64]
-    """Recall of every query, or what it cannot exceed."""
-
-
-def _rescored(
-    near: NDArray[np.int64], vectors: NDArray[np.float32], setting: Setting
-) -> NDArray[np.int64]:
-    """Return the best k (q, k) of rows (q, m) by their stored vectors (n, dim)."""
-    queries = setting.data.queries
-    best = np.empty((len(near), min(setting.k, near.shape[1])), np.int64)
-    step = max(1, _BLOCK_BYTES // (8 * vectors.shape[1] * near.shape[1]))
-    for start in range(0, len(near), step):
-        rows = near[start : start + step]
-        found = scores(queries[start : start + step], vectors[rows], setting.metric)
-        order = best_first(rows, found, setting.k)
-        best[start : start + step] = np.take_along_axis(rows, order, axis=1)
-    return best
+    way: Way
+    choosing: float
+    recall: Estimate
+    sample: Estimate | None = None
+    basis: Literal["measured", "extrapolated"] = "measured"
+    seconds: float = 0.0
+    """What measuring would have taken, where it was not done."""
 
 
 def with_pareto(rows: list[Row]) -> list[Row]:
@@ -62,89 +51,241 @@ def with_pareto(rows: list[Row]) -> list[Row]:
     return found
 
 
-def recommend(rows: Sequence[Row], setting: Setting, target: float) -> Recommendation:
-    """Choose by the queries that choose, and report by those that are reported on.
+class Recommender:
+    """Chooses by the queries that choose, and reports by those that are reported on.
 
-    Of all rows of binarizers, alone or with int8 or float16 vectors stored to rescore by, the one
-    of the fewest bytes in all that reaches the target; among equals the one that rescores less,
-    then the one of the higher recall. Where none reaches it, the one of the highest recall.
+    Of all rows of binarizers, alone, rescored from the file that they came from, or with int8 or
+    float16 vectors stored, the one of the fewest bytes in all that reaches the target; among equals
+    the one that rescores less, then the one of the higher recall. Where none reaches it, the one of
+    the highest recall. What reaches it on a sample is measured again on all rows, or where that
+    takes too long extrapolated to them, until one holds there.
+
+    Parameters
+    ----------
+    setting : Setting
+    target : float
+    vectors : path or list of paths, optional
+        What candidates can be rescored from, with nothing stored.
+    column : str, optional
+        Its column, as the user named it.
+    minutes : float
+        What measuring on all rows may take.
+    step : callable
+        Called before a way is measured on all rows.
     """
-    data = setting.data
-    dim = data.raw.shape[1]
-    options = []
-    for row in rows:
-        if row.kind != "binq":
-            continue
-        options.append(_Option(row, "none", None, row.bytes, row.per_query))
-        for stored, width in STORED.items():
-            size = row.bytes + dim * width
-            options += [
-                _Option(row, stored, x, size, bound) for x, bound in row.rescored_per_query.items()
-            ]
-    options.sort(key=lambda o: (o.bytes, o.oversample or 0, -o.bound[data.choosing].mean()))
-    stores: dict[StoredVectors, NDArray[np.float32]] = {}
 
-    def measured(option: _Option) -> NDArray[np.float64]:
-        if option.stored == "none" or option.oversample is None:
-            return option.row.per_query
-        if option.stored not in stores:
-            stores[option.stored] = restored(data.corpus, option.stored)
-        assert option.row.candidates is not None
-        count = setting.candidate_count(option.oversample)
-        near = option.row.candidates[:, :count].astype(np.int64)
-        return recall(_rescored(near, stores[option.stored], setting), setting.truth)
+    def __init__(
+        self,
+        setting: Setting,
+        target: float,
+        vectors: Vectors | None,
+        column: str | None,
+        minutes: float,
+        step: Callable[[], None],
+    ) -> None:
+        self._setting = setting
+        self._target = target
+        self._vectors = vectors
+        self._column = column
+        self._step = step
+        self._all: AllRows | None = None
+        self._halves: Halves | None = None
+        if setting.data.sampled:
+            self._all, self._halves = AllRows(setting, 60 * minutes), Halves(setting)
+        corpus = setting.data.corpus
+        self._spread = Int8Range.spanning(corpus.min(axis=0), corpus.max(axis=0))
+        self._failed = 0
 
-    chosen, found, reached = None, None, False
-    for option in options:
-        if option.bound[data.choosing].mean() >= target:
-            found = measured(option)
-            if found[data.choosing].mean() >= target:
-                chosen, reached = option, True
-                break
-    if chosen is None or found is None:
-        chosen = max(options, key=lambda o: (o.bound[data.choosing].mean(), -o.bytes))
-        found = measured(chosen)
-    x = chosen.oversample
-    estimate = Estimate.of(found[data.reported], data.groups[data.reported])
-    return Recommendation(
-        chosen.row,
-        chosen.stored,
-        x,
-        chosen.bytes,
-        estimate,
-        reached,
-        Marked(_sentence(chosen, estimate, reached, target, setting)),
-        _build(chosen, setting),
-        {"k": setting.k} | ({} if x is None else {"oversample": x}),
-    )
+    def recommend(self, rows: Sequence[Row]) -> Recommendation:
+        """Recommend one of the rows of a sweep."""
+        choosing = self._setting.data.choosing
+        ways = self._ways(rows)
+        for way in ways:
+            if way.bound[choosing].mean() < self._target:
+                continue
+            found = self._judge(way)
+            if found is None:
+                continue
+            if found.choosing >= self._target:
+                return self._told(found)
+            self._failed += 1
+        best = max(ways, key=lambda way: (way.bound[choosing].mean(), -way.bytes))
+        closest = self._judge(best, anyway=True)
+        assert closest is not None
+        return self._told(closest)
+
+    def _ways(self, rows: Sequence[Row]) -> list[Way]:
+        """Return what can be recommended, the cheapest first."""
+        data = self._setting.data
+        dim = data.raw.shape[1]
+        ways = []
+        for row in rows:
+            if row.kind != "binq":
+                continue
+            ways.append(Way(row, "none", None, row.bytes, row.per_query))
+            for x, bound in row.rescored_per_query.items():
+                if self._vectors is not None:
+                    ways.append(Way(row, "file", x, row.bytes, bound))
+                for stored, width in STORED.items():
+                    ways.append(Way(row, stored, x, row.bytes + dim * width, bound))
+        ways.sort(key=lambda w: (w.bytes, w.oversample or 0, -w.bound[data.choosing].mean()))
+        return ways
+
+    def _judge(self, way: Way, *, anyway: bool = False) -> _Judged | None:
+        """Return what is known of a way; None where it falls short on the sample already.
+
+        With ``anyway`` there is always an answer.
+        """
+        data = self._setting.data
+        begun = time.perf_counter()
+        swept = self._on_sample(way)
+        seconds = time.perf_counter() - begun
+        found = self._measured(way, swept)
+        if found.choosing < self._target and not anyway:
+            return None
+        if self._all is None or self._halves is None:
+            return found
+        smaller = self._halves.recalls(way)
+        ahead = self._extrapolated(swept, smaller, data.choosing)
+        seconds = self._all.seconds(way, seconds)
+        if (anyway or ahead.high >= self._target) and self._all.affords(seconds):
+            self._step()
+            return replace(self._measured(way, self._all.recall(way)), sample=found.recall)
+        reported = self._extrapolated(swept, smaller, data.reported)
+        return _Judged(way, ahead.value, reported, found.recall, "extrapolated", seconds)
+
+    def _on_sample(self, way: Way) -> NDArray[np.float64]:
+        """Return the recall of every query on the rows swept over."""
+        setting = self._setting
+        if way.by == "none" or way.by == "file" or way.oversample is None:
+            return way.bound
+        assert way.row.candidates is not None
+        near = way.row.candidates[:, : setting.candidate_count(way.oversample)].astype(np.int64)
+        whole = [(0, setting.data.corpus)]
+        return recall(rescored(near, whole, way.by, self._spread, setting), setting.truth)
+
+    def _measured(self, way: Way, found: NDArray[np.float64]) -> _Judged:
+        data = self._setting.data
+        return _Judged(way, float(found[data.choosing].mean()), self._estimate(found))
+
+    def _estimate(
+        self, found: NDArray[np.float64], seen: NDArray[np.bool_] | None = None
+    ) -> Estimate:
+        data = self._setting.data
+        seen = data.reported if seen is None else seen
+        return Estimate.of(found[seen], data.groups[seen])
+
+    def _extrapolated(
+        self,
+        swept: NDArray[np.float64],
+        smaller: list[NDArray[np.float64]],
+        seen: NDArray[np.bool_],
+    ) -> Estimate:
+        """Return recall on all rows, from that on the sample and on parts of it."""
+        assert self._all is not None
+        return extrapolate(
+            self._estimate(swept, seen),
+            [float(found[seen].mean()) for found in smaller],
+            max(1.0, self._all.rows / len(self._setting.data.raw)),
+            int(seen.sum()) * self._setting.k,
+        )
+
+    def _told(self, found: _Judged) -> Recommendation:
+        """Return a recommendation in words and keywords."""
+        way, setting = found.way, self._setting
+        reached = found.choosing >= self._target
+        query: dict[str, Any] = {"k": setting.k}
+        if way.by == "file":
+            query["rescore_from"] = self._vectors
+            if self._column is not None:
+                query["rescore_column"] = self._column
+        if way.oversample is not None:
+            query["oversample"] = way.oversample
+        return Recommendation(
+            way.row,
+            way.by,
+            way.oversample,
+            way.bytes,
+            found.recall,
+            found.basis,
+            found.sample,
+            reached,
+            Marked(self._verdict(found, reached)),
+            Marked(self._figure(found)),
+            _build(way, setting),
+            query,
+        )
+
+    def _verdict(self, found: _Judged, reached: bool) -> str:
+        way, setting = found.way, self._setting
+        how = {
+            "none": "with no floats kept",
+            "file": f"rescored from {_named(self._vectors)}",
+        }.get(way.by, f"rescored by {way.by} vectors stored beside")
+        what = f"{way.row.method} at {way.row.bits} bits, {how},"
+        aim = f"recall@{setting.k} of {self._target:g}"
+        cost = f"{way.bytes:,} bytes a vector in place of {4 * setting.data.raw.shape[1]:,}"
+        if not reached:
+            return f"No: nothing tried reaches {aim}; closest comes {what} at {cost}."
+        sure = "Yes" if found.basis == "measured" else "Probably"
+        if (found.recall.low, found.recall.high) == (0.0, 1.0):
+            sure = "Perhaps"  # the sample is too small to be halved
+        return f"{sure}: {what} reaches {aim} at {cost}."
+
+    def _figure(self, found: _Judged) -> str:
+        """Return the figure of a recommendation, with what it rests on."""
+        data, way = self._setting.data, found.way
+        rows = len(data.raw) if self._all is None else self._all.rows
+        value = f"recall@{self._setting.k} {_interval(found.recall)}"
+        how = f"{way.row.scoring} scan"
+        if way.oversample is not None:
+            how += f", `oversample={way.oversample:g}`"
+        if found.basis == "measured":
+            text = f"Measured on all {rows:,} rows: {value}, {how}."
+        else:
+            text = (
+                f"Extrapolated to all {rows:,} rows: {value}, {how}. To measure it there takes "
+                f"about {_minutes(found.seconds)}, see `max_minutes`."
+            )
+        if found.sample is not None:
+            text += f" On the {len(data.raw):,} rows swept over: {_interval(found.sample)}."
+        if self._failed == 1:
+            text += " One other reached it there and falls short on all rows."
+        elif self._failed:
+            text += f" {self._failed} others reached it there and fall short on all rows."
+        return text
 
 
-def _sentence(option: _Option, estimate: Any, reached: bool, target: float, s: Setting) -> str:
-    row = option.row
-    how = "no floats stored"
-    if option.oversample is not None:
-        how = f"{option.stored} vectors to rescore by and `oversample={option.oversample:g}`"
-    aim = f"recall@{s.k} of {target:g}"
-    start = f"For {aim}: build" if reached else f"Nothing tried reaches {aim}; closest comes"
-    return (
-        f"{start} {row.method} at {row.bits} bits with {row.scoring} scoring and {how}: recall "
-        f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}) at {option.bytes:,} "
-        f"bytes a vector, {row.bytes:,} of them scanned, where float32 takes "
-        f"{4 * s.data.raw.shape[1]:,}."
-    )
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def _build(option: _Option, setting: Setting) -> dict[str, Any]:
+def _minutes(seconds: float) -> str:
+    minutes = max(1, math.ceil(seconds / 60))
+    return f"{minutes:,} minute{'s' * (minutes > 1)}"
+
+
+def _named(vectors: Vectors | None) -> str:
+    """Return what a sentence calls files."""
+    if isinstance(vectors, list):
+        return f"{vectors[0]} and {len(vectors) - 1} more" if len(vectors) > 1 else str(vectors[0])
+    return str(vectors)
+
+
+def _build(way: Way, setting: Setting) -> dict[str, Any]:
     """Return what ``binq.build`` has to be told beyond its defaults."""
-    row = option.row
+    row = way.row
     dim = setting.data.raw.shape[1]
+    # Where a fit saw a part of the rows only, that of the build shall see no others.
+    partly = TABLE[cast(Method, row.method)].needs_sample and setting.sample < setting.data.total
     beyond = {
         "truncate_dim": (row.truncate_dim, None),
         "bits": (row.bits if row.truncate_dim is None else dim, dim),
         "metric": (setting.metric, "cosine"),
         "scoring": (row.scoring, default_scoring(row.method)),
-        "rescore": (option.stored, "none"),
+        "rescore": ("none" if way.by == "file" else way.by, "none"),
         "seed": (setting.seed, 0),
+        "sample": (setting.sample if partly else DEFAULT_SAMPLE, DEFAULT_SAMPLE),
     }
     wanted = {name: value for name, (value, default) in beyond.items() if value != default}
     return {"method": row.method, **wanted}

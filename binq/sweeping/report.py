@@ -48,9 +48,10 @@ def html(found: Sweep, commands: Sequence[str] = ()) -> str:
     tried = _by_oversample(found.rows)
     body = [
         "<h1>Which bits for these embeddings?</h1>",
-        f"<p>{facts['swept']:,} rows of {facts['dim']} dimensions, {facts['queries']:,} {what}, "
-        f"metric {escape(facts['metric'])}, {recall} against exact float32.</p>",
-        f'<div class="best"><p>{escape(chosen.sentence)}</p>'
+        f"<p>{facts['swept']:,} of {facts['n']:,} rows of {facts['dim']} dimensions, "
+        f"{facts['queries']:,} {what}, metric {escape(facts['metric'])}, "
+        f"{recall} against exact float32.</p>",
+        f'<div class="best"><p><b>{escape(chosen.verdict)}</b></p><p>{escape(chosen.sentence)}</p>'
         f"<pre>{escape(chr(10).join(commands))}</pre></div>",
         "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in found.notes) + "</ul>",
         "<h2>Everything that was tried</h2>",

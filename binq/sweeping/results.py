@@ -8,11 +8,14 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from binq.binarizers import Binarizer
 from binq.evaluation.statistics import Estimate
-from binq.types import StoredVectors
 from binq.version import __version__
 
 OVERSAMPLES: Final = (1.0, 4.0, 10.0)
+StoredFloats = Literal["int8", "float16"]
+Rescoring = Literal["none", "file", "int8", "float16"]
+"""What sorts candidates: nothing but the codes, the original file, vectors stored in the index."""
 RowKind = Literal["binq", "floats", "faiss"]
 
 
@@ -48,6 +51,7 @@ class Row:
         The scan's best rows.
     balance : (bits,) float64 or None
         Share of the rows in which each bit is set.
+    fitted : Binarizer or None
     """
 
     kind: RowKind
@@ -66,6 +70,7 @@ class Row:
     rescored_per_query: dict[float, NDArray[np.float64]] = field(default_factory=dict, repr=False)
     candidates: NDArray[np.int32] | None = field(default=None, repr=False)
     balance: NDArray[np.float64] | None = field(default=None, repr=False)
+    fitted: Binarizer | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -102,39 +107,60 @@ class Recommendation:
     Attributes
     ----------
     row : Row
-    stored : {"none", "int8", "float16"}
-        The vectors stored for rescoring.
+    by : {"none", "file", "int8", "float16"}
+        What candidates are rescored by: vectors stored in the index, or those that it was built
+        from, of which nothing is stored.
     oversample : float or None
-        None without stored vectors: the default of ``binq query``.
+        None without rescoring by vectors: the default of ``binq query``.
     bytes : int
         Per vector, stored vectors included.
     recall : Estimate
-        Measured, on the queries that are reported on.
+        On all rows, by the queries that are reported on.
+    basis : {"measured", "extrapolated"}
+        How it is known.
+    sample_recall : Estimate or None
+        The same on the rows that were swept over, where those are not all.
     reached : bool
         Whether the target was.
+    verdict : str
+        One sentence: whether these embeddings can be binarized so far.
     sentence : str
+        The figure, what it was measured on, and what else a reader of the verdict has to know.
     build, query : dict
         Keywords that do it: ``binq.build(vectors, path, **build)``, then
         ``binq.open(path).search(queries, **query)``.
     """
 
     row: Row
-    stored: StoredVectors
+    by: Rescoring
     oversample: float | None
     bytes: int
     recall: Estimate
+    basis: Literal["measured", "extrapolated"]
+    sample_recall: Estimate | None
     reached: bool
+    verdict: str
     sentence: str
     build: dict[str, Any]
     query: dict[str, Any]
 
+    @property
+    def stored(self) -> str:
+        """The vectors stored for rescoring: none, int8 or float16."""
+        return "none" if self.by == "file" else self.by
+
     def to_json(self) -> dict[str, Any]:
         """Return everything; the row by what names it."""
         named = ("method", "bits", "truncate_dim", "scoring")
-        own = vars(self) | {"recall": vars(self.recall)}
+        sample = self.sample_recall
+        own = vars(self) | {
+            "recall": vars(self.recall),
+            "sample_recall": None if sample is None else vars(sample),
+        }
         return {
             **{name: getattr(self.row, name) for name in named},
-            "payload": own.pop("stored"),
+            "payload": self.stored,
+            "rescore": own.pop("by"),
             **{name: value for name, value in own.items() if name != "row"},
         }
 
@@ -180,10 +206,10 @@ class Sweep:
         }
 
     def table(self) -> list[str]:
-        """Return the table as lines of text, at most 100 characters wide."""
+        """Return the table as lines of text, of 80 characters where names and numbers let it."""
         at = list(self.rows[0].rescored) if self.rows else []
         head = ["", "method", "bits", "scan", "bytes", f"recall@{self.facts['k']}"]
-        head += [f"x{x:g}" for x in at] + ["ms/q/M", "fit s", "enc/s"]
+        head += [f"x{x:g}" for x in at] + ["ms", "fit s", "enc/s"]
         lines = [head]
         for row in self.rows:
             half = (row.recall.high - row.recall.low) / 2
@@ -191,7 +217,7 @@ class Sweep:
                 "*" if row.pareto else "",
                 row.method,
                 "-" if row.bits is None else str(row.bits),
-                {"asymmetric": "asym"}.get(row.scoring, row.scoring),
+                {"asymmetric": "asym", "hamming": "hamm"}.get(row.scoring, row.scoring),
                 str(row.bytes),
                 f"{row.recall.value:.3f} ±{half:.3f}",
             ]
@@ -201,7 +227,7 @@ class Sweep:
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
         left = {0, 1, 3}
         return [
-            "  ".join(
+            " ".join(
                 cell.ljust(width) if place in left else cell.rjust(width)
                 for place, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
@@ -210,8 +236,11 @@ class Sweep:
 
 
 def _brief(value: float | None) -> str:
+    """Write a number in at most five characters."""
     if value is None:
         return "-"
-    if value >= 10_000:
-        return f"{value / 1000:.0f}k"
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= 10 * size or (unit == "M" and value >= size):
+            short = value / size
+            return f"{short:.0f}{unit}" if short >= 10 else f"{short:.1f}{unit}"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -15,8 +17,14 @@ from binq.similarity import scores
 from binq.sweeping import baselines
 from binq.sweeping.data import read_data
 from binq.sweeping.measure import STORED, Setting, measure, nearest_rows, stored_rows
-from binq.sweeping.plan import plan
-from binq.sweeping.recommend import DEFAULT_TARGET, compare, recommend, with_pareto
+from binq.sweeping.plan import plan, sensible
+from binq.sweeping.recommend import (
+    DEFAULT_MINUTES,
+    DEFAULT_TARGET,
+    Recommender,
+    compare,
+    with_pareto,
+)
 from binq.sweeping.results import OVERSAMPLES, Row, Sweep
 from binq.threads import limited
 from binq.types import DEFAULT_SAMPLE, METRICS, SCORINGS, Metric, Progress, Scoring, Vectors
@@ -36,6 +44,7 @@ def sweep(
     oversamples: Sequence[float] = OVERSAMPLES,
     train_queries: Vectors | None = None,
     target_recall: float = DEFAULT_TARGET,
+    max_minutes: float = DEFAULT_MINUTES,
     with_peers: bool = True,
     seed: int = 0,
     sample: int = DEFAULT_SAMPLE,
@@ -72,10 +81,13 @@ def sweep(
         split by a hash of their ids: one half chooses, the other is reported on.
     target_recall : float
         What the recommendation shall reach, above 0 and at most 1.
+    max_minutes : float
+        Where the corpus is larger than ``sample``, what is to be recommended is measured again on
+        all rows if that takes so many minutes at most; else its recall is extrapolated to them.
     with_peers : bool
         Compare with faiss where it is installed.
     seed, sample : int
-        At most ``sample`` rows of the corpus are swept over, drawn with ``seed``.
+        At most ``sample`` rows of the corpus are swept over and fitted on, drawn with ``seed``.
     column, id_column : str, optional
         Columns to read, where they are not found by themselves.
     threads : int, optional
@@ -92,12 +104,13 @@ def sweep(
     UsageError, InputError
     """
     refuse_stdin_twice(vectors=vectors, queries=queries, train_queries=train_queries)
-    _check(metric, k, scorings, oversamples, target_recall, seed, sample)
-    with limited(threads) as count:
+    _check(metric, k, scorings, oversamples, target_recall, max_minutes, seed, sample)
+    with limited(threads) as count, ExitStack() as stack:
         data = read_data(
             vectors,
             queries,
             train_queries,
+            stack,
             metric=metric,
             sample=sample,
             seed=seed,
@@ -106,7 +119,8 @@ def sweep(
         )
         rows, dim = data.raw.shape
         trials, left_out = plan(dim, methods, bits)
-        notes = data.notes + left_out
+        oversamples, too_many = sensible(rows, k, oversamples)
+        notes = data.notes + left_out + too_many
         widths = sorted({trial.bits for trial in trials})
         others = baselines.planned(dim, rows, widths) if with_peers else []
         if others:
@@ -116,17 +130,23 @@ def sweep(
             *(partial(stored_rows, method) for method in STORED),
             *(partial(baselines.measure, kind, size) for kind, size in others),
         ]
+        steps = _Steps(progress, len(works) + 2)
+        begun = time.perf_counter()
         truth = nearest_rows(data.queries, data.corpus, k, metric)
-        setting = Setting(data, truth, metric, k, scorings, oversamples, seed, sample, count)
+        seconds = time.perf_counter() - begun
+        setting = Setting(
+            data, truth, metric, k, scorings, oversamples, seed, sample, count, seconds
+        )
+        steps.done()
         found: list[Row] = []
-        for done, work in enumerate(works, start=1):
-            if progress is not None:
-                progress(done, len(works) + 1)
+        for work in works:
             found += work(setting)
-        if progress is not None:
-            progress(len(works) + 1, len(works) + 1)
+            steps.done()
         found = with_pareto(found)
-        chosen = recommend(found, setting, target_recall)
+        files = vectors if data.from_file else None
+        recommender = Recommender(setting, target_recall, files, column, max_minutes, steps.more)
+        chosen = recommender.recommend(found)
+        steps.done()
         comparison, doubt = compare(found, chosen, setting)
         if doubt is not None:
             notes.append(doubt)
@@ -139,6 +159,29 @@ def sweep(
         return Sweep(
             facts, found, chosen, comparison, list(map(Marked, notes)), _worst(chosen.row, setting)
         )
+
+
+class _Steps:
+    """Tells how far a sweep is: steps done, of steps in all, of which there may come to be more."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._done, self._total = 0, total
+        self._tell()
+
+    def done(self) -> None:
+        """Count a step."""
+        self._done += 1
+        self._tell()
+
+    def more(self) -> None:
+        """Count a step that nobody knew would be taken."""
+        self._total += 1
+        self.done()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def _facts(setting: Setting, target_recall: float) -> dict[str, Any]:
@@ -165,6 +208,7 @@ def _check(
     scorings: Sequence[str],
     oversamples: Sequence[float],
     target: float,
+    minutes: float,
     seed: int,
     sample: int,
 ) -> None:
@@ -176,6 +220,7 @@ def _check(
         (known, "unknown scoring", "scorings", ", ".join(SCORINGS), ", ".join(scorings)),
         (enough, "too few candidates", "oversamples", "at least 1", list(oversamples)),
         (0 < target <= 1, "no such recall", "`target_recall`", "above 0, at most 1", target),
+        (minutes >= 0, "no such time", "`max_minutes`", "at least 0", minutes),
         (seed >= 0, "the seed is negative", "`seed`", "at least 0", seed),
         (sample >= 1, "the sample is empty", "`sample`", "at least 1", sample),
     ):

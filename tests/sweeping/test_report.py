@@ -70,6 +70,8 @@ def test_page(found: binq.Sweep) -> None:
     text = " ".join(reader.text)
     assert "<script>alert(0)</script>&" in text or "<script>alert(1)</script>&" in text
     assert "binq build <a> & b" in text
+    assert found.recommendation.verdict in text
+    assert found.recommendation.sentence in text
     for row in found.rows:
         assert f"{row.recall.value:.4f}" in text
     assert "sign, 16 bits, 1 dead" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def test_the_recommendation_is_what_a_build_gives(tmp_path: Path) -> None:
     chosen = swept(target_recall=0.9).recommendation
     assert chosen.reached
     assert chosen.recall.value >= 0.9
-    assert chosen.stored == "int8"
+    assert chosen.by == chosen.stored == "int8"  # an array is no file to rescore from
+    assert (chosen.basis, chosen.sample_recall) == ("measured", None)
     path = tmp_path / "i.binq"
     binq.build(CORPUS, path, **chosen.build)
     assert binq.open(path).search(QUERIES, **chosen.query).rows.shape == (40, 10)
@@ -80,12 +82,13 @@ def test_the_recommendation_is_what_a_build_gives(tmp_path: Path) -> None:
 def test_a_target_out_of_reach_is_said_to_be() -> None:
     chosen = swept(target_recall=1.0, oversamples=[1]).recommendation
     assert not chosen.reached
-    assert chosen.sentence.startswith("Nothing tried reaches")
+    assert chosen.verdict.startswith("No: nothing tried reaches recall@10 of 1; closest comes")
 
 
 def test_texts_name_parameters_as_python_does() -> None:
     found = swept()
-    assert not any("`" in text for text in (found.recommendation.sentence, *found.notes))
+    chosen = found.recommendation
+    assert not any("`" in text for text in (chosen.verdict, chosen.sentence, *found.notes))
 
 
 def test_front() -> None:
@@ -111,7 +114,8 @@ def test_rows_that_ask_are_in_no_fit(tmp_path: Path) -> None:
     assert found.facts["held_out"]
     assert found.facts["queries"] == 80  # a fifth of the rows that differ
     assert "held out of the corpus stand in" in found.notes[0]
-    data = read_data(corpus, None, None, metric="ip", sample=1000, seed=0)
+    with ExitStack() as stack:
+        data = read_data(corpus, None, None, stack, metric="ip", sample=1000, seed=0)
     asked = {row.tobytes() for row in data.queries}
     assert len(asked) == 80
     assert not asked & {row.tobytes() for row in data.raw}
@@ -214,6 +218,9 @@ def test_wrong_settings() -> None:
         {"scorings": []},
         {"seed": -1},
         {"sample": 0},
+        {"max_minutes": -1},
+        {"max_minutes": float("nan")},
+        {"k": 201},
     ):
         with pytest.raises(UsageError):
             swept(**settings)
@@ -229,7 +236,6 @@ def test_wrong_input() -> None:
     ):
         with pytest.raises(InputError):
             swept(**settings)
-    assert swept(vectors=CORPUS[:1]).rows[0].recall.value == 1.0
     constant = swept(vectors=np.ones((30, 32), np.float32), methods=["sign", "itq", "learned"])
     assert all(np.isfinite(row.recall.value) for row in constant.rows)
 
@@ -253,9 +259,18 @@ def test_baselines() -> None:
 def test_progress_and_table() -> None:
     steps: list[tuple[int, int | None]] = []
     found = swept(progress=lambda done, total: steps.append((done, total)))
-    assert steps == [(n, 5) for n in range(1, 6)]
+    assert steps == [(n, 6) for n in range(7)]
     lines = found.table()
     assert len(lines) == 1 + len(found.rows)
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
     assert found.worst == sorted(found.worst, key=lambda entry: entry["recall"])
     assert len(found.worst) == 20
+
+
+def test_what_nearly_every_row_answers_says_nothing() -> None:
+    with pytest.raises(UsageError, match="at most half of the 18 rows"):
+        swept(vectors=CORPUS[:18])
+    found = swept(vectors=CORPUS[:79])
+    assert list(found.rows[0].rescored) == [1.0]
+    assert any("oversamples of 4, 10 were left out" in note for note in found.notes)
+    assert list(swept(vectors=CORPUS[:80]).rows[0].rescored) == [1.0, 4.0]
