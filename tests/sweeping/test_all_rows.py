@@ -44,6 +44,7 @@ def reached(chosen: Any, vectors: Any, path: Path) -> dict[str, float]:
     return dict(binq.evaluate(path, QUERIES, truth=vectors, **query).metrics["recall@10"])
 
 
+@pytest.mark.slow
 def test_a_recommendation_holds_on_all_rows(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, CORPUS)
@@ -81,6 +82,7 @@ def test_a_recommendation_holds_on_all_rows(tmp_path: Path) -> None:
     assert short.metrics["recall@10"]["value"] < TARGET
 
 
+@pytest.mark.slow
 def test_stored_vectors_are_measured_on_all_rows_too(tmp_path: Path) -> None:
     for metric in ("cosine", "l2"):
         chosen = swept(metric=metric).recommendation  # an array is no file to rescore from
@@ -90,6 +92,7 @@ def test_stored_vectors_are_measured_on_all_rows_too(tmp_path: Path) -> None:
         assert vars(chosen.recall) == pytest.approx(real)
 
 
+@pytest.mark.slow
 def test_rows_held_out_are_not_found() -> None:
     corpus = np.concatenate([CORPUS[:1500], CORPUS[:1500]])  # every row stands twice
     chosen = swept(vectors=corpus, queries=None, sample=800, methods=["sign"]).recommendation
@@ -102,6 +105,7 @@ def test_rows_held_out_are_not_found() -> None:
     assert rows == 3000 - 2 * queries
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_extrapolated_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     for vectors, queries, sample in (
