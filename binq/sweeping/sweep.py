@@ -17,7 +17,7 @@ from binq.similarity import scores
 from binq.sweeping import baselines
 from binq.sweeping.data import read_data
 from binq.sweeping.measure import STORED, Setting, measure, nearest_rows, stored_rows
-from binq.sweeping.plan import plan, sensible
+from binq.sweeping.plan import Trial, plan, sensible
 from binq.sweeping.recommend import (
     DEFAULT_MINUTES,
     DEFAULT_TARGET,
@@ -125,11 +125,7 @@ def sweep(
         others = baselines.planned(dim, rows, widths) if with_peers else []
         if others:
             notes.append(baselines.NOTE)
-        works: list[Callable[[Setting], Iterable[Row]]] = [
-            *(partial(measure, trial) for trial in trials),
-            *(partial(stored_rows, method) for method in STORED),
-            *(partial(baselines.measure, kind, size) for kind, size in others),
-        ]
+        works = _works(trials, others)
         steps = _Steps(progress, len(works) + 2)
         begun = time.perf_counter()
         truth = nearest_rows(data.queries, data.corpus, k, metric)
@@ -159,6 +155,17 @@ def sweep(
         return Sweep(
             facts, found, chosen, comparison, list(map(Marked, notes)), _worst(chosen.row, setting)
         )
+
+
+def _works(
+    trials: Sequence[Trial], others: Sequence[tuple[str, int]]
+) -> list[Callable[[Setting], Iterable[Row]]]:
+    """Return what yields the rows of the table, one binarizer or baseline after another."""
+    return [
+        *(partial(measure, trial) for trial in trials),
+        *(partial(stored_rows, method) for method in STORED),
+        *(partial(baselines.measure, kind, size) for kind, size in others),
+    ]
 
 
 class _Steps:
