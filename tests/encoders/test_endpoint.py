@@ -493,7 +493,7 @@ def test_a_request_as_a_whole_has_an_end(
     endpoint: FakeEndpoint, waits: list[float], head: bytes, drop: bytes
 ) -> None:
     endpoint.faults = [dripping(head, drop)] * 7
-    transport = Transport(sleep=waits.append, timeout=5, deadline=0.25)
+    transport = Transport(sleep=waits.append, timeout=5, deadline=0.1)
     encoder = OpenAIEncoder(f"{endpoint.url}#m", transport=transport)
     begun = time.monotonic()
     with pytest.raises(EnvironmentFailure) as caught:
@@ -504,12 +504,8 @@ def test_a_request_as_a_whole_has_an_end(
         assert "500: Oops" in str(caught.value)
     else:
         assert "does not answer in time" in str(caught.value)
-        assert "no whole answer within 0.25 seconds" in str(caught.value)
+        assert "no whole answer within 0.1 seconds" in str(caught.value)
         assert len(waits) == 2  # silence is not waited for as often as a busy server
-    endpoint.faults.clear()
-    np.testing.assert_allclose(
-        encoder.encode(["a"]), _expected(["a"]) / np.linalg.norm(_expected(["a"])), rtol=1e-5
-    )
 
 
 def test_silence_and_floods_have_an_end_too(endpoint: FakeEndpoint, waits: list[float]) -> None:
