@@ -38,7 +38,8 @@ from binq.types import OnBlank, OnTruncate, Precision, Role, TextFormat
         ),
         "precision": opt.option(
             Precision,
-            "Numbers, or ubinary: their signs, as bits. [default: float32; ubinary for fingerprints]",
+            "Numbers, or ubinary: their signs, as bits. "
+            "[default: float32; ubinary for fingerprints]",
         ),
         "batch_size": opt.option(int, "Texts at a time. [default: by model]"),
         "kind": opt.option(TextFormat, "[default: by suffix and content]", None, "--input-format"),
