@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Unpack
 
-import numpy as np
-
 from binq import binarizers
-from binq import bits as packing
 from binq.binarizers import Binarizer, default_scoring
 from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit
 from binq.building.options import BinarizerOptions, BinarizerSettings
-from binq.errors import InputError, UsageError
-from binq.similarity import comparable
-from binq.storage.format import Header
-from binq.storage.ids import IdWriter
-from binq.storage.sections import Int8Range, TermWriter, VectorWriter
-from binq.storage.writer import IndexWriter, creation_time, writing_index
+from binq.building.rows import RowWriter
+from binq.errors import BinqWarning, InputError, UsageError
+from binq.storage.writer import writing_index
 from binq.structures.flat import refuse_wide
 from binq.threads import limited
 from binq.types import (
+    DEFAULT_ON_ERROR,
     LAYOUTS,
     STORED_VECTORS,
-    Metric,
+    OnError,
     Packed,
     Progress,
-    Scoring,
     StoredVectors,
     Vectors,
 )
-from binq.vectors import Batch, VectorSource, open_vectors
+from binq.vectors import VectorSource, open_vectors
 from binq.vectors.ids import IdType, note_of
 from binq.vectors.sample import Sample, started
-from binq.version import __version__
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,7 @@ class BuildReport:
     Attributes
     ----------
     rows, dim, bits : int
+        ``rows`` are those that are not dead.
     method : str or None
         None for bits of unknown origin.
     rescore : str
@@ -57,6 +52,10 @@ class BuildReport:
         What the ids of the index are; ``rows`` where row numbers serve.
     id_note : str or None
         Which columns could hold ids, where none was found.
+    skipped : int
+        How many rows could not be used and are dead, with ``on_error="skip"``.
+    skipped_rows : list of str
+        The first few of them, and what is wrong with them.
     """
 
     rows: int
@@ -68,6 +67,8 @@ class BuildReport:
     chosen_by: str | None = None
     ids: IdType = "rows"
     id_note: str | None = None
+    skipped: int = 0
+    skipped_rows: list[str] = field(default_factory=list)
 
 
 def build(
@@ -78,6 +79,7 @@ def build(
     packed: Packed | None = None,
     column: str | None = None,
     id_column: str | None = None,
+    on_error: OnError = DEFAULT_ON_ERROR,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -96,6 +98,9 @@ def build(
         What 8-bit input is.
     column, id_column : str, optional
         Columns to read, where they are not found by themselves.
+    on_error : {"stop", "skip"}
+        What a row does that cannot be used: by default the error is raised and nothing is written;
+        with skip the row keeps its number, is dead, and is never found.
     overwrite : bool
         Replace files of another kind than what is written.
     threads : int, optional
@@ -118,7 +123,7 @@ def build(
     Warns
     -----
     BinqWarning
-        If an id stands on more than one row.
+        If an id stands on more than one row, and of rows that were skipped.
     """
     if rescore not in STORED_VECTORS:
         raise UsageError(
@@ -129,12 +134,14 @@ def build(
     # What is entered last ends first: the output, then reading ahead, then the source it reads.
     with ExitStack() as stack:
         count = stack.enter_context(limited(threads))
-        source = stack.enter_context(_open(vectors, column, id_column, packed, options.bits))
+        source = stack.enter_context(
+            _open(vectors, column, id_column, packed, options.bits, on_error)
+        )
         sample = None
         if source.packed:
             _refuse_for_packed(options, rescore, source)
         elif needs_fit(options) or rescore == "int8":
-            source, sample = look(source, output, options, stack)
+            source, sample = look(source, output, options, stack, rescore)
         dim, batches = started(source, stack)
         binarizer = _binarizer_for(options, source, dim, sample, count)
         scan = options.scoring or default_scoring(binarizer.method if binarizer else None)
@@ -143,16 +150,22 @@ def build(
         if scan == "asymmetric":
             refuse_wide(binarizer.bits if binarizer else dim)
         writer = stack.enter_context(writing_index(output))
-        rows = _RowWriter(writer, dim, options.metric, binarizer, scan, rescore, sample, count)
+        rows = RowWriter(writer, dim, options.metric, binarizer, scan, rescore, sample, count)
         for batch in batches:
             rows.append(batch, source)
             if progress is not None:
                 progress(rows.count, source.rows)
-        rows.ids.warn_of_duplicates()
         header = rows.finish(source)
         keep_binarizer(options, binarizer)
+    if rows.skipped:
+        listed = "; ".join(rows.skipped_rows + ["…"] * (rows.skipped > len(rows.skipped_rows)))
+        warnings.warn(
+            f"{rows.skipped:,} rows cannot be used and are dead: {listed}",
+            BinqWarning,
+            stacklevel=2,
+        )
     return BuildReport(
-        header.rows,
+        header.rows - rows.skipped,
         header.dim,
         header.bits,
         binarizer.method if binarizer else None,
@@ -161,98 +174,9 @@ def build(
         binarizer.chosen_by if binarizer and options.method == "auto" else None,
         header.id_type,
         None if source.could_be_ids is None else note_of(source.could_be_ids),
+        rows.skipped,
+        rows.skipped_rows,
     )
-
-
-@dataclass(eq=False)
-class _RowWriter:
-    """Writes the rows of an index: codes and terms, stored vectors, ids.
-
-    Attributes
-    ----------
-    writer : IndexWriter
-    dim : int
-        Of the vectors as they come in; of packed input the width of its codes.
-    metric : str
-    binarizer : Binarizer or None
-        None for bits of unknown origin.
-    scan : str
-        Terms are written for an asymmetric one.
-    rescore : str
-        The vectors to store.
-    sample : Sample or None
-        Needed to store int8.
-    threads : int
-    count : int
-        Rows written.
-    """
-
-    writer: IndexWriter
-    dim: int
-    metric: Metric
-    binarizer: Binarizer | None
-    scan: Scoring
-    rescore: StoredVectors
-    sample: Sample | None
-    threads: int
-    count: int = 0
-
-    def __post_init__(self) -> None:
-        binarizer = self.binarizer
-        self._dim = binarizer.dim if binarizer else self.dim
-        self._bits = binarizer.bits if binarizer else self.dim
-        self.writer.section("codes", np.uint64, (packing.words_for(self._bits),))
-        self._terms = TermWriter(self.writer, self.metric)
-        self._stored = None
-        if self.rescore != "none":
-            needed = self.sample if self.rescore == "int8" else None
-            spread = Int8Range.spanning(needed.low, needed.high) if needed else None
-            self._stored = VectorWriter(self.writer, self.rescore, self.dim, spread)
-        self.ids = IdWriter(self.writer)
-
-    def append(self, batch: Batch, source: VectorSource) -> None:
-        """Append the rows of a batch."""
-        vectors, locate = batch.vectors, source.locator(batch.start)
-        ready = None
-        if self._stored is not None:
-            ready = comparable(vectors, self.metric, locate)
-            self._stored.append(ready, locate)
-        if self.binarizer is None or source.packed:
-            codes = vectors
-        elif self.scan == "hamming":
-            codes = self.binarizer.encode(vectors, locate, self.threads, ready)
-        else:
-            codes, terms = self.binarizer.encode_with_terms(vectors, locate, self.threads, ready)
-            self._terms.append(terms)
-        self.writer.append("codes", codes)
-        self.ids.append(batch.ids)
-        self.count += len(vectors)
-
-    def finish(self, source: VectorSource) -> Header:
-        """Write ids, the binarizer and the header, once all rows are there."""
-        ids = self.ids.finish()
-        binarizer = self.binarizer
-        if binarizer is not None:
-            for name, array in binarizer.arrays().items():
-                self.writer.add(f"binarizer.{name}", array)
-        header = Header(
-            rows=self.count,
-            dim=self._dim,
-            bits=self._bits,
-            words=packing.words_for(self._bits),
-            metric=self.metric,
-            binarizer=binarizer.settings() if binarizer else None,
-            created=creation_time(),
-            binq=__version__,
-            scoring=self.scan,
-            rescore=self.rescore,
-            ids=ids,
-            packed=source.layout,
-            sources=source.describe(),
-            model=source.metadata,
-        )
-        self.writer.finish(header)
-        return header
 
 
 def _open(
@@ -261,16 +185,24 @@ def _open(
     id_column: str | None,
     packed: Packed | None,
     bits: int | None,
+    on_error: OnError,
 ) -> VectorSource:
     """Open the input; ``bits`` is the true width of codes, and not said of floats."""
     packed_bits = bits if packed in LAYOUTS else None
     source = open_vectors(
-        vectors, column=column, id_column=id_column, packed=packed, bits=packed_bits
+        vectors,
+        column=column,
+        id_column=id_column,
+        packed=packed,
+        bits=packed_bits,
+        on_error=on_error,
     )
     if source.packed and bits not in (None, source.dim):
         # Fixed-size binary is bits without being said to be.
         source.close()
-        source = open_vectors(vectors, column=column, id_column=id_column, bits=bits)
+        source = open_vectors(
+            vectors, column=column, id_column=id_column, bits=bits, on_error=on_error
+        )
     return source
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from binq.binarizers import Binarizer
 from binq.building import auto
 from binq.building.options import BinarizerOptions
 from binq.errors import InputError, UsageError
-from binq.types import Locate, Method
-from binq.vectors import VectorSource
+from binq.similarity import comparable
+from binq.storage.sections import to_float16
+from binq.types import Locate, Method, Metric, StoredVectors
+from binq.vectors import Batch, VectorSource
+from binq.vectors.refusing import sift
 from binq.vectors.sample import Sample, read_sample, rewindable
 
 
@@ -31,13 +35,53 @@ def look(
     output: str | os.PathLike[str],
     options: BinarizerOptions,
     stack: ExitStack,
+    stored: StoredVectors = "none",
 ) -> tuple[VectorSource, Sample]:
     """Read a source once before it is encoded: return it, rewound, and a sample of its rows.
 
     What cannot be read twice is kept in a file beside ``output`` until ``stack`` ends.
     """
     source, rows = rewindable(source, Path(os.path.realpath(output)).parent, stack)
-    return source, read_sample(source, rows, options.sample, options.seed, options.metric)
+    left_out = partial(
+        usable,
+        source=source,
+        metric=options.metric,
+        truncate_dim=options.truncate_dim,
+        stored=stored,
+    )
+    sample = read_sample(
+        source,
+        rows,
+        options.sample,
+        options.seed,
+        options.metric,
+        left_out if source.on_error == "skip" else None,
+    )
+    return source, sample
+
+
+def usable(
+    batch: Batch,
+    source: VectorSource,
+    metric: Metric,
+    truncate_dim: int | None,
+    stored: StoredVectors,
+) -> Batch:
+    """Return a batch of floats, refusing also what the metric or the stored type cannot take."""
+    locate = source.locating(batch)
+
+    def check(low: int, high: int) -> None:
+        def named(row: int) -> str:
+            return locate(low + row)
+
+        vectors = batch.vectors[low:high]
+        ready = comparable(vectors, metric, named)
+        if truncate_dim is not None and metric == "cosine":
+            comparable(vectors[:, :truncate_dim], metric, named)
+        if stored == "float16":
+            to_float16(ready, named)
+
+    return batch.without(sift(check, len(batch.vectors))[1])
 
 
 def choose_binarizer(

@@ -23,6 +23,7 @@ from binq.cli import render
         "rescore": opt.option(types.StoredVectors, "Vectors to store for rescoring.", "none"),
         "packed": opt.PACKED,
         **opt.COLUMNS,
+        "on_error": opt.ON_ERROR,
         "overwrite": opt.OVERWRITE,
         "threads": opt.THREADS,
     }
@@ -31,6 +32,8 @@ def build(*, vectors: list[str], output: Path, **settings: Any) -> None:
     """Build an index file from vectors."""
     from binq.building.build import build as build_index
 
+    if "-" in vectors:
+        render.awaiting("vectors", "one JSON array or object a line")
     with render.progress("building") as progress:
         report = build_index(vectors, output, progress=progress, **settings)
     if report.chosen_by is not None:

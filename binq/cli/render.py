@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NOTE: Final = 40
-LISTED: Final = 5
 
 _quiet = False
 _no_color = False
@@ -82,14 +81,6 @@ def awaiting(what: str, form: str) -> None:
     """Say what standard input is for, where it is a terminal, which shows nothing of it."""
     if sys.stdin is not None and sys.stdin.isatty():
         note(f"reading {what} from the terminal: {form}; end with Ctrl-D")
-
-
-def listed(first: Sequence[BinqError], count: int) -> None:
-    """Tell the user of some rows that could not be used, of which the first few are known."""
-    for each in first:
-        note(each.line(option))
-    if count > len(first):
-        note(f"and {count - len(first):,} more")
 
 
 def _last_words(index: str | None) -> tuple[bytes, int]:

@@ -122,24 +122,28 @@ def _aligned(
     Where not all rows are allowed, only those that are come, are counted and are checked.
     """
     rows, n, passed = 0, index.file.header.rows, 0
-    for batch in source.batches():
-        start = batch.start
-        rows = start + len(batch.vectors)
+    for batch in source.read():
+        rows = batch.start + len(batch)
         if rows > n:
             break
-        numbers, vectors = np.arange(start, rows), batch.vectors
+        for refusal in batch.refused:
+            number = np.array([batch.start + refusal.offset])
+            if refusal.error is not None and (allowed is None or allowed.contains(number).all()):
+                raise refusal.error
+        numbers, vectors = batch.start + batch.offsets, batch.vectors
+        places = np.arange(len(numbers))
         if allowed is not None:
-            numbers = numbers[allowed.contains(numbers)]
-            vectors = vectors[numbers - start]
+            places = np.flatnonzero(allowed.contains(numbers))
+            numbers, vectors = numbers[places], vectors[places]
         ids = batch.id_list
         if ids is not None and index.ids is not None:
-            for number in numbers.tolist():
-                if str(index.ids[number]) != str(ids[number - start]):
+            for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
+                if str(index.ids[number]) != str(ids[place]):
                     raise InputError(
                         "the truth is not aligned with the index",
                         source.locate(number),
                         f"id {index.ids[number]!r}",
-                        f"{ids[number - start]!r}",
+                        f"{ids[place]!r}",
                         "give the vectors the index was built from, in their order",
                     )
         vectors = comparable(vectors, index.metric, partial(_located, source, numbers))

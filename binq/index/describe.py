@@ -26,8 +26,8 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
     dict
         As ``binq info --json`` prints it. ``damaged`` is a list of section, offset and length in
         bytes; it is there only if ``verify`` is set. ``format`` is the version of the file,
-        ``needs`` its required features and ``alive`` how many rows are, both only where there is
-        something to say.
+        ``needs`` its required features, ``alive`` and ``dead`` how many rows are, only where there
+        is something to say.
 
     Raises
     ------
@@ -51,6 +51,7 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
         found["needs"] = needs
     if alive is not None:
         found["alive"] = int(np.bitwise_count(alive).sum())
+        found["dead"] = file.header.rows - found["alive"]
     if verify:
         found["damaged"] = [vars(damage) for damage in file.verify()]
     return found

@@ -181,11 +181,13 @@ def detect(path: str) -> Format:
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix]
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text[:1] in (b"{", b"[") or (not text and suffix in (".jsonl", ".ndjson")):
+    if text[:1] in (b"{", b"["):
         return "jsonl"
+    _refuse_compressed(head, path)
+    if suffix in (".jsonl", ".ndjson"):
+        return "jsonl"  # of which the first line may be one that cannot be used
     if not head:
         raise InputError("the file is empty", path, _FORMATS)
-    _refuse_compressed(head, path)
     raise InputError("not a format that binq reads", path, _FORMATS)
 
 

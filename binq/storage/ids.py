@@ -177,17 +177,30 @@ class IdWriter:
         self._end = 0
         self._hashes: list[NDArray[np.uint64]] = []
 
-    def append(self, ids: Ids | None) -> None:
+    def append(
+        self, ids: Ids | None, places: NDArray[np.int64] | None = None, count: int = 0
+    ) -> None:
         """Append the ids of some rows; None where the source has none.
+
+        Parameters
+        ----------
+        ids : list or array
+        places, count : optional
+            Which of ``count`` rows they are of, where they are not of all: the others are dead, and
+            what is written for them stands for nothing.
 
         Raises
         ------
         InputError
             If one is not valid Unicode.
         """
-        if ids is None or not len(ids):
+        if ids is None:
             return
-        numbers = self._type.add(ids)
+        numbers = None if self._type.name == "strings" else np.empty(0, np.int64)
+        if len(ids):
+            numbers = self._type.add(ids)
+        if places is not None:
+            numbers, ids = _scattered(numbers, ids, places, count)
         if self._type.name != "strings" and numbers is not None:
             self._numbers.append(numbers)
             return
@@ -196,21 +209,23 @@ class IdWriter:
         self._numbers = []
         self._append_strings(ids.tolist() if isinstance(ids, np.ndarray) else ids)
 
-    def warn_of_duplicates(self) -> None:
-        """Warn, once all rows are there, if an id stands on more than one of them."""
+    def warn_of_duplicates(self, dead: NDArray[np.bool_] | None = None) -> None:
+        """Warn, once all rows are there, if an id stands on more than one of those not dead."""
         parts = [*self._hashes, *(numbers.view(np.uint64) for numbers in self._numbers)]
         if not parts:
             return
         hashes = np.concatenate(parts)
+        numbers = np.arange(len(hashes)) if dead is None else np.flatnonzero(~dead)
+        hashes = hashes[numbers]
         _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
         repeated = first[counts > 1]
         if len(repeated):
-            rows = np.flatnonzero(hashes == hashes[repeated.min()])
+            rows = numbers[hashes == hashes[repeated.min()]]
             warnings.warn(
                 f"{len(repeated)} ids stand on more than one row (first: rows {rows[0]} and"
                 f" {rows[1]}); the row is the identity",
                 BinqWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def finish(self) -> IdType:
@@ -222,7 +237,7 @@ class IdWriter:
             What the header is to say that the ids are.
         """
         found = self._type.name
-        if self._numbers:
+        if self._numbers and found != "rows":  # as it is where all rows are dead
             self._writer.section(f"ids.{found}", found)
             for numbers in self._numbers:
                 self._writer.append(f"ids.{found}", numbers.astype(found, copy=False))
@@ -246,3 +261,17 @@ class IdWriter:
         self._writer.append("ids.bytes", np.frombuffer(b"".join(encoded), np.uint8))
         hashes = map(xxhash.xxh3_64_intdigest, encoded)
         self._hashes.append(np.fromiter(hashes, np.uint64, len(ids)))
+
+
+def _scattered(
+    numbers: NDArray[Any] | None, ids: Ids, places: NDArray[np.int64], count: int
+) -> tuple[NDArray[Any] | None, Ids]:
+    """Return ids for all of ``count`` rows, as numbers if they are, given those of some."""
+    if numbers is not None:
+        every = np.zeros(count, numbers.dtype)
+        every[places] = numbers
+        return every, every
+    names: list[Any] = [""] * count
+    for place, name in zip(places.tolist(), ids, strict=True):
+        names[place] = name
+    return None, names

@@ -200,19 +200,31 @@ class VectorWriter:
         if self._range is not None:
             stored = self._range.quantize(vectors)
         elif self._stored == "float16":
-            with np.errstate(over="ignore"):
-                stored = vectors.astype(np.float16)
-            if not np.isfinite(stored).all():
-                row = int(np.argmin(np.isfinite(stored).all(axis=1)))
-                raise InputError(
-                    "a value is too large to be stored as float16",
-                    locate(row),
-                    "at most 65504",
-                    next_step="use `rescore=float32`",
-                )
+            stored = to_float16(vectors, locate)
         else:
             stored = vectors
         self._writer.append("rescore.vectors", stored)
+
+
+def to_float16(vectors: NDArray[np.float32], locate: Locate) -> NDArray[np.float16]:
+    """Return vectors (n, dim) as float16; ``locate`` names one of their rows in messages.
+
+    Raises
+    ------
+    InputError
+        If a value is too large for it.
+    """
+    with np.errstate(over="ignore"):
+        stored = vectors.astype(np.float16)
+    finite = np.isfinite(stored)
+    if not finite.all():
+        raise InputError(
+            "a value is too large to be stored as float16",
+            locate(int(np.argmin(finite.all(axis=1)))),
+            "at most 65504",
+            next_step="use `rescore=float32`",
+        )
+    return stored
 
 
 class StoredVectorReader:

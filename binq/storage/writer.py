@@ -75,6 +75,7 @@ class IndexWriter:
         self._path = path
         self._stack = stack
         self._sections: dict[str, _SectionWriter] = {}
+        self._scattered: tuple[NDArray[np.int64], int] | None = None
 
     def section(
         self, name: str, dtype: str | np.dtype[Any] | type, row_shape: Sequence[int] = ()
@@ -91,7 +92,21 @@ class IndexWriter:
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
         """Append rows to the section ``name``."""
+        if self._scattered is not None:
+            places, count = self._scattered
+            every = np.zeros((count, *rows.shape[1:]), rows.dtype)
+            every[places] = rows
+            rows = every
         self._sections[name].append(rows)
+
+    @contextmanager
+    def scattered(self, places: NDArray[np.int64], count: int) -> Iterator[None]:
+        """Inside the block, take what is appended for some of ``count`` rows; others are zeros."""
+        self._scattered = (places, count)
+        try:
+            yield
+        finally:
+            self._scattered = None
 
     def add(self, name: str, array: NDArray[Any]) -> None:
         """Write a whole array as the section ``name``."""

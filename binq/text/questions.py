@@ -16,8 +16,9 @@ from binq.errors import BinqWarning, InputError, UsageError
 from binq.io.streams import ByteStream, lines
 from binq.storage.format import Header
 from binq.threads import limited_tokenizers, resolve
+from binq.vectors.batch import Batch
 from binq.vectors.refusing import Refusal
-from binq.vectors.source import Batch, VectorSource
+from binq.vectors.source import VectorSource
 
 # Questions are few; a batch is answered before the next one is read.
 _BATCH: Final = 64

@@ -19,13 +19,14 @@ from binq.bits import bytes_for
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.paths import opening
+from binq.vectors.batch import Batch
 from binq.vectors.columns import Columns, choose_columns, to_matrix
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for
 from binq.vectors.groups import DecodedGroups
 from binq.vectors.id_columns import to_ids
 from binq.vectors.ids import Ids, joined_ids
 from binq.vectors.refusing import refuse, sift
-from binq.vectors.source import Batch, VectorSource, rows_per_batch
+from binq.vectors.source import VectorSource, rows_per_batch
 
 _READ_BUFFER: Final = 1 << 20
 _ROWS_LOOKED_AT: Final = 256

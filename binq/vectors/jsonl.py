@@ -17,10 +17,11 @@ from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.streams import ByteStream, lines, parse_json
 from binq.types import ID_NAMES, Layout
+from binq.vectors.batch import Batch
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, refuse_bits
 from binq.vectors.ids import OTHER_IDS, is_id
 from binq.vectors.refusing import Refusal, refuse
-from binq.vectors.source import Batch, VectorSource, rows_per_batch
+from binq.vectors.source import VectorSource, rows_per_batch
 
 _NUMBERS: Final = {int, float}
 # Of rows without ids none may have these; the other names of ids may mean something else.
@@ -128,7 +129,9 @@ class JsonlSource(VectorSource):
         def gather() -> Batch:
             nonlocal rows, ids, refused, start, limit
             vectors = np.concatenate(rows) if rows else self._none
-            batch = Batch(start, vectors, ids if self._with_ids else None, tuple(refused))
+            # Of a file it is known from before; of a stream not before the first row.
+            with_ids = self.has_ids if self._with_ids is None else self._with_ids
+            batch = Batch(start, vectors, ids if with_ids else None, tuple(refused))
             start += len(batch)
             rows, ids, refused = [], [], []
             return batch

@@ -14,8 +14,9 @@ from binq.io.fingerprint import fingerprint_array, fingerprint_file
 from binq.io.paths import opening
 from binq.kernels.aot import bus
 from binq.types import Locate
+from binq.vectors.batch import Batch, sifted
 from binq.vectors.decoding import Decoder
-from binq.vectors.source import Batch, VectorSource, rows_per_batch, sifted
+from binq.vectors.source import VectorSource, rows_per_batch
 
 
 class MatrixSource(VectorSource):

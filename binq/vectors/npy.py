@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from binq.errors import InputError
 from binq.io.paths import opening
 from binq.io.streams import ByteStream
+from binq.vectors.batch import Batch, sifted
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, settle_layout
 from binq.vectors.ids import Ids
 from binq.vectors.matrix import MatrixSource
-from binq.vectors.source import Batch, VectorSource, rows_per_batch, sifted
+from binq.vectors.source import VectorSource, rows_per_batch
 
 _MAGIC: Final = b"\x93NUMPY"
 _MAX_HEADER: Final = 1 << 16

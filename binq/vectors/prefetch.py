@@ -7,7 +7,8 @@ import threading
 from collections.abc import Generator
 from contextlib import closing
 
-from binq.vectors.source import Batch, VectorSource
+from binq.vectors.batch import Batch
+from binq.vectors.source import VectorSource
 
 _AHEAD = 2
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from binq.bits import words_for
 from binq.errors import EnvironmentFailure
+from binq.vectors.batch import Batch
 from binq.vectors.refusing import Refusal
-from binq.vectors.source import Batch, VectorSource, rows_per_batch
+from binq.vectors.source import VectorSource, rows_per_batch
 
 
 def spool(source: VectorSource, directory: str | os.PathLike[str]) -> VectorSource:

@@ -17,9 +17,10 @@ from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
 from binq.io.paths import opening
 from binq.types import Layout, Locate
+from binq.vectors.batch import Batch
 from binq.vectors.decoding import ReadOptions, decoder_for, settle_layout
 from binq.vectors.matrix import MatrixSource
-from binq.vectors.source import Batch, VectorSource
+from binq.vectors.source import VectorSource
 
 
 class _PrefixedRows(MatrixSource):

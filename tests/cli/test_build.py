@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,19 @@ def test_standard_input(
     data = [(tmp_path / f"{name}.binq").read_bytes()[start:end] for name in ("file", "pipe")]
     assert data[0] == data[1]
     assert not debris(tmp_path)
+
+
+def test_rows_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
+    vectors = gaussian(40, 8)
+    vectors[[3, 4, 5, 6, 7, 39]] = np.nan
+    np.save(tmp_path / "v.npy", vectors)
+    words = ["build", tmp_path / "v.npy", "-o", tmp_path / "i.binq"]
+    assert "row 3" in cli(*words, code=3).err
+    assert not (tmp_path / "i.binq").exists()
+    told = cli(*words, "--on-error", "skip").err
+    assert "6 rows cannot be used and are dead: " in told
+    assert "v.npy row 7 dim 0" in told
+    assert "…" in told
+    assert "row 39" not in told  # the first few
+    assert "34 rows of 8 dims" in told
+    assert json.loads(cli("info", tmp_path / "i.binq", "--json").out)["dead"] == 6

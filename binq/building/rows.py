@@ -1,0 +1,154 @@
+"""The rows of an index as they are written: codes, terms, stored vectors and ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq import bits as packing
+from binq.binarizers import Binarizer
+from binq.building.choose import usable
+from binq.similarity import comparable
+from binq.storage.format import Header
+from binq.storage.ids import IdWriter
+from binq.storage.sections import Int8Range, TermWriter, VectorWriter, write_tombstones
+from binq.storage.writer import IndexWriter, creation_time
+from binq.types import Locate, Metric, Scoring, StoredVectors
+from binq.vectors import Batch, VectorSource
+from binq.vectors.sample import Sample
+from binq.version import __version__
+
+_LISTED: Final = 5
+
+
+@dataclass(eq=False)
+class RowWriter:
+    """Writes the rows of an index: codes and terms, stored vectors, ids.
+
+    Attributes
+    ----------
+    writer : IndexWriter
+    dim : int
+        Of the vectors as they come in; of packed input the width of its codes.
+    metric : str
+    binarizer : Binarizer or None
+        None for bits of unknown origin.
+    scan : str
+        Terms are written for an asymmetric one.
+    rescore : str
+        The vectors to store.
+    sample : Sample or None
+        Needed to store int8.
+    threads : int
+    count, skipped : int
+        Rows written, and how many of them are dead.
+    skipped_rows : list of str
+        The first few of those, and what is wrong with them.
+    """
+
+    writer: IndexWriter
+    dim: int
+    metric: Metric
+    binarizer: Binarizer | None
+    scan: Scoring
+    rescore: StoredVectors
+    sample: Sample | None
+    threads: int
+    count: int = 0
+    skipped: int = 0
+    skipped_rows: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        binarizer = self.binarizer
+        self._dim = binarizer.dim if binarizer else self.dim
+        self._bits = binarizer.bits if binarizer else self.dim
+        self._words = packing.words_for(self._bits)
+        self._dead: list[NDArray[np.int64]] = []
+        self.writer.section("codes", np.uint64, (self._words,))
+        self._terms = TermWriter(self.writer, self.metric)
+        self._stored = None
+        if self.rescore != "none":
+            needed = self.sample if self.rescore == "int8" else None
+            spread = Int8Range.spanning(needed.low, needed.high) if needed else None
+            self._stored = VectorWriter(self.writer, self.rescore, self.dim, spread)
+        self.ids = IdWriter(self.writer)
+
+    def append(self, batch: Batch, source: VectorSource) -> None:
+        """Append the rows of a batch; those that are refused are dead."""
+        if source.on_error == "skip" and not source.packed:
+            assert self.binarizer is not None
+            truncate_dim = self.binarizer.truncate_dim
+            batch = usable(batch, source, self.metric, truncate_dim, self.rescore)
+        if not batch.refused:
+            self._write(batch.vectors, source.locator(batch.start), source.packed)
+            self.ids.append(batch.ids)
+        else:
+            places = batch.offsets
+            vectors = batch.vectors
+            if not len(vectors):
+                # Of a width of their own, as long as no row has told another.
+                dtype, width = (np.uint64, self._words) if source.packed else (np.float32, self.dim)
+                vectors = np.empty((0, width), dtype)
+            with self.writer.scattered(places, len(batch)):
+                self._write(vectors, source.locating(batch), source.packed)
+            self.ids.append(batch.ids, places, len(batch))
+            self._bury(batch)
+        self.count += len(batch)
+
+    def _write(self, vectors: NDArray[Any], locate: Locate, packed: bool) -> None:
+        ready = None
+        if self._stored is not None:
+            ready = comparable(vectors, self.metric, locate)
+            self._stored.append(ready, locate)
+        if self.binarizer is None or packed:
+            codes = vectors
+        elif self.scan == "hamming":
+            codes = self.binarizer.encode(vectors, locate, self.threads, ready)
+        else:
+            codes, terms = self.binarizer.encode_with_terms(vectors, locate, self.threads, ready)
+            self._terms.append(terms)
+        self.writer.append("codes", codes)
+
+    def _bury(self, batch: Batch) -> None:
+        """Take note of the rows of a batch that are refused."""
+        self._dead.append(
+            np.array([batch.start + refusal.offset for refusal in batch.refused], np.int64)
+        )
+        self.skipped += len(batch.refused)
+        for refusal in batch.refused[: _LISTED - len(self.skipped_rows)]:
+            if refusal.error is not None:
+                self.skipped_rows.append(f"{refusal.error.where}: {refusal.error.what}")
+
+    def finish(self, source: VectorSource) -> Header:
+        """Write ids, the binarizer and the header, once all rows are there."""
+        dead = np.zeros(self.count, np.bool_)
+        for rows in self._dead:
+            dead[rows] = True
+        self.ids.warn_of_duplicates(dead if self.skipped else None)
+        ids = self.ids.finish()
+        write_tombstones(self.writer, dead)
+        binarizer = self.binarizer
+        if binarizer is not None:
+            for name, array in binarizer.arrays().items():
+                self.writer.add(f"binarizer.{name}", array)
+        header = Header(
+            rows=self.count,
+            dim=self._dim,
+            bits=self._bits,
+            words=packing.words_for(self._bits),
+            metric=self.metric,
+            binarizer=binarizer.settings() if binarizer else None,
+            created=creation_time(),
+            binq=__version__,
+            scoring=self.scan,
+            rescore=self.rescore,
+            ids=ids,
+            packed=source.layout,
+            sources=source.describe(),
+            model=source.metadata,
+        )
+        self.writer.finish(header)
+        return header
