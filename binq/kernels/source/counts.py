@@ -83,7 +83,18 @@ def counts() -> SimpleNamespace:
     def xor(builder, a, b):
         return builder.xor(a, b)
 
+    @instruction(vec, vec, vec)
+    def keyed(builder, value, number):
+        # (value << 32) | number
+        by = ir.Constant(kind, [32] * 8)
+        return builder.or_(builder.shl(value, by), number)
+
+    @instruction(vec, vec, vec)
+    def least(builder, a, b):
+        # The smaller of every two, unsigned.
+        return builder.select(builder.icmp_unsigned("<", a, b), a, b)
+
     return SimpleNamespace(
         load=load, store=store, rows=rows, broadcast=broadcast, splat=splat, ones=ones,
-        below=below, add=add, xor=xor,
+        below=below, add=add, xor=xor, keyed=keyed, least=least,
     )  # fmt: skip

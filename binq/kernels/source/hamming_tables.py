@@ -45,7 +45,8 @@ def scratch_sizes(lanes: int) -> tuple[int, int]:
     return 128 + 6 * tile + 4 * tile, 16 * tile + 8 * tile
 
 
-def _shared_counts(v: SimpleNamespace) -> Any:
+def shared_counts_of(v: SimpleNamespace) -> Any:
+    """The function that counts the bits which two queries share with the codes of a block."""
     load, store, table, load_four = v.load, v.store, v.table, v.load_four
     shuffle_four, add_four = v.shuffle_four, v.add_four
     sub8, add16, both = v.sub8, v.add16, v.both
@@ -118,7 +119,7 @@ def table_scan(lanes: int, shuffle_name: str | None) -> Any:
         v.splat8, v.splat16, v.greater16, v.nonzero, v.mask16
     )  # fmt: skip
     transpose = half_byte_columns(v, counted=True)
-    shared_counts = _shared_counts(v)
+    shared_counts = shared_counts_of(v)
     tile = 4 * lanes
     reserve = lanes
 
