@@ -15,7 +15,7 @@ from binq.errors import Marked, UsageError
 from binq.io.streams import refuse_stdin_twice
 from binq.similarity import scores
 from binq.sweeping import baselines
-from binq.sweeping.data import read_data
+from binq.sweeping.data import SweepData, read_data
 from binq.sweeping.measure import STORED, Setting, measure, nearest_rows, stored_rows
 from binq.sweeping.plan import Trial, plan, sensible
 from binq.sweeping.recommend import (
@@ -117,28 +117,24 @@ def sweep(
             column=column,
             id_column=id_column,
         )
-        rows, dim = data.raw.shape
-        trials, left_out = plan(dim, methods, bits)
-        oversamples, too_many = sensible(rows, k, oversamples)
+        trials, left_out = plan(data.raw.shape[1], methods, bits)
+        oversamples, too_many = sensible(len(data.raw), k, oversamples)
         notes = data.notes + left_out + too_many
-        widths = sorted({trial.bits for trial in trials})
-        others = baselines.planned(dim, rows, widths) if with_peers else []
+        others = _baselines(data, trials) if with_peers else []
         if others:
             notes.append(baselines.NOTE)
         works = _works(trials, others)
         steps = _Steps(progress, len(works) + 2)
         begun = time.perf_counter()
         truth = nearest_rows(data.queries, data.corpus, k, metric)
-        seconds = time.perf_counter() - begun
-        setting = Setting(
-            data, truth, metric, k, scorings, oversamples, seed, sample, count, seconds
-        )
+        took = time.perf_counter() - begun
+        setting = Setting(data, truth, metric, k, scorings, oversamples, seed, sample, count, took)
         steps.done()
-        found: list[Row] = []
+        rows: list[Row] = []
         for work in works:
-            found += work(setting)
+            rows += work(setting)
             steps.done()
-        found = with_pareto(found)
+        found = with_pareto(rows)
         files = vectors if data.from_file else None
         recommender = Recommender(setting, target_recall, files, column, max_minutes, steps.more)
         chosen = recommender.recommend(found)
@@ -155,6 +151,12 @@ def sweep(
         return Sweep(
             facts, found, chosen, comparison, list(map(Marked, notes)), _worst(chosen.row, setting)
         )
+
+
+def _baselines(data: SweepData, trials: Sequence[Trial]) -> list[tuple[str, int]]:
+    """Return the baselines that take as many bytes as the trials."""
+    rows, dim = data.raw.shape
+    return baselines.planned(dim, rows, sorted({trial.bits for trial in trials}))
 
 
 def _works(
