@@ -28,6 +28,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
+_NUMBERS: Final = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
 _RAISING: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
 
 
@@ -39,12 +40,26 @@ def interruptible() -> Iterator[None]:
     """
     before: dict[signal.Signals, Any] = {}
     hook = sys.unraisablehook
-    sys.unraisablehook = lambda found: _again(found) or hook(found)
+    passed_over: list[int] = []
+
+    def unraisable(found: Any) -> None:
+        """Send an interrupt again that was raised where nothing can be, as in import callbacks."""
+        number = _NUMBERS.get(found.exc_type)
+        if number is None:
+            hook(found)
+        else:
+            passed_over.append(number)
+            # Not a timer of `threading`: to start one waits for it, and the signal came meanwhile.
+            _thread.start_new_thread(_send_later, (number,))
+
+    sys.unraisablehook = unraisable
     try:
         for each, raising in _RAISING.items():
             if signal.getsignal(each) is not signal.SIG_IGN:
                 before[each] = signal.signal(each, raising)
         yield
+        for number in passed_over:  # the command was over before it was sent again
+            signal.raise_signal(number)
     finally:
         sys.unraisablehook = hook
         for each, handler in before.items():
@@ -77,20 +92,9 @@ def _end(told: int) -> None:
             os._exit(code)
 
 
-def _again(found: Any) -> bool:
-    """Return whether an interrupt was raised where nothing can be, which shows it and goes on.
-
-    Callbacks of the import system are such a place. The signal is sent once more, a moment later.
-    """
-    numbers = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
-    number = numbers.get(found.exc_type)
-    if number is not None:
-        import threading
-
-        timer = threading.Timer(0.02, os.kill, (os.getpid(), number))
-        timer.daemon = True
-        timer.start()
-    return number is not None
+def _send_later(number: int) -> None:
+    time.sleep(0.02)
+    os.kill(os.getpid(), number)
 
 
 def require_memory(limits: str = "/proc/self/limits") -> None:
