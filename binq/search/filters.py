@@ -51,14 +51,14 @@ def allowed_rows(
     Warns
     -----
     BinqWarning
-        How many of the ids are unknown to the index.
+        How many of the ids no row of the index that is alive carries.
     """
     mask = alive
     for name, wanted in (("filter_ids", keep), ("exclude_ids", leave_out)):
         if wanted is None:
             continue
         named = read_ids(wanted, name)
-        found, unknown = _find(ids, rows, named)
+        found, unknown = _find(ids, alive, rows, named)
         if unknown:
             warnings.warn(
                 f"{unknown:,} of {len(named):,} ids of `{name}` are not in the index",
@@ -195,15 +195,18 @@ def _row_of(path: str, start: int, row: int) -> str:
 
 
 def _find(
-    ids: StoredIds | None, rows: int, wanted: list[str] | list[int]
+    ids: StoredIds | None,
+    alive: NDArray[np.bool_] | None,
+    rows: int,
+    wanted: list[str] | list[int],
 ) -> tuple[NDArray[np.bool_], int]:
-    """Return which rows carry a wanted id, (rows,) bool, and how many ids no row carries."""
+    """Return which rows carry a wanted id, (rows,) bool, and how many no living row does."""
     if ids is not None:
-        return ids.find(wanted)
+        return ids.find(wanted, alive)
     mask = np.zeros(rows, np.bool_)
     numbers = [int(value) for value in wanted if is_row(value, rows)]
     mask[numbers] = True
-    return mask, len(wanted) - int(np.count_nonzero(mask))
+    return mask, len(wanted) - int(np.count_nonzero(mask if alive is None else mask & alive))
 
 
 def is_row(value: str | int, rows: int) -> bool:

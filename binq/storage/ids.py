@@ -52,20 +52,24 @@ class StoredIds(ABC):
         return type(self._file).ids, (self._file,)
 
     @abstractmethod
-    def find(self, wanted: Sequence[str] | Sequence[int]) -> tuple[NDArray[np.bool_], int]:
+    def find(
+        self, wanted: Sequence[str] | Sequence[int], alive: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_], int]:
         """Find the rows of some ids.
 
         Parameters
         ----------
         wanted : sequence of str or of int
             None twice. A number and its decimal digits are the same id.
+        alive : (n,) bool, optional
+            Which rows are not dead; by default all.
 
         Returns
         -------
         found : (n,) bool
-            Whether a row carries one of them.
+            Whether a row, alive or dead, carries one of them.
         unknown : int
-            How many of them no row carries.
+            How many of them no row that is alive carries.
         """
 
     @abstractmethod
@@ -84,7 +88,9 @@ class IntegerIds(StoredIds):
         super().__init__(file, len(values))
         self._values = values
 
-    def find(self, wanted: Sequence[str] | Sequence[int]) -> tuple[NDArray[np.bool_], int]:
+    def find(
+        self, wanted: Sequence[str] | Sequence[int], alive: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_], int]:
         """Find the rows of some ids; see ``StoredIds.find``."""
         limits = np.iinfo(self._values.dtype)
         numbers = {int(value) for value in wanted if _is_integer(value)}
@@ -93,7 +99,8 @@ class IntegerIds(StoredIds):
             self._values.dtype,
         )
         found = np.isin(self._values, held)
-        return found, len(wanted) - int(np.isin(held, self._values).sum())
+        living = self._values if alive is None else self._values[alive]
+        return found, len(wanted) - int(np.isin(held, living).sum())
 
     def _at(self, row: int) -> int:
         return int(self._values[row])
@@ -115,7 +122,9 @@ class StringIds(StoredIds):
         self._offsets = offsets
         self._data = data
 
-    def find(self, wanted: Sequence[str] | Sequence[int]) -> tuple[NDArray[np.bool_], int]:
+    def find(
+        self, wanted: Sequence[str] | Sequence[int], alive: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_], int]:
         """Find the rows of some ids; see ``StoredIds.find``.
 
         Raises
@@ -136,7 +145,8 @@ class StringIds(StoredIds):
             [str(value).encode(errors="surrogatepass") for value in wanted], pa.large_binary()
         )
         found = pc.is_in(ids, value_set=names).to_numpy(zero_copy_only=False)
-        return found, len(wanted) - int(pc.sum(pc.is_in(names, value_set=ids)).as_py() or 0)
+        living = ids if alive is None else ids.filter(pa.array(alive))
+        return found, len(wanted) - int(pc.sum(pc.is_in(names, value_set=living)).as_py() or 0)
 
     def _at(self, row: int) -> str:
         start, end = int(self._offsets[row]), int(self._offsets[row + 1])

@@ -183,6 +183,23 @@ def test_unknown_ids_are_counted(named: Index, tmp_path: Path) -> None:
         assert sorted(hits.rows[0].tolist()) == [1, 7]
 
 
+def test_ids_of_dead_rows_are_unknown(tmp_path: Path) -> None:
+    """What stands in the place of a dead row's id is no id."""
+    rows = X.copy()
+    rows[[3, 50]] = np.nan
+    for ids, wanted in (
+        ([row + 5 for row in range(200)], [5, 8, 55, 0, 7]),
+        ([f"d{row}" for row in range(200)], ["d0", "d3", "d50", "", "d2"]),
+        (None, [0, 3, 50, 200, 2]),
+    ):
+        write_jsonl(tmp_path / "c.jsonl", rows, ids)  # type: ignore[arg-type]
+        with pytest.warns(BinqWarning, match="2 rows cannot be used"):
+            binq.build(tmp_path / "c.jsonl", tmp_path / "i.binq", on_error="skip")
+        with pytest.warns(BinqWarning, match="3 of 5 ids"):
+            hits = Index(tmp_path / "i.binq").search(QUERIES, 9, filter_ids=wanted)  # type: ignore[arg-type]
+        assert [sorted(line) for line in hits.rows.tolist()] == [[0, 2]] * 4
+
+
 def test_ids_that_lead_out_of_the_file_are_damage(named: Index, tmp_path: Path) -> None:
     data = bytearray(named.file.path.read_bytes())
     section = named.file.sections["ids.offsets"]
