@@ -119,4 +119,6 @@ def sensible(rows: int, k: int, oversamples: Sequence[float]) -> tuple[list[floa
             f"oversamples of {left} were left out: they would rescore more than half of the "
             f"{rows:,} rows"
         )
+    if 10 * k > rows:
+        notes.append(f"of {rows:,} rows, {k:,} drawn at random reach a recall of {k / rows:.2f}")
     return kept, notes

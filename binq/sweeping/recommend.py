@@ -226,7 +226,8 @@ class Recommender:
         aim = f"recall@{setting.k} of {self._target:g}"
         cost = f"{way.bytes:,} bytes a vector in place of {4 * setting.data.raw.shape[1]:,}"
         if not reached:
-            return f"No: nothing tried reaches {aim}; closest comes {what} at {cost}."
+            near = f"{found.recall.value:.3f}"
+            return f"No: nothing tried reaches {aim}; closest comes {what} at {near} and {cost}."
         sure = "Yes" if found.basis == "measured" else "Probably"
         if (found.recall.low, found.recall.high) == (0.0, 1.0):
             sure = "Perhaps"  # the sample is too small to be halved
@@ -237,22 +238,23 @@ class Recommender:
         data, way = self._setting.data, found.way
         rows = len(data.raw) if self._all is None else self._all.rows
         value = f"recall@{self._setting.k} {_interval(found.recall)}"
+        others = f"{rows:,} other rows" if data.held_out else f"{rows:,} rows"
         how = f"{way.row.scoring} scan"
         if way.oversample is not None:
             how += f", `oversample={way.oversample:g}`"
         if found.basis == "measured":
-            text = f"Measured on all {rows:,} rows: {value}, {how}."
+            text = f"Measured on all {others}: {value}, {how}."
         else:
             text = (
-                f"Extrapolated to all {rows:,} rows: {value}, {how}. To measure it there takes "
+                f"Extrapolated to all {others}: {value}, {how}. To measure it there takes "
                 f"about {_minutes(found.seconds)}, see `max_minutes`."
             )
         if found.sample is not None:
             text += f" On the {len(data.raw):,} rows swept over: {_interval(found.sample)}."
-        if self._failed == 1:
-            text += " One other reached it there and falls short on all rows."
-        elif self._failed:
-            text += f" {self._failed} others reached it there and fall short on all rows."
+        if self._failed:
+            some = "One other" if self._failed == 1 else f"{self._failed} others"
+            short = "fell" if found.basis == "measured" else "would fall"
+            text += f" {some} reached the target there and {short} short of it on all rows."
         return text
 
 

@@ -101,7 +101,7 @@ def test_rows_held_out_are_not_found() -> None:
     assert again.recommendation.basis == "extrapolated"
     # The 360 rows that ask are in the corpus twice each; were they found, each would be first.
     queries = again.facts["queries"]
-    rows = int(chosen.sentence.split(" rows")[0].rsplit(" ", 1)[1].replace(",", ""))
+    rows = int(chosen.sentence.split(" other rows")[0].rsplit(" ", 1)[1].replace(",", ""))
     assert rows == 3000 - 2 * queries
 
 

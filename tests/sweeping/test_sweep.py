@@ -273,4 +273,5 @@ def test_what_nearly_every_row_answers_says_nothing() -> None:
     found = swept(vectors=CORPUS[:79])
     assert list(found.rows[0].rescored) == [1.0]
     assert any("oversamples of 4, 10 were left out" in note for note in found.notes)
+    assert any("10 drawn at random reach a recall of 0.13" in note for note in found.notes)
     assert list(swept(vectors=CORPUS[:80]).rows[0].rescored) == [1.0, 4.0]
