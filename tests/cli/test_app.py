@@ -129,21 +129,24 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("shape", STREAMS)
 def test_closed_pipe(
     start: Cli,
     many: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
+    times: Callable[[int], int],
     shape: str,
     unbuffered: str,
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    with start("query", *many, "-k", 3, "--format", shape) as process:
-        process.stdout.read(1)
-        process.stdout.close()
-        assert process.wait(60) == 141
-        assert process.stderr.read() == b""
+    for turn in range(times(5)):
+        with start("query", *many, "-k", 3, "--format", shape) as process:
+            process.stdout.read(1 + 500 * turn)
+            process.stdout.close()
+            assert process.wait(60) == 141
+            assert process.stderr.read() == b""
 
 
 @pytest.mark.slow
@@ -190,6 +193,7 @@ def test_closed_streams(many: tuple[Path, Path], redirect: str, words: str, code
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("options", [[], ["--rescore", "int8"], ["--method", "median"]])
 def test_signals_during_a_build(
