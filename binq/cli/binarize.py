@@ -26,6 +26,7 @@ def binarize(*, vectors: list[str], output: Path, layout: types.Layout, **settin
     """Turn float vectors into packed bits."""
     from binq.building.binarize import binarize as binarize_vectors
 
+    render.awaiting("vectors", render.VECTOR_LINES, vectors)
     with render.progress("binarizing") as progress:
         rows = binarize_vectors(
             vectors, output, layout=layout, progress=progress, notice=render.note, **settings

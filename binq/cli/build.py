@@ -32,8 +32,7 @@ def build(*, vectors: list[str], output: Path, **settings: Any) -> None:
     """Build an index file from vectors."""
     from binq.building.build import build as build_index
 
-    if "-" in vectors:
-        render.awaiting("vectors", "one JSON array or object a line")
+    render.awaiting("vectors", render.VECTOR_LINES, vectors)
     with render.progress("building") as progress:
         report = build_index(vectors, output, progress=progress, **settings)
     if report.chosen_by is not None:

@@ -65,6 +65,7 @@ def encode(*, texts: list[str], output: Path, **settings: Any) -> None:
     """Turn text into embeddings, or into fingerprints for near-duplicate search."""
     from binq.text.encode import encode as encode_texts
 
+    render.awaiting("texts", "one a line, plain or JSON", texts)
     with render.text_progress("encoding") as progress:
         report = encode_texts(
             texts,

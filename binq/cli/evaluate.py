@@ -66,6 +66,8 @@ def evaluate(
             *(settings[name] for name in search_options.FILES),
             overwrite=overwrite,
         )
+    render.awaiting("queries", render.VECTOR_LINES, queries)
+    render.awaiting("the truth", render.VECTOR_LINES, settings["truth"])
     with render.progress("evaluating") as progress:
         found = judge(
             index,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from binq.cli import options as opt
 from binq.cli import render, search_options
@@ -14,11 +14,6 @@ from binq.types import Format
 
 if TYPE_CHECKING:
     from binq.index.stream import Answer
-
-_AWAITED: Final = {
-    "vectors": ("queries", "one JSON array or object a line"),
-    "text": ("questions", "one a line"),
-}
 
 
 @opt.command(
@@ -83,8 +78,8 @@ def query(
         folders=[settings["model"]],
         overwrite=overwrite,
     )
-    if "-" in (asked, *(queries or ())):
-        render.awaiting(*_AWAITED["vectors" if asked is None else "text"])
+    render.awaiting("queries", render.VECTOR_LINES, queries)
+    render.awaiting("questions", "one a line", "-" if asked == "-" else None)
     opened = Index(index)
     refused = _Refused()
     answers = refused.watch(

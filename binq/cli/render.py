@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NOTE: Final = 40
+VECTOR_LINES: Final = "one JSON array or object a line"
 
 _quiet = False
 _no_color = False
@@ -77,9 +78,18 @@ def error(text: str) -> None:
     _to_stderr("binq: error: " + escaped(" ".join(text.splitlines())))
 
 
-def awaiting(what: str, form: str) -> None:
-    """Say what standard input is for, where it is a terminal, which shows nothing of it."""
-    if sys.stdin is not None and sys.stdin.isatty():
+def awaiting(what: str, form: str, *sources: Any) -> None:
+    """Say what is awaited where a source is standard input and that is a terminal.
+
+    Parameters
+    ----------
+    what, form : str
+        What is read from it, and how it is written.
+    sources
+        Names, or lists of them; ``-`` is standard input.
+    """
+    names = {name for each in sources for name in ([each] if isinstance(each, str) else each or ())}
+    if "-" in names and sys.stdin is not None and sys.stdin.isatty():
         note(f"reading {what} from the terminal: {form}; end with Ctrl-D")
 
 

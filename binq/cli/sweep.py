@@ -92,6 +92,7 @@ def sweep(
     from binq.sweeping import report as drawing
     from binq.sweeping.sweep import sweep as measure
 
+    render.awaiting("vectors", render.VECTOR_LINES, vectors, queries)
     columns: dict[str, Any] = {"column": column, "id_column": id_column}
     if plot is not None:
         drawing.check_plot(plot)

@@ -72,7 +72,7 @@ class Index:
 
     def __repr__(self) -> str:
         header = self.file.header
-        return f"<binq.Index {self.file.path}: {header.rows} x {header.bits} bits>"
+        return f"<binq.Index {self.file.path}: {len(self)} x {header.bits} bits>"
 
     def __enter__(self) -> Self:
         return self

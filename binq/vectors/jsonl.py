@@ -297,11 +297,11 @@ class JsonlSource(VectorSource):
             dims = self._options.dims if self.layout is None else ()
             if dims and len(values) not in dims:
                 raise InputError(
-                    "the vector has another dimension than the index",
+                    "the query has another dimension than the index",
                     where,
-                    f"{' or '.join(map(str, dims))} numbers",
-                    f"{len(values)} numbers",
-                    "encode with the model that encoded the documents",
+                    " or ".join(map(str, dims)),
+                    str(len(values)),
+                    "encode it with the model that encoded the documents",
                 )
             decoder = decoder_for(len(values), self.layout, self._options.bits, where)
         else:
