@@ -21,6 +21,7 @@ NAMES = {
     "Hits",
     "Index",
     "RadiusHits",
+    "Unanswered",
     "binarize",
     "build",
     "describe",
