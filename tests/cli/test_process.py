@@ -64,6 +64,7 @@ def test_interrupted_while_it_loads(index: Path, queries: Path, number: int, cod
 
 @pytest.mark.slow
 @pytest.mark.torture
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells what is handled")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_at_any_instant(
     start: Cli, index: Path, queries: Path, times: Callable[[int], int], number: int, code: int
