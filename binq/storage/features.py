@@ -23,10 +23,8 @@ BITS: Final = {
 """The bit of every name. ``dtype:NAME``, ``scan:NAME``, ``method:NAME`` and ``kind:NAME`` share the
 bit of their first word; a name that is not here has the bit of ``other``."""
 
-SINCE: Final = {"typed_ids": 1, "tombstones": 1}
+SINCE: Final = {"typed_ids": 1, "tombstones": 1, "ivf": 2, "dtype:uint32": 2}
 """The features that this binq reads and writes, and the format minor that brought each."""
-
-_KNOWN: Final = sum(1 << BITS[name] for name in SINCE)
 
 
 def bits_of(names: Iterable[str]) -> int:
@@ -35,6 +33,9 @@ def bits_of(names: Iterable[str]) -> int:
     for name in names:
         found |= 1 << BITS.get(name.partition(":")[0], BITS["other"])
     return found
+
+
+_KNOWN: Final = bits_of(SINCE)
 
 
 def minor_of(names: Iterable[str]) -> int:

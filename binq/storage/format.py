@@ -31,10 +31,10 @@ CHUNK: Final = 1 << 20
 ALIGNMENT: Final = 64
 CODES_ALIGNMENT: Final = 4096
 
-DTYPES: Final = {
-    name: np.dtype(name).newbyteorder("<")
-    for name in ("uint8", "int8", "uint64", "int64", "float16", "float32", "float64")
-}
+_DTYPES_OF_1_0: Final = (
+    "uint8", "int8", "uint64", "int64", "float16", "float32", "float64"
+)  # fmt: skip
+DTYPES: Final = {name: np.dtype(name).newbyteorder("<") for name in (*_DTYPES_OF_1_0, "uint32")}
 
 TYPED_IDS: Final = ("int64", "uint64")
 
@@ -108,7 +108,7 @@ class Header:
         Dimensions of the float vectors; of an index built from bits, the number of bits.
     bits, words : int
         Width of a code, and the uint64 words that hold it.
-    kind : {"flat"}
+    kind : {"flat", "ivf"}
         The structure over the codes.
     metric : {"cosine", "ip", "l2"}
         What truth and rescoring mean.
@@ -127,6 +127,8 @@ class Header:
         Row count and content fingerprint of every input file; no paths, no times.
     model : dict of str to str
         What the input said of the model that made the vectors.
+    calibration : dict or None
+        How far a search of lists looks, see :mod:`binq.structures.calibration`; None for flat.
     created, binq : str
         Time of the build (ISO 8601, UTC) and the version of binq that wrote the file.
     """
@@ -146,6 +148,7 @@ class Header:
     packed: str | None = None
     sources: list[dict[str, Any]] = field(default_factory=list)
     model: dict[str, str] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
 
     @property
     def id_type(self) -> IdType:
@@ -154,7 +157,10 @@ class Header:
 
     def to_json(self) -> dict[str, Any]:
         """Return the header's own members, without sections and checksums."""
-        return {"bit_order": "lsb"} | {f.name: getattr(self, f.name) for f in fields(self)}
+        document = {"bit_order": "lsb"} | {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.calibration is None:
+            del document["calibration"]
+        return document
 
     @classmethod
     def from_json(cls, document: object) -> Header:
@@ -172,6 +178,7 @@ class Header:
             values[name] = member(document, name, str)
         values["binarizer"] = optional(document, "binarizer", dict)
         values["packed"] = optional(document, "packed", str)
+        values["calibration"] = optional(document, "calibration", dict)
         values["sources"] = member(document, "sources", list)
         values["model"] = member(document, "model", dict)
         header = cls(**values)
@@ -198,7 +205,11 @@ class Header:
 def needed(header: Header, sections: Iterable[Section]) -> list[str]:
     """Return the features that a reader of this file must know, in the order of their bits."""
     found = ["typed_ids"] if header.ids in TYPED_IDS else []
-    return found + [section.name for section in sections if section.name == "tombstones"]
+    there = {section.name for section in sections}
+    found += ["tombstones"] * ("tombstones" in there)
+    found += [header.kind] * (header.kind != "flat")
+    dtypes = {section.dtype for section in sections} - set(_DTYPES_OF_1_0)
+    return found + [f"dtype:{name}" for name in sorted(dtypes)]
 
 
 def refuse_newer(preamble: Preamble, file: bytes | mmap.mmap) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import xxhash
@@ -19,6 +20,8 @@ from binq.io.atomic import atomic_write, scratch_beside
 from binq.storage import features
 from binq.storage import format as fmt
 from binq.storage import preamble as pre
+
+_REORDERED: Final = 65_536
 
 
 class _SectionWriter:
@@ -78,17 +81,29 @@ class IndexWriter:
         self._scattered: tuple[NDArray[np.int64], int] | None = None
 
     def section(
-        self, name: str, dtype: str | np.dtype[Any] | type, row_shape: Sequence[int] = ()
+        self,
+        name: str,
+        dtype: str | np.dtype[Any] | type,
+        row_shape: Sequence[int] = (),
+        *,
+        spooled: bool = False,
     ) -> None:
-        """Begin the section ``name`` of rows of ``row_shape``; ``codes`` must be the first."""
-        if not self._sections:
-            if name != "codes":
-                raise ValueError("codes is the first section")
-            self._file.seek(fmt.align(pre.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT))
-            target = self._file
-        else:
-            target = self._stack.enter_context(scratch_beside(self._path))
+        """Begin the section ``name`` of rows of ``row_shape``; ``codes`` must be the first.
+
+        Codes that are ``spooled`` are to be put in order by :meth:`reorder`.
+        """
+        if not self._sections and name != "codes":
+            raise ValueError("codes is the first section")
+        straight = name == "codes" and not spooled
+        target = self._codes_file() if straight else self._scratch()
         self._sections[name] = _SectionWriter(target, np.dtype(dtype), tuple(row_shape))
+
+    def _codes_file(self) -> BinaryIO:
+        self._file.seek(fmt.align(pre.PREAMBLE_SIZE, fmt.CODES_ALIGNMENT))
+        return self._file
+
+    def _scratch(self) -> BinaryIO:
+        return self._stack.enter_context(scratch_beside(self._path))
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
         """Append rows to the section ``name``."""
@@ -107,6 +122,37 @@ class IndexWriter:
             yield
         finally:
             self._scattered = None
+
+    def written(self, name: str) -> NDArray[Any]:
+        """Return what was appended to a spooled section so far, mapped."""
+        part = self._sections[name]
+        part.file.flush()
+        shape = (part.rows, *part.row_shape)
+        if not part.length:
+            return np.empty(shape, part.dtype)
+        memory = mmap.mmap(part.file.fileno(), part.length, access=mmap.ACCESS_READ)
+        return np.frombuffer(memory, part.dtype.newbyteorder("<")).reshape(shape)
+
+    def reorder(self, names: Sequence[str], order: NDArray[np.uint32]) -> None:
+        """Put the rows of spooled sections in this order (n,), where they are there."""
+        for name in names:
+            old = self._sections.get(name)
+            if old is None:
+                continue
+            rows = self.written(name)
+            target = self._codes_file() if name == "codes" else self._scratch()
+            new = self._sections[name] = _SectionWriter(target, old.dtype, old.row_shape)
+            for first in range(0, len(order), _REORDERED):
+                new.append(rows[order[first : first + _REORDERED]].astype(old.dtype, copy=False))
+            old.file.close()
+
+    def holds(self, name: str) -> bool:
+        """Return whether a section was begun."""
+        return name in self._sections
+
+    def drop(self, name: str) -> None:
+        """Leave out a spooled section after all."""
+        self._sections.pop(name).file.close()
 
     def add(self, name: str, array: NDArray[Any]) -> None:
         """Write a whole array as the section ``name``."""

@@ -1,0 +1,236 @@
+"""Laying codes list by list, once all are written, and saying how far searches have to look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from binq.binarizers import Binarizer, RowTerms
+from binq.errors import InputError
+from binq.kernels.asymmetric import max_words
+from binq.similarity import comparable
+from binq.storage.writer import IndexWriter
+from binq.structures import coarse
+from binq.structures.base import AllowedRows, Scope
+from binq.structures.calibration import COUNTS, Calibration, calibrate, to_centroids
+from binq.structures.flat import Flat
+from binq.structures.queries import Queries, joined
+from binq.types import Metric, Packed, Scoring, Vectors
+from binq.vectors import open_vectors
+
+Codes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+
+MAX_LISTS: Final = 65_536
+"""Lists are numbered by 16 bits while codes are sorted."""
+
+SIGNS: Final = "ivf.signs"
+"""A section that is only spooled: the codes by which lists are found, where they are others."""
+
+_BLOCK: Final = 65_536
+_STAND_INS: Final = 400
+_CHECKED: Final = 2_000
+# What rows promise for queries that are none: of what is missing from a target, so much may be.
+_SAFETY: Final[dict[Scoring, float]] = {"hamming": 0.8, "asymmetric": 0.6}
+
+
+def lists_for(rows: int) -> int:
+    """Return how many lists serve so many rows: 4 sqrt(n), as measured in docs/speed.md."""
+    return max(1, min(MAX_LISTS, round(4 * math.sqrt(rows))))
+
+
+class StandIns:
+    """Some rows that stand in for queries, drawn as they stream by: each as likely as any other.
+
+    Attributes
+    ----------
+    rows : (s,) int64
+        Their numbers.
+    vectors : (s, dim) float32 or None
+        As they came in; None of packed input.
+    """
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        self._keys = np.empty(0)
+        self.rows = np.empty(0, np.int64)
+        self.vectors: NDArray[np.float32] | None = None
+
+    def see(self, rows: Numbers, vectors: NDArray[Any]) -> None:
+        """Let rows (m,) take part, with what came in of them (m, ...)."""
+        keys = np.concatenate([self._keys, self._random.random(len(rows))])
+        kept = np.sort(np.argsort(keys, kind="stable")[:_STAND_INS])
+        old = len(self.rows)
+        if vectors.dtype == np.float32:
+            before = vectors[:0] if self.vectors is None else self.vectors
+            fresh = vectors[kept[kept >= old] - old]
+            self.vectors = np.concatenate([before[kept[kept < old]], fresh])
+        self.rows = np.concatenate([self.rows, rows])[kept]
+        self._keys = keys[kept]
+
+
+def read_queries(
+    queries: Vectors, metric: Metric, dim: int, binarizer: Binarizer | None, packed: Packed | None
+) -> Queries:
+    """Read queries to calibrate with: that half of them which a check does not judge by.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they do not fit the index.
+    """
+    with open_vectors(queries, packed=packed) as source:
+        parts = []
+        for batch in source.batches():
+            names = batch.id_list or range(batch.start, batch.start + len(batch.vectors))
+            chosen = np.array(
+                [xxhash.xxh3_64_intdigest(str(name).encode()) % 2 == 0 for name in names]
+            )
+            vectors = batch.vectors[chosen]
+            if source.dim != dim:
+                raise InputError(
+                    "the queries have another dimension than the index",
+                    source.name,
+                    str(dim),
+                    str(source.dim),
+                )
+            if source.packed:
+                parts.append(Queries(codes=vectors))
+            else:
+                ready = comparable(vectors, metric, source.locator(batch.start))
+                parts.append(Queries(ready, binarizer=binarizer))
+        if not sum(map(len, parts)):
+            raise InputError("there are no queries to calibrate with", source.name)
+        return joined(parts).part(slice(0, _CHECKED))
+
+
+@dataclass(frozen=True, eq=False)
+class ListMaker:
+    """Makes the lists of an index of which all codes and terms are written.
+
+    Attributes
+    ----------
+    writer : IndexWriter
+        Its codes are spooled; so is the section ``SIGNS`` where the method's codes carry no
+        distance.
+    binarizer : Binarizer or None
+    metric : {"cosine", "ip", "l2"}
+    lists : int or None
+        How many; by default as :func:`lists_for` says.
+    threads : int
+    """
+
+    writer: IndexWriter
+    binarizer: Binarizer | None
+    metric: Metric
+    lists: int | None
+    threads: int
+
+    def make(
+        self, stand_ins: StandIns, queries: Queries | None, dead: NDArray[np.bool_]
+    ) -> Calibration:
+        """Put codes and terms in the order of lists, and write the lists.
+
+        Parameters
+        ----------
+        stand_ins : StandIns
+            Calibrated with where there are no ``queries``.
+        queries : Queries or None
+        dead : (n,) bool
+            Rows that no search finds.
+
+        Returns
+        -------
+        Calibration
+        """
+        writer, threads = self.writer, self.threads
+        codes: Codes = writer.written("codes")
+        signs = self.binarizer is not None and not self.binarizer.spec.hamming
+        probes: Codes = writer.written(SIGNS) if signs else codes
+        n = len(codes)
+        wanted = lists_for(n) if self.lists is None else self.lists
+        random = np.random.default_rng(0)
+        drawn = random.choice(n, min(n, coarse.SAMPLE_PER_LIST * wanted), replace=False)
+        sample = probes[np.sort(drawn)][random.permutation(len(drawn))]
+        centroids = coarse.train(sample, wanted, threads)
+        lists = np.empty(n, np.uint16)
+        for first in range(0, n, _BLOCK):
+            part = slice(first, first + _BLOCK)
+            lists[part] = coarse.assign(probes[part], centroids, threads)
+        sizes = np.bincount(lists, minlength=len(centroids))
+
+        own = None
+        if queries is None:
+            own = stand_ins.rows
+            vectors = stand_ins.vectors
+            if vectors is None:
+                queries = Queries(codes=codes[own])
+            else:
+                queries = Queries(comparable(vectors, self.metric, str), binarizer=self.binarizer)
+        if signs:
+            assert self.binarizer is not None
+            assert queries.vectors is not None
+            asked = self.binarizer.signs(queries.vectors, ready=queries.vectors)
+        else:
+            asked = queries.codes
+        away = to_centroids(centroids, asked)
+        allowed = AllowedRows(~dead) if dead.any() else None
+        gaps: dict[Scoring, dict[int, tuple[int, ...]]] = {}
+        for scan, found in self._truth(codes, queries, own, allowed):
+            safety = 1.0 if own is None else _SAFETY[scan]
+            there = np.where(found < 0, -1, lists[found].astype(np.int64))
+            gaps[scan] = {
+                count: calibrate(away, sizes, there[:, :count], count, safety)
+                for count in COUNTS
+                if count <= max(n, COUNTS[0])
+            }
+        order = np.argsort(lists, kind="stable").astype(np.uint32)
+        writer.reorder(("codes", "codes.factor", "codes.addend"), order)
+        if signs:
+            writer.drop(SIGNS)
+        writer.add("ivf.centroids", centroids)
+        writer.add("ivf.offsets", np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64))
+        writer.add("ivf.rows", order)
+        return Calibration(len(queries), own is not None, gaps)
+
+    def _truth(
+        self, codes: Codes, queries: Queries, own: Numbers | None, allowed: AllowedRows | None
+    ) -> Iterator[tuple[Scoring, Numbers]]:
+        """Yield every scan, and the best rows (q, m) of every query by it; -1 for no row.
+
+        A row that stands in for a query does not count, and neither does any that equals it:
+        queries are no rows.
+        """
+        scope = Scope(allowed, threads=self.threads)
+        most = min(COUNTS[-1], len(codes)) + (own is not None)
+        binarizer = self.binarizer
+        terms = {
+            name: self.writer.written(f"codes.{name}").astype(np.float32)
+            for name in ("factor", "addend")
+            if self.writer.holds(f"codes.{name}")
+        }
+        flat = Flat(codes, RowTerms(**terms))
+        near = flat.nearest(queries, most, scope)
+        yield "hamming", near.rows if own is None else _others(near.rows, near.scores == 0, own)
+        if binarizer is None or queries.vectors is None or codes.shape[1] > max_words():
+            return
+        if terms or not binarizer.needs_terms:
+            best = flat.best(queries, most, scope)
+            found = best.rows
+            if own is not None:
+                itself = np.where(found == own[:, None], best.scores, -np.inf).max(axis=1)
+                found = _others(found, best.scores == itself[:, None], own)
+            yield "asymmetric", found
+
+
+def _others(rows: Numbers, equal: NDArray[np.bool_], own: Numbers) -> Numbers:
+    """Return rows (q, m) without those that equal a query's own, which end as -1."""
+    found = np.where(equal | (rows == own[:, None]), -1, rows)
+    order = np.argsort(found < 0, axis=1, kind="stable")
+    return np.take_along_axis(found, order, axis=1)

@@ -1,0 +1,365 @@
+"""Inverted lists: codes lie list by list, and a query looks into the lists that are near to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.binarizers import Binarizer, RowTerms, Weights
+from binq.bits import words_for
+from binq.errors import UsageError
+from binq.kernels import asymmetric, hamming
+from binq.kernels.allowed import GATHER_SHARE
+from binq.kernels.lists import Lists
+from binq.storage.reader import IndexFile
+from binq.storage.sections import row_terms
+from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Effort, Rows, Scope
+from binq.structures.calibration import Calibration
+from binq.structures.flat import Flat
+from binq.structures.queries import Queries
+from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
+
+_Scan = Callable[[Queries, Lists | None], tuple[Rows, NDArray[Any]]]
+# Visits of one call: of many queries to many lists, each 4 bytes.
+_VISITS = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class InvertedLists:
+    """What an index stores of its lists.
+
+    Attributes
+    ----------
+    centroids : (l, words) uint64
+    offsets : (l + 1,) int64
+        List i holds the positions from ``offsets[i]`` to ``offsets[i + 1]``.
+    rows : (n,) uint32
+        The row at every position; ascending within a list.
+    calibration : Calibration
+    coarse : callable, optional
+        Makes the codes (q, words) of queries that centroids are compared with; by default these
+        are the queries' own codes.
+    damaged : callable
+        Given what is wrong, what was expected and what was found, returns the error to raise.
+    """
+
+    centroids: Codes
+    offsets: Rows
+    rows: NDArray[np.uint32]
+    calibration: Calibration
+    coarse: Callable[[Queries], Codes] | None = None
+    damaged: Callable[[str, object, object], Exception] = lambda *said: ValueError(*said)
+
+
+class Ivf:
+    """Codes in inverted lists.
+
+    Parameters
+    ----------
+    codes : (n, words) uint64
+        List by list.
+    lists : InvertedLists
+    terms : RowTerms or callable, optional
+        What asymmetric scores take besides the codes, list by list, or what restores it.
+    """
+
+    kind: ClassVar[Kind] = "ivf"
+
+    def __init__(
+        self,
+        codes: Codes,
+        lists: InvertedLists,
+        terms: RowTerms | Callable[[], RowTerms] | None = None,
+    ) -> None:
+        self.lists = lists
+        # In the order of the lists, and by position where this class does not translate.
+        self._flat = Flat(codes, terms)
+        self.codes = codes
+        self._last: tuple[AllowedRows, Codes, Rows] | None = None
+
+    @classmethod
+    def restore(cls, file: IndexFile, binarizer: Binarizer | None) -> Ivf:
+        """Return the structure of an index file.
+
+        Raises
+        ------
+        IndexFileError
+            If a section is missing or of another shape, or the calibration is none.
+        """
+        header = file.header
+        rows = (header.rows,)
+        lists = file.sections["ivf.centroids"].shape[0] if "ivf.centroids" in file.sections else -1
+        coarse = None
+        bits = header.bits
+        if binarizer is not None and not binarizer.spec.hamming:
+            coarse, bits = partial(_signs, binarizer), binarizer.input_dim
+        try:
+            calibration = Calibration.from_json(header.calibration or {})
+        except ValueError as error:
+            raise file.corrupt("header calibration", "gaps of every scan", error) from error
+        return cls(
+            file.array("codes", "uint64", (*rows, header.words)),
+            InvertedLists(
+                file.array("ivf.centroids", "uint64", (lists, words_for(bits))),
+                file.array("ivf.offsets", "uint64", (lists + 1,)).view(np.int64),
+                file.array("ivf.rows", "uint32", rows),
+                calibration,
+                coarse,
+                file.corrupt,
+            ),
+            partial(row_terms, file, binarizer),
+        )
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def words(self) -> int:
+        """The uint64 words of a code."""
+        return self._flat.words
+
+    @property
+    def terms(self) -> RowTerms:
+        """What asymmetric scores take besides the codes, list by list."""
+        return self._flat.terms
+
+    def check(self, effort: Effort) -> None:
+        """Any number of lists, and any target, will do."""
+
+    def nearest(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
+        """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
+        listed = self._listed(scope)
+        if listed is not None:
+            codes = self.take(listed)
+            near, distances = hamming.topk(codes, queries.codes, m, scope.threads)
+            return Candidates.by_distance(listed[near], distances)
+        scan = partial(self._scan_hamming, m=m, scope=scope)
+        return Candidates.by_distance(*self._found(queries, m, scope, "hamming", scan))
+
+    def best(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
+        """Return the min(m, allowed) rows that score best; see ``Structure``.
+
+        The scan rounds the weights to 4 bits.
+        """
+        listed = self._listed(scope)
+        weights = queries.weights
+        if listed is not None:
+            positions = self._positions[listed]
+            terms = self.terms.take(positions)
+            near, scores = _asymmetric(self.codes[positions], terms, queries, m, scope.threads)
+            rows = listed[near]
+        else:
+            scan = partial(self._scan_asymmetric, m=m, scope=scope)
+            rows, scores = self._found(queries, m, scope, "asymmetric", scan)
+        return Candidates(rows, None, scores.astype(np.float64) + weights.offset[:, None])
+
+    def within(
+        self, queries: Codes, radius: int, scope: Scope = EVERYTHING
+    ) -> tuple[Rows, Rows, NDArray[np.int32]]:
+        """Return all allowed rows within ``radius``, out of all lists; see ``Structure``."""
+        radii = np.full(len(queries), min(radius, 64 * self.words))
+        found = hamming.within(
+            self.codes,
+            queries,
+            radii,
+            scope.threads,
+            allowed=self._allowed(scope)[0],
+            numbers=self.lists.rows,
+        )
+        self._checked(found[1])
+        return found
+
+    def count_within(
+        self, queries: Codes, radii: NDArray[np.int64], scope: Scope = EVERYTHING
+    ) -> Rows:
+        """Return how many allowed rows lie within ``radii[i]`` of query i, as (q,) int64."""
+        allowed = self._allowed(scope)[0]
+        return hamming.count_within(self.codes, queries, radii, scope.threads, allowed=allowed)
+
+    def distances(self, queries: Codes, rows: Rows) -> NDArray[np.int32]:
+        """Return the Hamming distances (q, m) of chosen rows (q, m)."""
+        return self._flat.distances(queries, self._positions[rows])
+
+    def scores(self, weights: Weights, rows: Rows) -> NDArray[np.float64]:
+        """Return the scores (q, m) of chosen rows (q, m), by whole weights."""
+        return self._flat.scores(weights, self._positions[rows])
+
+    def take(self, rows: Rows) -> Codes:
+        """Return the codes (m, words) of rows (m,)."""
+        return self.codes[self._positions[rows]]
+
+    def _listed(self, scope: Scope) -> Rows | None:
+        """Return the allowed rows where they are so few that a copy of their codes is scanned."""
+        allowed = scope.allowed
+        few = allowed is not None and allowed.count < GATHER_SHARE * len(self)
+        return allowed.rows if allowed is not None and few else None
+
+    def _found(
+        self, queries: Queries, m: int, scope: Scope, scoring: Scoring, scan: _Scan
+    ) -> tuple[Rows, NDArray[Any]]:
+        """Return the rows and values (q, min(m, allowed)) of a scan of lists."""
+        if scope.exhaustive:
+            rows, values = scan(queries, None)
+            return self._checked(rows), values
+        step = max(1, _VISITS // len(self.lists.centroids))
+        parts = [queries.part(slice(i, i + step)) for i in range(0, len(queries), step)]
+        found = [self._of_lists(part, m, scope, scoring, scan) for part in parts or [queries]]
+        rows, values = (np.concatenate(part) for part in zip(*found, strict=True))
+        return self._checked(rows), values
+
+    def _of_lists(
+        self, queries: Queries, m: int, scope: Scope, scoring: Scoring, scan: _Scan
+    ) -> tuple[Rows, NDArray[Any]]:
+        probes = queries.codes if self.lists.coarse is None else self.lists.coarse(queries)
+        visits = self._visits(probes, m, scope, scoring)
+        rows, values = scan(queries, Lists(self._offsets, visits))
+        # The lists asked for may hold too few rows: then as many as hold enough.
+        short = np.flatnonzero((rows < 0).any(axis=1))
+        if len(short):
+            more = self._within_reach(probes[short], m, scope, 0)
+            found = scan(queries.part(short), Lists(self._offsets, more))
+            rows[short], values[short] = found
+        return rows, values
+
+    def _visits(self, probes: Codes, m: int, scope: Scope, scoring: Scoring) -> NDArray[np.int32]:
+        """Return which lists each query looks into: (q, p) list numbers, -1 for none."""
+        effort = scope.effort or Effort()
+        if effort.nprobe is not None:
+            nearest = hamming.topk(
+                self.lists.centroids,
+                probes,
+                effort.nprobe,
+                scope.threads,
+                allowed=self._filled(scope),
+            )[0]
+            return nearest.astype(np.int32)
+        target = effort.target_recall or DEFAULT_TARGET_RECALL
+        count, gap = self.lists.calibration.reach_and_gap(scoring, m, target)
+        return self._within_reach(probes, count, scope, gap)
+
+    def _within_reach(self, probes: Codes, m: int, scope: Scope, gap: int) -> NDArray[np.int32]:
+        """Return the lists up to ``gap`` farther than those that hold m allowed rows."""
+        centroids, filled = self.lists.centroids, self._filled(scope)
+        sizes = self._allowed(scope)[1]
+        enough = min(m, int(sizes.sum()))
+        count = min(len(centroids), 4 + 2 * enough * len(centroids) // max(1, int(sizes.sum())))
+        while True:
+            near, away = hamming.topk(centroids, probes, count, scope.threads, allowed=filled)
+            met = np.cumsum(sizes[near], axis=1) >= enough
+            if count >= len(centroids) or (met.size and met[:, -1].all()):
+                break
+            count *= 4
+        if not met.size:
+            return np.empty((len(probes), 0), np.int32)
+        reach = np.take_along_axis(away, np.argmax(met, axis=1)[:, None], axis=1)[:, 0]
+        lims, lists, _ = hamming.within(
+            centroids, probes, reach.astype(np.int64) + gap, scope.threads, allowed=filled
+        )
+        counts = np.diff(lims)
+        visits = np.full((len(probes), int(counts.max(initial=0))), -1, np.int32)
+        visits[np.arange(visits.shape[1]) < counts[:, None]] = lists
+        return visits
+
+    def _scan_hamming(
+        self, queries: Queries, lists: Lists | None, m: int, scope: Scope
+    ) -> tuple[Rows, NDArray[np.int32]]:
+        return hamming.topk(
+            self.codes,
+            queries.codes,
+            m,
+            scope.threads,
+            allowed=self._allowed(scope)[0],
+            numbers=self.lists.rows,
+            lists=lists,
+        )
+
+    def _scan_asymmetric(
+        self, queries: Queries, lists: Lists | None, m: int, scope: Scope
+    ) -> tuple[Rows, NDArray[np.float32]]:
+        return _asymmetric(
+            self.codes,
+            self.terms,
+            queries,
+            m,
+            scope.threads,
+            allowed=self._allowed(scope)[0],
+            numbers=self.lists.rows,
+            lists=lists,
+        )
+
+    @cached_property
+    def _offsets(self) -> Rows:
+        """Where lists begin and end: checked, since they come out of a file."""
+        offsets = self.lists.offsets
+        if offsets[0] != 0 or offsets[-1] != len(self) or (offsets[1:] < offsets[:-1]).any():
+            raise self.lists.damaged("ivf.offsets", f"ascending from 0 to {len(self)}", "others")
+        return offsets
+
+    @cached_property
+    def _positions(self) -> Rows:
+        """The position of every row, (n,) int64; 0 for a row that a damaged file does not hold."""
+        rows = self.lists.rows
+        if len(rows) and int(rows.max()) >= len(rows):
+            raise self.lists.damaged("ivf.rows", f"below {len(rows)}", int(rows.max()))
+        positions = np.zeros(len(rows), np.int64)
+        positions[rows] = np.arange(len(rows))
+        return positions
+
+    @cached_property
+    def _sizes(self) -> Rows:
+        return np.diff(self._offsets)
+
+    def _allowed(self, scope: Scope) -> tuple[Codes | None, Rows]:
+        """Return the bitmap of allowed positions, None for all, and how many each list holds."""
+        allowed = scope.allowed
+        if allowed is None:
+            return None, self._sizes
+        if self._last is None or self._last[0] is not allowed:
+            mask = np.zeros(len(self), np.bool_)
+            mask[self._positions[allowed.rows]] = True
+            before = np.concatenate([[0], np.cumsum(mask)])
+            sizes = before[self._offsets[1:]] - before[self._offsets[:-1]]
+            self._last = allowed, AllowedRows(mask).bitmap, sizes
+        return self._last[1:]
+
+    def _filled(self, scope: Scope) -> Codes:
+        """Return the bitmap of the lists that hold an allowed row."""
+        return AllowedRows(self._allowed(scope)[1] > 0).bitmap
+
+    def _checked(self, rows: Rows) -> Rows:
+        """Return rows as they came out of the file, none of them beyond its end."""
+        if rows.size and int(rows.max()) >= len(self):
+            raise self.lists.damaged("ivf.rows", f"below {len(self)}", int(rows.max()))
+        return rows
+
+
+def _signs(binarizer: Binarizer, queries: Queries) -> Codes:
+    """Return the codes by which lists are found where those of the binarizer tell no distance.
+
+    Raises
+    ------
+    UsageError
+        If the queries are bits.
+    """
+    if queries.vectors is None:
+        raise UsageError(
+            f"codes of method {binarizer.method} are no help in finding lists",
+            "`packed`",
+            "float queries",
+            "packed ones",
+        )
+    return binarizer.signs(queries.vectors, ready=queries.vectors)
+
+
+def _asymmetric(
+    codes: Codes, terms: RowTerms, queries: Queries, m: int, threads: int, **chosen: Any
+) -> tuple[Rows, NDArray[np.float32]]:
+    weights = queries.weights
+    return asymmetric.topk(
+        codes, weights.values, weights.base, m, terms.factor, terms.addend, threads, **chosen
+    )

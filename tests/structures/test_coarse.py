@@ -1,0 +1,49 @@
+"""K-means over bits: majorities, and the nearest of them."""
+
+from __future__ import annotations
+
+import naive
+import numpy as np
+from corpora import codes_of
+
+from binq.structures import coarse
+
+
+def test_centroids_find_what_is_there() -> None:
+    """Of codes around well separated centres, every centre gets a list of its own."""
+    rng = np.random.default_rng(0)
+    centres = rng.random((8, 128)) < 0.5
+    own = rng.integers(0, 8, 1000)
+    codes = naive.pack(centres[own] ^ (rng.random((1000, 128)) < 0.05))
+    centroids = coarse.train(codes, 24, threads=2)
+    lists = coarse.assign(codes, centroids, threads=2)
+    for number in range(len(centroids)):
+        assert len(set(own[lists == number])) <= 1
+    away = np.bitwise_count(codes[:, None] ^ centroids).sum(axis=2)
+    assert np.array_equal(lists, away.argmin(axis=1))
+
+
+def test_the_same_at_any_number_of_threads() -> None:
+    codes = codes_of(3000, 3)
+    assert np.array_equal(coarse.train(codes, 40, 1), coarse.train(codes, 40, 3))
+
+
+def test_a_centroid_is_the_majority_of_its_codes() -> None:
+    codes = codes_of(500, 2)
+    centroids = coarse.train(codes, 1, threads=1)
+    bits = np.unpackbits(codes.view(np.uint8), axis=1)
+    twice = 2 * bits.sum(axis=0)
+    found = np.unpackbits(centroids.view(np.uint8), axis=1)[0]
+    assert (found[twice > 500] == 1).all()
+    assert (found[twice < 500] == 0).all()
+
+
+def test_fewer_codes_than_lists() -> None:
+    none = np.empty((0, 2), np.uint64)
+    assert coarse.train(none, 7, threads=1).shape == (1, 2)
+    equal = np.tile(codes_of(1, 2), (50, 1))
+    assert np.array_equal(coarse.train(equal, 7, threads=1), equal[:1])
+    few = codes_of(3, 2)[np.random.default_rng(0).integers(0, 3, 90)]
+    centroids = coarse.train(few, 7, threads=1)
+    assert len(centroids) == 3
+    assert np.array_equal(np.unique(centroids, axis=0), np.unique(few, axis=0))

@@ -1,0 +1,159 @@
+"""Inverted lists: with all of them it is the whole scan; with some, a share of it, well counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import naive
+import numpy as np
+import pytest
+from corpora import codes_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from binq.binarizers import RowTerms, Weights
+from binq.structures import coarse
+from binq.structures.base import AllowedRows, Effort, Scope
+from binq.structures.calibration import TARGETS, Calibration
+from binq.structures.flat import Flat
+from binq.structures.ivf import InvertedLists, Ivf
+from binq.structures.queries import Queries
+
+NOTHING_KNOWN = Calibration(0, stand_ins=True, gaps={})
+
+
+def listed(codes: np.ndarray, lists: int, terms: RowTerms | None = None) -> Ivf:
+    """Lay codes into lists."""
+    centroids = coarse.train(codes, lists, threads=1)
+    own = coarse.assign(codes, centroids, threads=1)
+    order = np.argsort(own, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=len(centroids)))])
+    parts = InvertedLists(centroids, offsets, order.astype(np.uint32), NOTHING_KNOWN)
+    return Ivf(codes[order], parts, None if terms is None else terms.take(order))
+
+
+def knowing(ivf: Ivf, gap: int) -> Ivf:
+    """The same structure, calibrated to one gap."""
+    gaps = {"hamming": {10: (gap,) * len(TARGETS)}}
+    lists = replace(ivf.lists, calibration=Calibration(1, stand_ins=True, gaps=gaps))
+    return Ivf(ivf.codes, lists, ivf.terms)
+
+
+def weights_of(count: int, bits: int) -> Weights:
+    rng = np.random.default_rng(0)
+    return Weights(
+        rng.standard_normal((count, bits), np.float32),
+        np.zeros(count, np.float32),
+        np.ones(count, np.float32),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(0, 120),
+    lists=st.integers(1, 150),
+    m=st.integers(1, 150),
+    share=st.sampled_from([None, 1.0, 0.5, 0.1, 0.0]),
+    spread=st.sampled_from([1, 3, 64]),
+    seed=st.integers(0, 5),
+)
+def test_all_lists_are_the_whole_scan(
+    n: int, lists: int, m: int, share: float | None, spread: int, seed: int
+) -> None:
+    """Ties included: the same rows in the same order, whatever says that all are looked at."""
+    codes, queries = codes_of(n, 2, seed, spread), codes_of(3, 2, seed + 9, spread)
+    rng = np.random.default_rng(seed)
+    terms = RowTerms(rng.random(n, np.float32) + 0.5, rng.random(n, np.float32))
+    allowed = None if share is None else AllowedRows(rng.random(n) < share)
+    flat, ivf = Flat(codes, terms), listed(codes, lists, terms)
+    asked = Queries(np.zeros((3, 128), np.float32), queries, weights=weights_of(3, 128))
+    scope = Scope(allowed)
+    near, best = flat.nearest(asked, m, scope), flat.best(asked, m, scope)
+    every = Effort(nprobe=10**6)
+    for effort, exhaustive in ((None, True), (every, False), (None, False), (every, True)):
+        own = replace(scope, effort=effort, exhaustive=exhaustive, threads=2)
+        found, scored = ivf.nearest(asked, m, own), ivf.best(asked, m, own)
+        assert np.array_equal(found.rows, near.rows)
+        assert np.array_equal(found.distances, near.distances)
+        assert np.array_equal(scored.rows, best.rows)
+        assert np.array_equal(scored.scores, best.scores)
+    for ours, theirs in zip(
+        ivf.within(queries, 3, scope), flat.within(queries, 3, scope), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+    radii = np.array([1, 2, 3])
+    counts = flat.count_within(queries, radii, scope)
+    assert np.array_equal(ivf.count_within(queries, radii, scope), counts)
+    assert np.array_equal(ivf.distances(queries, near.rows), flat.distances(queries, near.rows))
+    assert np.array_equal(
+        ivf.scores(asked.weights, near.rows), flat.scores(asked.weights, near.rows)
+    )
+    assert np.array_equal(ivf.take(np.arange(n)), codes)
+
+
+def test_some_lists_hold_some_rows() -> None:
+    """Of nprobe lists the best rows, by hand; by a gap, of all lists within it."""
+    codes, queries = codes_of(600, 2), codes_of(5, 2, seed=1)
+    ivf = listed(codes, 40)
+    own = coarse.assign(codes, ivf.lists.centroids, threads=1)
+    asked = Queries(codes=queries)
+    away = np.bitwise_count(queries[:, None] ^ ivf.lists.centroids).sum(axis=2)
+    for nprobe in (3, 11):
+        found = ivf.nearest(asked, 20, Scope(effort=Effort(nprobe=nprobe)))
+        for number, query in enumerate(queries):
+            lists = np.argsort(away[number], kind="stable")[:nprobe]
+            rows = np.flatnonzero(np.isin(own, lists))
+            expected = naive.topk(codes[rows], query, 20)
+            assert found.rows[number].tolist() == [rows[row] for _, row in expected]
+    for gap in (0, 9):
+        found = knowing(ivf, gap).nearest(asked, 5, Scope(effort=Effort(target_recall=0.9)))
+        for number, query in enumerate(queries):
+            order = np.argsort(away[number], kind="stable")
+            met = np.cumsum(np.bincount(own, minlength=40)[order]) >= 5
+            far = away[number][order[np.argmax(met)]] + gap
+            rows = np.flatnonzero(away[number][own] <= far)
+            expected = naive.topk(codes[rows], query, 5)
+            assert found.rows[number].tolist() == [rows[row] for _, row in expected]
+
+
+def test_as_many_rows_as_are_asked_for() -> None:
+    """Where the lists that are probed hold too few allowed rows, more are looked into."""
+    codes, queries = codes_of(500, 1), codes_of(4, 1, seed=1)
+    ivf, rng = listed(codes, 100), np.random.default_rng(0)
+    for share in (1.0, 0.3, 0.05):
+        allowed = AllowedRows(rng.random(500) < share)
+        for m in (1, 40, 600):
+            found = ivf.nearest(Queries(codes=queries), m, Scope(allowed, Effort(nprobe=1)))
+            assert found.rows.shape == (4, min(m, allowed.count))
+            assert allowed.contains(found.rows).all()
+            assert all(len(set(rows)) == len(rows) for rows in found.rows.tolist())
+
+
+def test_no_queries() -> None:
+    ivf = listed(codes_of(50, 1), 5)
+    found = ivf.nearest(Queries(codes=codes_of(0, 1)), 3)
+    assert found.rows.shape == (0, 3)
+
+
+def test_lists_of_a_damaged_file() -> None:
+    """Offsets and rows that are none are refused where they are met; rows twice are found twice."""
+    codes = codes_of(200, 1)
+    ivf = listed(codes, 10)
+    asked = Queries(codes=codes_of(3, 1, seed=1))
+    whole = ivf.lists
+    for offsets in (whole.offsets + 1, whole.offsets[::-1].copy(), whole.offsets * 2):
+        with pytest.raises(ValueError, match="offsets"):
+            Ivf(ivf.codes, replace(whole, offsets=offsets)).nearest(asked, 3)
+    beyond = np.full(200, 200, np.uint32)
+    broken = Ivf(ivf.codes, replace(whole, rows=beyond))
+    for ask in (
+        lambda: broken.nearest(asked, 3),
+        lambda: broken.within(asked.codes, 64),
+        lambda: broken.take(np.array([1])),
+        lambda: broken.nearest(asked, 3, Scope(AllowedRows(np.ones(200, np.bool_)))),
+    ):
+        with pytest.raises(ValueError, match="rows"):
+            ask()
+    twice = Ivf(ivf.codes, replace(whole, rows=np.zeros(200, np.uint32)))
+    assert (twice.nearest(asked, 3).rows == 0).all()
+    assert twice.take(np.array([5])).shape == (1, 1)
