@@ -38,7 +38,7 @@ RESCORES: Final[tuple[Rescore, ...]] = get_args(Rescore)
 Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
 """How hits are written."""
 
-Kind = Literal["flat"]
+Kind = Literal["flat", "ivf"]
 """The structure over the codes of an index."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
@@ -75,6 +75,8 @@ MAX_NORM: Final = 2.0**62
 DEFAULT_K: Final = 10
 DEFAULT_OVERSAMPLE: Final = 4.0
 DEFAULT_SAMPLE: Final = 100_000
+DEFAULT_TARGET_RECALL: Final = 0.95
+"""Of what the whole scan finds, the share that a structure looks for."""
 DEFAULT_ON_ERROR: Final[OnError] = "stop"
 
 Vectors: TypeAlias = "str | os.PathLike[str] | list[str] | NDArray[Any]"

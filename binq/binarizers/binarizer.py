@@ -197,6 +197,27 @@ class Binarizer:
             return packed.codes
         return self._codes(self.prepare(vectors, locate, ready), threads)
 
+    def signs(
+        self,
+        vectors: NDArray[np.float32],
+        locate: Locate = str,
+        threads: int = 1,
+        ready: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.uint64]:
+        """Return the signs of vectors about the centre: codes whose Hamming distance says much.
+
+        Parameters
+        ----------
+        vectors, locate, threads, ready
+            As for :meth:`encode`.
+
+        Returns
+        -------
+        (n, ceil(input_dim / 64)) uint64
+        """
+        prepared = np.ascontiguousarray(self.prepare(vectors, locate, ready))
+        return pack(prepared, self.affine.center, threads).codes
+
     def encode_with_terms(
         self,
         vectors: NDArray[np.float32],

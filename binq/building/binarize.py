@@ -77,7 +77,7 @@ def binarize(
         raise UsageError("unknown layout", "`layout`", ", ".join(LAYOUTS), str(layout))
     kind = by_suffix(output, _SUFFIXES)
     options = BinarizerOptions(**settings)
-    options.refuse_overwrites(output, kind, vectors, overwrite)
+    options.refuse_overwrites(output, kind, vectors, overwrite=overwrite)
     with ExitStack() as stack:
         count = stack.enter_context(limited(threads))
         source = stack.enter_context(

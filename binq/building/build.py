@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Unpack
@@ -11,16 +10,20 @@ from typing import Unpack
 from binq import binarizers
 from binq.binarizers import Binarizer, default_scoring
 from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit
+from binq.building.lists import MAX_LISTS, ListMaker, read_queries
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.building.rows import RowWriter
-from binq.errors import BinqWarning, InputError, UsageError
+from binq.errors import InputError, UsageError
+from binq.io.streams import refuse_stdin_twice
 from binq.storage.writer import writing_index
 from binq.structures.flat import refuse_wide
 from binq.threads import limited
 from binq.types import (
     DEFAULT_ON_ERROR,
+    KINDS,
     LAYOUTS,
     STORED_VECTORS,
+    Kind,
     OnError,
     Packed,
     Progress,
@@ -75,6 +78,9 @@ def build(
     vectors: Vectors,
     output: str | os.PathLike[str],
     *,
+    kind: Kind = "flat",
+    nlist: int | None = None,
+    check_queries: Vectors | None = None,
     rescore: StoredVectors = "none",
     packed: Packed | None = None,
     column: str | None = None,
@@ -92,6 +98,13 @@ def build(
     vectors : path, list of paths, "-" or (n, dim) array
         Floats or packed bits.
     output : path
+    kind : {"flat", "ivf"}
+        The structure over the codes: flat scans all of them, ivf lays them in inverted lists.
+    nlist : int, optional
+        How many lists; default 4 sqrt(n).
+    check_queries : path, list of paths or array, optional
+        Queries to calibrate searches of lists with, of which half is used (by a hash of the id);
+        by default rows stand in for queries.
     rescore : {"none", "int8", "float16", "float32"}
         Vectors to store for rescoring, with all their dimensions.
     packed : {"none", "ubinary", "binary", "lsb"}, optional
@@ -129,8 +142,10 @@ def build(
         raise UsageError(
             "unknown kind of vectors", "`rescore`", ", ".join(STORED_VECTORS), str(rescore)
         )
+    _check_lists(kind, nlist, check_queries)
     options = BinarizerOptions(**settings)
-    options.refuse_overwrites(output, "index", vectors, overwrite)
+    options.refuse_overwrites(output, "index", vectors, check_queries, overwrite=overwrite)
+    refuse_stdin_twice(vectors=vectors, check_queries=check_queries)
     # What is entered last ends first: the output, then reading ahead, then the source it reads.
     with ExitStack() as stack:
         count = stack.enter_context(limited(threads))
@@ -150,20 +165,21 @@ def build(
         if scan == "asymmetric":
             refuse_wide(binarizer.bits if binarizer else dim)
         writer = stack.enter_context(writing_index(output))
-        rows = RowWriter(writer, dim, options.metric, binarizer, scan, rescore, sample, count)
+        maker = checked = None
+        if kind == "ivf":
+            maker = ListMaker(writer, binarizer, options.metric, nlist, count)
+        if check_queries is not None:
+            checked = read_queries(check_queries, options.metric, dim, binarizer, packed)
+        rows = RowWriter(
+            writer, dim, options.metric, binarizer, scan, rescore, sample, count, maker, checked
+        )
         for batch in batches:
             rows.append(batch, source)
             if progress is not None:
                 progress(rows.count, source.rows)
         header = rows.finish(source)
         keep_binarizer(options, binarizer)
-    if rows.skipped:
-        listed = "; ".join(rows.skipped_rows + ["…"] * (rows.skipped > len(rows.skipped_rows)))
-        warnings.warn(
-            f"{rows.skipped:,} rows cannot be used and are dead: {listed}",
-            BinqWarning,
-            stacklevel=2,
-        )
+    rows.warn_of_skipped()
     return BuildReport(
         header.rows - rows.skipped,
         header.dim,
@@ -177,6 +193,17 @@ def build(
         rows.skipped,
         rows.skipped_rows,
     )
+
+
+def _check_lists(kind: Kind, nlist: int | None, check_queries: Vectors | None) -> None:
+    """Refuse what a kind of index does not take."""
+    if kind not in KINDS:
+        raise UsageError("unknown kind", "`kind`", ", ".join(KINDS), str(kind))
+    for name, value in (("nlist", nlist), ("check_queries", check_queries)):
+        if kind == "flat" and value is not None:
+            raise UsageError("a flat index has no lists", f"`{name}`", next_step="say `kind=ivf`")
+    if nlist is not None and not 1 <= nlist <= MAX_LISTS:
+        raise UsageError("no such number of lists", "`nlist`", f"1 to {MAX_LISTS:,}", str(nlist))
 
 
 def _open(

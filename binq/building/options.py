@@ -97,7 +97,7 @@ class BinarizerOptions:
         self,
         output: str | os.PathLike[str],
         content: Content,
-        vectors: Vectors,
+        *inputs: Vectors | None,
         overwrite: bool,
     ) -> None:
         """Refuse outputs that would destroy something; see :mod:`binq.io.outputs`."""
@@ -105,4 +105,4 @@ class BinarizerOptions:
             "`output`": (output, content),
             "`save_binarizer`": (self.save_binarizer, "binarizer"),
         }
-        refuse_overwrites(outputs, vectors, self.binarizer, overwrite=overwrite)
+        refuse_overwrites(outputs, *inputs, self.binarizer, overwrite=overwrite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 from binq import bits as packing
 from binq.binarizers import Binarizer
 from binq.building.choose import usable
+from binq.building.lists import SIGNS, ListMaker, StandIns
+from binq.errors import BinqWarning
 from binq.similarity import comparable
 from binq.storage.format import Header
 from binq.storage.ids import IdWriter
 from binq.storage.sections import Int8Range, TermWriter, VectorWriter, write_tombstones
 from binq.storage.writer import IndexWriter, creation_time
+from binq.structures.queries import Queries
 from binq.types import Locate, Metric, Scoring, StoredVectors
 from binq.vectors import Batch, VectorSource
 from binq.vectors.sample import Sample
@@ -43,6 +47,10 @@ class RowWriter:
     sample : Sample or None
         Needed to store int8.
     threads : int
+    maker : ListMaker or None
+        Lays the codes list by list; None for a flat index.
+    checked : Queries or None
+        What searches of lists are calibrated with; rows, where there are none.
     count, skipped : int
         Rows written, and how many of them are dead.
     skipped_rows : list of str
@@ -57,6 +65,8 @@ class RowWriter:
     rescore: StoredVectors
     sample: Sample | None
     threads: int
+    maker: ListMaker | None = None
+    checked: Queries | None = None
     count: int = 0
     skipped: int = 0
     skipped_rows: list[str] = field(default_factory=list)
@@ -67,7 +77,13 @@ class RowWriter:
         self._bits = binarizer.bits if binarizer else self.dim
         self._words = packing.words_for(self._bits)
         self._dead: list[NDArray[np.int64]] = []
-        self.writer.section("codes", np.uint64, (self._words,))
+        self.writer.section("codes", np.uint64, (self._words,), spooled=self.maker is not None)
+        self._stand_ins = StandIns()
+        self._signs = (
+            self.maker is not None and binarizer is not None and not binarizer.spec.hamming
+        )
+        if self._signs and binarizer is not None:
+            self.writer.section(SIGNS, np.uint64, (packing.words_for(binarizer.input_dim),))
         self._terms = TermWriter(self.writer, self.metric)
         self._stored = None
         if self.rescore != "none":
@@ -84,6 +100,7 @@ class RowWriter:
             batch = usable(batch, source, self.metric, truncate_dim, self.rescore)
         if not batch.refused:
             self._write(batch.vectors, source.locator(batch.start), source.packed)
+            self._see(np.arange(len(batch)), batch.vectors)
             self.ids.append(batch.ids)
         else:
             places = batch.offsets
@@ -94,6 +111,7 @@ class RowWriter:
                 vectors = np.empty((0, width), dtype)
             with self.writer.scattered(places, len(batch)):
                 self._write(vectors, source.locating(batch), source.packed)
+            self._see(places, vectors)
             self.ids.append(batch.ids, places, len(batch))
             self._bury(batch)
         self.count += len(batch)
@@ -111,6 +129,14 @@ class RowWriter:
             codes, terms = self.binarizer.encode_with_terms(vectors, locate, self.threads, ready)
             self._terms.append(terms)
         self.writer.append("codes", codes)
+        if self._signs and self.binarizer is not None:
+            signs = self.binarizer.signs(vectors, locate, self.threads, ready)
+            self.writer.append(SIGNS, signs)
+
+    def _see(self, places: NDArray[np.int64], vectors: NDArray[Any]) -> None:
+        """Let rows of a batch that begins at row ``count`` stand in for queries."""
+        if self.maker is not None and self.checked is None:
+            self._stand_ins.see(self.count + places, vectors)
 
     def _bury(self, batch: Batch) -> None:
         """Take note of the rows of a batch that are refused."""
@@ -122,6 +148,16 @@ class RowWriter:
             if refusal.error is not None:
                 self.skipped_rows.append(f"{refusal.error.where}: {refusal.error.what}")
 
+    def warn_of_skipped(self) -> None:
+        """Say which rows are dead because they could not be used."""
+        if self.skipped:
+            listed = "; ".join(self.skipped_rows + ["…"] * (self.skipped > len(self.skipped_rows)))
+            warnings.warn(
+                f"{self.skipped:,} rows cannot be used and are dead: {listed}",
+                BinqWarning,
+                stacklevel=3,
+            )
+
     def finish(self, source: VectorSource) -> Header:
         """Write ids, the binarizer and the header, once all rows are there."""
         dead = np.zeros(self.count, np.bool_)
@@ -129,6 +165,9 @@ class RowWriter:
             dead[rows] = True
         self.ids.warn_of_duplicates(dead if self.skipped else None)
         ids = self.ids.finish()
+        calibration = None
+        if self.maker is not None:
+            calibration = self.maker.make(self._stand_ins, self.checked, dead)
         write_tombstones(self.writer, dead)
         binarizer = self.binarizer
         if binarizer is not None:
@@ -149,6 +188,8 @@ class RowWriter:
             packed=source.layout,
             sources=source.describe(),
             model=source.metadata,
+            kind="flat" if calibration is None else "ivf",
+            calibration=None if calibration is None else calibration.to_json(),
         )
         self.writer.finish(header)
         return header

@@ -15,6 +15,18 @@ from binq.cli import render
         "vectors": opt.VECTORS,
         "output": opt.output("The index.", "INDEX"),
         **opt.BINARIZER,
+        "kind": opt.option(
+            types.Kind,
+            "flat: every row is scanned. ivf: rows lie in inverted lists, and a query scans those "
+            "that are near.",
+            "flat",
+        ),
+        "nlist": opt.option(int, "How many lists. [default: 4 sqrt(n)]"),
+        "check_queries": opt.option(
+            list[str],
+            "Queries to calibrate searches of lists with; by default rows stand in for them.",
+            metavar="VECTORS",
+        ),
         "scoring": opt.option(
             types.Scoring,
             "The scan that the index is for. [default: asymmetric for learned and rabitq, "

@@ -27,9 +27,10 @@ OPTIONS: Final[opt.Options] = {
     ),
     "target_recall": opt.option(
         float,
-        "For an index that does not scan every row: the share to find of the candidates that a "
-        "whole scan finds. A flat index scans every row and refuses it.",
+        "For an index of lists: the share to find of the candidates that a whole scan finds. "
+        f"A flat index scans every row and refuses it. [default: {types.DEFAULT_TARGET_RECALL}]",
     ),
+    "nprobe": opt.option(int, "For an index of lists: how many of them to look into."),
     "filter_ids": opt.option(
         str,
         "Return only rows whose ids the file holds: one a line (text or JSON), in a Parquet column "

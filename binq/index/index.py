@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
-from functools import partial
 from typing import Any, Self, Unpack, cast
 
 import numpy as np
@@ -19,7 +18,7 @@ from binq.search.pipeline import Pipeline
 from binq.search.rescore import ByCodes, ByVectors, Originals, Rescorer
 from binq.similarity import comparable
 from binq.storage.reader import IndexFile
-from binq.storage.sections import StoredVectorReader, restore_binarizer, row_terms
+from binq.storage.sections import StoredVectorReader, restore_binarizer
 from binq.structures import STRUCTURES
 from binq.structures.base import Scope, Structure
 from binq.structures.queries import Queries, joined
@@ -57,10 +56,8 @@ class Index:
         header = self.file.header
         self.binarizer = restore_binarizer(self.file)
         self.ids = self.file.ids()
-        self.structure: Structure = STRUCTURES[cast(Kind, header.kind)](
-            self.file.array("codes", "uint64", (header.rows, header.words)),
-            partial(row_terms, self.file, self.binarizer),
-        )
+        restore = STRUCTURES[cast(Kind, header.kind)].restore
+        self.structure: Structure = restore(self.file, self.binarizer)
         alive = self.file.alive()
         self._alive = None if alive is None else packing.unpack(alive[None], header.rows)[0]
         self._pipelines: dict[tuple[SearchOptions, bool, bool], Pipeline] = {}

@@ -350,7 +350,7 @@ def calls_of(work: Rows, size: int) -> list[tuple[int, int]]:
 
 def capacity_of(k: int, rows: int) -> int:
     """Keys to have room for: one more group of hits, and enough to make cutting back rare."""
-    return min(rows + 64, k + max(k // 2, 40))
+    return min(rows + 64, k + max(k // 2, 64))
 
 
 def topk(scan: Scan, tasks: Tasks, chosen: Chosen, k: int, threads: int) -> Keys:

@@ -38,6 +38,7 @@ class SearchSettings(TypedDict, total=False):
     rescore_column: str | None
     oversample: float | Literal["auto"] | None
     target_recall: float | None
+    nprobe: int | None
     filter_ids: Ids | None
     exclude_ids: Ids | None
     packed: Packed | None
@@ -65,8 +66,10 @@ class SearchOptions:
         ceil(k * oversample) candidates are rescored, by default 4 k; ``auto`` decides query by
         query, so that 99 % of the scan's best are expected to be kept.
     target_recall : float, optional
-        How far ivf and hnsw look: the share of the exact scan's candidates to find. A flat index
-        looks at all, and refuses it.
+        How far an index of lists looks: the share of the whole scan's candidates to find, by
+        default 0.95. A flat index scans every row, and refuses it.
+    nprobe : int, optional
+        How many lists it looks into, the nearest ones; in place of ``target_recall``.
     filter_ids, exclude_ids : path, sequence or array, optional
         Only rows with these ids, and no row with those, are returned. A file holds one id a line
         (text or JSON), a Parquet column, or a 1-D npy array. A number and its decimal digits are
@@ -90,6 +93,7 @@ class SearchOptions:
     rescore_column: str | None = None
     oversample: float | Literal["auto"] | None = None
     target_recall: float | None = None
+    nprobe: int | None = None
     filter_ids: Ids | None = None
     exclude_ids: Ids | None = None
     packed: Packed | None = None
@@ -121,6 +125,16 @@ class SearchOptions:
                 "between 0 and 1",
                 str(self.target_recall),
             )
+        if self.nprobe is not None:
+            if not isinstance(self.nprobe, int) or self.nprobe < 1:
+                raise UsageError(
+                    "no such number of lists",
+                    "`nprobe`",
+                    "a whole number of at least 1",
+                    str(self.nprobe),
+                )
+            if self.target_recall is not None:
+                raise UsageError("`nprobe` and `target_recall` both say how far to look")
         if self.rescore_from is not None and self.rescore not in (None, "auto"):
             raise UsageError(
                 "`rescore_from` already says what sorts the candidates",
@@ -137,7 +151,9 @@ class SearchOptions:
     @property
     def effort(self) -> Effort | None:
         """How far a structure shall look; None for its own default."""
-        return None if self.target_recall is None else Effort(self.target_recall)
+        if self.target_recall is self.nprobe is None:
+            return None
+        return Effort(self.target_recall, self.nprobe)
 
     @property
     def paths(self) -> list[Any]:
@@ -156,6 +172,11 @@ class SearchOptions:
             raise UsageError(
                 "`radius` rescores every row that it finds or none, and picks no candidates",
                 next_step="leave out `oversample`",
+            )
+        if self.effort is not None:
+            raise UsageError(
+                "`radius` finds every row within a distance, whatever the effort",
+                next_step="leave out `nprobe` and `target_recall`",
             )
         if self.scoring == "asymmetric":
             raise UsageError(

@@ -30,9 +30,12 @@ class Effort:
     ----------
     target_recall : float or None
         The expected share of the exact scan's best candidates that it shall find.
+    nprobe : int or None
+        How many lists it looks into.
     """
 
     target_recall: float | None = None
+    nprobe: int | None = None
 
 
 class AllowedRows:
@@ -80,11 +83,14 @@ class Scope:
     effort : Effort or None
         How far to look; None for the structure's own default.
     threads : int
+    exhaustive : bool
+        Look at every row, whatever the effort.
     """
 
     allowed: AllowedRows | None = None
     effort: Effort | None = None
     threads: int = 1
+    exhaustive: bool = False
 
 
 EVERYTHING: Final = Scope()

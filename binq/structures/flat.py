@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers import RowTerms, Weights
+from binq.binarizers import Binarizer, RowTerms, Weights
 from binq.errors import InputError, UsageError
 from binq.kernels import asymmetric, hamming
 from binq.kernels.allowed import GATHER_SHARE
+from binq.storage.reader import IndexFile
+from binq.storage.sections import row_terms
 from binq.structures.base import EVERYTHING, Candidates, Codes, Effort, Rows, Scope
 from binq.structures.queries import Queries
 from binq.types import Kind
@@ -53,6 +56,12 @@ class Flat:
     ) -> None:
         self.codes = codes
         self._terms = RowTerms() if terms is None else terms
+
+    @classmethod
+    def restore(cls, file: IndexFile, binarizer: Binarizer | None) -> Flat:
+        """Return the structure of an index file."""
+        codes = file.array("codes", "uint64", (file.header.rows, file.header.words))
+        return cls(codes, partial(row_terms, file, binarizer))
 
     def __len__(self) -> int:
         return len(self.codes)

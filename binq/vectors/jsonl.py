@@ -107,7 +107,8 @@ class JsonlSource(VectorSource):
     def _peek(self) -> None:
         """Learn dim and has_ids of a file from its first row that can be used."""
         with closing(self.read(1)) as passed:
-            next((batch for batch in passed if not batch.refused), None)
+            if all(batch.refused for batch in passed):
+                self.has_ids = False
 
     def _forget(self) -> None:
         """Know only what the user said: each pass finds out the rest, and so refuses the same."""
@@ -173,7 +174,7 @@ class JsonlSource(VectorSource):
         if rows or refused:
             yield gather()
         self.rows = start
-        if not start:
+        if self.has_ids is None:
             self.has_ids = False
 
     @property
