@@ -71,7 +71,8 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
                 _take_over(file.fileno(), old, fresh)
             os.fsync(file.fileno())
             if name is None:
-                name = _give_name(file.fileno(), target)
+                name = _unique_name(target)  # known before it is there: a signal may come any time
+                _give_name(file.fileno(), name)
             file.close()
             os.replace(name, target)
         name = None
@@ -213,16 +214,14 @@ def _open_temporary(
         return io.BufferedRandom(_OutputFile(descriptor, output), _BUFFER), name
 
 
-def _give_name(descriptor: int, target: Path) -> str:
-    """Link an unnamed file to a unique temporary name and return it."""
-    name = _unique_name(target)
+def _give_name(descriptor: int, name: str) -> None:
+    """Link an unnamed file to a name."""
     directory = os.open("/proc/self/fd", os.O_RDONLY)
     try:
         # With a directory descriptor Python calls linkat(), which follows the link in /proc.
         os.link(str(descriptor), name, src_dir_fd=directory, follow_symlinks=True)
     finally:
         os.close(directory)
-    return name
 
 
 def _unique_name(target: Path) -> str:

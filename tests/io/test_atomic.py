@@ -171,6 +171,21 @@ def test_an_error_inside_leaves_the_old_file(tmp_path: Path, unnamed: bool) -> N
         assert os.listdir(tmp_path) == ["f"]
 
 
+def test_an_interrupt_as_the_file_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def link(*names: Any, **how: Any) -> None:
+        real(*names, **how)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", link)
+    with suppress(KeyboardInterrupt):
+        write(tmp_path / "f")
+    assert os.listdir(tmp_path) in ([], ["f"])
+
+
 class Failing:
     """Fails at the n-th call with an error of the system, and counts calls after that."""
 
