@@ -133,9 +133,11 @@ def by_tables(lanes: int, shuffle_name: str | None) -> Any:
                 store(scratch, best + i, splat16(0x7FFF))
                 store(scratch, whose + i, splat16(0))
             for centroid in range(0, count, 2):
+                # Nothing is fetched ahead.
                 shared_counts(
-                    tables, (centroid >> 1) * words * 256, scratch, block, sums, ends, sections
-                )
+                    tables, (centroid >> 1) * words * 256, scratch, block, sums, ends, sections,
+                    codes, 0, 0, 0,
+                )  # fmt: skip
                 for half in range(2):
                     own = min(centroid + half, count - 1)
                     weight = splat16(np.intp(weights[centroid + half]))
