@@ -32,9 +32,9 @@ from binq.kernels.scan import (
     capacity_of,
     checked_rows,
     passes,
-    tasks_of,
 )
 from binq.kernels.scan import topk as smallest_keys
+from binq.kernels.tasks import tasks_of
 
 FAMILY = aot.Family("asymmetric")
 
@@ -45,6 +45,7 @@ Floats = npt.NDArray[np.float32]
 _U64 = np.dtype(np.uint64)
 _F32 = np.dtype(np.float32)
 _NONE = np.zeros(1, np.float32)
+_SHARED = 1.4
 _NO_LIMIT = np.float32(np.nan)
 _LARGEST = np.finfo(np.float32).max
 
@@ -130,7 +131,8 @@ def prepared(
     """The scan that answers these queries, which look at some lists or at all codes, soonest."""
     memory, units = _units(library, weights, base, codes.shape[1])
     count = len(weights)
-    name = "scan_one" if (count if visits is None else visits.shared) == 1 else "scan"
+    # Two queries on every list, and they share its transposition.
+    name = "scan_one" if (count if visits is None else visits.shared) < _SHARED else "scan"
     given = (address(factors.mul), address(factors.add), factors.given)
     held = (memory, base, factors)
     return Scan(library, name, codes, count, (*units, *given), _NO_LIMIT, held, cost=2)

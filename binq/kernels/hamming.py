@@ -30,10 +30,10 @@ from binq.kernels.scan import (
     passes,
     run,
     smallest,
-    tasks_of,
 )
 from binq.kernels.scan import topk as smallest_keys
 from binq.kernels.tables import sections, shared_bits
+from binq.kernels.tasks import tasks_of
 
 FAMILY = aot.Family("hamming")
 
@@ -88,7 +88,7 @@ def prepared(
     # A few queries, and more the wider the rows, are faster answered row by row than by
     # transposing the codes for all of them; where bits are counted in registers, one is.
     counted = "scan_counts" in library.functions
-    few = 1 if counted else max(1, min(words // 4, 4))
+    few = 1.5 if counted else max(1, min(words // 4, 4))
     name = "scan_counts" if counted else "scan_tables"
     if (count if visits is None else visits.shared) <= few or words > library.layout.get(
         f"{name}.max_words", 0
@@ -189,8 +189,9 @@ def topk(
     rows, distances = _split(best)
     if lists is not None:
         missing = best == NO_KEY
-        rows[missing] = -1
-        distances[missing] = _FAR
+        if missing.any():
+            rows[missing] = -1
+            distances[missing] = _FAR
     return rows, distances
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from binq.kernels.aot.compile import Library
-from binq.kernels.scan import Engine, Memory, Rows, Scan, Tasks, address, members_of, split
+from binq.kernels.scan import Engine, Memory, Rows, Scan, Tasks, address, members_of
+from binq.kernels.tasks import split
 
 _INT64 = np.dtype(np.int64)
 _INT32 = np.dtype(np.int32)

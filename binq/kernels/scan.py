@@ -8,8 +8,6 @@ keys, ``(value << 32) | row``, see `source.select`.
 from __future__ import annotations
 
 import ctypes
-import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,8 +28,8 @@ _QUERIES_PER_PASS = 4096
 _KEY_BYTES_PER_PASS = 256 << 20
 _MERGED_KEYS = 1 << 20
 # Word comparisons per block: a few tens of milliseconds at most, and more than a thread's start.
-_WORK_PER_BLOCK = 1 << 26
-_WORK_WORTH_A_THREAD = 1 << 21
+WORK_PER_BLOCK = 1 << 26
+WORK_WORTH_A_THREAD = 1 << 21
 
 _BYTE = ctypes.c_char
 _BYTES = np.dtype(np.uint8)
@@ -96,7 +94,7 @@ class Scan(NamedTuple):
 
     def is_brief(self, pairs: int) -> bool:
         """Whether so many pairs of a code and a query are not worth a thread."""
-        return pairs * int(self.codes.shape[1]) * self.cost**2 <= _WORK_WORTH_A_THREAD
+        return pairs * int(self.codes.shape[1]) * self.cost**2 <= WORK_WORTH_A_THREAD
 
     def rows_per_block(self, n: int, threads: int) -> int:
         """Short enough for Ctrl-C, and several for each thread."""
@@ -104,8 +102,8 @@ class Scan(NamedTuple):
         if self.is_brief(n * self.queries):
             return max(n, 1)
         block = self.size("block")
-        rows = min(_WORK_PER_BLOCK // work, n // (4 * max(1, threads)))
-        rows = max(rows, _WORK_WORTH_A_THREAD // (work * self.cost), 16 * block, 256)
+        rows = min(WORK_PER_BLOCK // work, n // (4 * max(1, threads)))
+        rows = max(rows, WORK_WORTH_A_THREAD // (work * self.cost), 16 * block, 256)
         return -(-rows // block) * block
 
 
@@ -161,9 +159,20 @@ class Memory:
 
 
 class State:
-    """What one worker has found: `keys` (queries, capacity), of which `found` are filled."""
+    """What one worker has found: `keys` (queries, capacity), of which `found` are filled.
 
-    def __init__(self, scan: Scan, tasks: Tasks, chosen: Chosen, capacity: int, k: int) -> None:
+    Where rows are numbered, the limits may be those of another worker.
+    """
+
+    def __init__(
+        self,
+        scan: Scan,
+        tasks: Tasks,
+        chosen: Chosen,
+        capacity: int,
+        k: int,
+        other: State | None = None,
+    ) -> None:
         words = scan.codes.shape[1]
         scratch = scan.size("scratch") + scan.size("scratch_per_word") * words
         count = scan.queries
@@ -174,6 +183,8 @@ class State:
         self.found = memory.view(1, _INT64, count)
         self.found[:] = 0
         self.keys = memory.view(2, _UINT64, count * capacity).reshape(count, capacity)
+        if k:
+            self.keys[:, -1] = NO_KEY
         self._kernel = scan.library.functions[scan.name]
         self._codes = (address(scan.codes), words, len(scan.codes))
         self._tasks, members = tasks.addresses
@@ -181,6 +192,10 @@ class State:
         numbered = (None, 0) if chosen.numbers is None else (address(chosen.numbers), 1)
         self._queries = (*filtered, *numbered, *scan.arguments, members)
         limits, found, keys, own = memory.addresses
+        if other is not None and chosen.numbers is not None:
+            self._other = other  # it owns the memory
+            limits = other.limits_at
+        self.limits_at: int = limits
         self._kept = [limits, found, keys, capacity, k, own]
 
     def use_scratch(self, where: int) -> None:
@@ -250,7 +265,7 @@ def passes(count: int, keys_per_query: int, engine: Engine) -> list[slice]:
 
 def brief(count: int, work: int) -> list[slice]:
     """Split queries of so many word comparisons each into calls of some tens of ms."""
-    size = max(1, _WORK_PER_BLOCK // max(1, work))
+    size = max(1, WORK_PER_BLOCK // max(1, work))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -268,7 +283,7 @@ def run(
     Parameters
     ----------
     capacity : int
-        Keys that a query's buffer holds; more than k, if k is not 0, by a group of rows.
+        Keys that a query's buffer holds; more than k, if k is not 0, by a group of rows and one.
     k : int
         How many keys to keep of each query; 0 to count hits, and to keep as many as fit.
     collect : callable, optional
@@ -281,76 +296,15 @@ def run(
         work(states[0], *calls[0])
         return states
     workers = max(1, min(threads, len(calls)))
-    states = [State(scan, tasks, chosen, capacity, k) for _ in range(workers)]
+    states = [State(scan, tasks, chosen, capacity, k)]
+    states += [State(scan, tasks, chosen, capacity, k, states[0]) for _ in range(1, workers)]
     run_blocks(len(calls), threads, lambda worker, call: work(states[worker], *calls[call]))
     return states
 
 
-def tasks_of(scan: Scan, chosen: Chosen, threads: int, engine: Engine) -> Tasks:
-    """All queries over all chosen rows, in blocks."""
-    # Where few rows are allowed, blocks are as much longer.
-    per_block = scan.rows_per_block(chosen.count, threads) * chosen.n // max(1, chosen.count)
-    size = engine.rows_per_block or max(1, per_block)
-    group = scan.size("group")
-    if chosen.spans is None and 0 < chosen.n <= size:
-        return _whole(chosen.n, scan.queries, group)
-    members = members_of(scan.queries, group)
-    spans = np.array([[0, chosen.n]]) if chosen.spans is None else chosen.spans
-    table = np.zeros((len(spans), 4), np.int64)
-    table[:, :2] = spans
-    table[:, 3] = len(members)
-    table = cut(table, size)
-    return Tasks(table, members, calls_of(table[:, 1] - table[:, 0], size))
-
-
-def split(
-    scan: Scan, table: Rows, members: Rows, threads: int, engine: Engine
-) -> tuple[Rows, Rows, list[tuple[int, int]]]:
-    """Tasks over spans and members of any sizes, cut where they are long, as `Tasks` takes them."""
-    rows = table[:, 1] - table[:, 0]
-    if engine.rows_per_block:
-        table = cut(table, engine.rows_per_block)
-        return table, members, calls_of(table[:, 1] - table[:, 0], engine.rows_per_block)
-    per_row = (table[:, 3] - table[:, 2]) * (scan.codes.shape[1] * scan.cost)
-    work = rows * per_row
-    most = min(_WORK_PER_BLOCK, int(work.sum()) // (4 * max(1, threads)))
-    most = max(most, _WORK_WORTH_A_THREAD // scan.cost)
-    if work.max(initial=0) > 2 * most:
-        block = scan.size("block")
-        table = cut(table, -(-most // per_row // block) * block)
-        work = (table[:, 1] - table[:, 0]) * (table[:, 3] - table[:, 2])
-        work *= scan.codes.shape[1] * scan.cost
-    return table, members, calls_of(work, most)
-
-
-def cut(table: Rows, size: int | Rows) -> Rows:
-    """Cut the spans of tasks, (t, 4), to at most `size` rows each."""
-    pieces = -(-(table[:, 1] - table[:, 0]) // size)
-    size = np.repeat(np.broadcast_to(size, len(table)), pieces)
-    number = np.arange(len(size)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    table = np.repeat(table, pieces, axis=0)
-    table[:, 0] += number * size
-    table[:, 1] = np.minimum(table[:, 1], table[:, 0] + size)
-    return table
-
-
-@functools.lru_cache(16)
-def _whole(n: int, queries: int, group: int) -> Tasks:
-    """All queries over all of few codes, in one call; kept, as it is asked for again and again."""
-    members = members_of(queries, group)
-    return Tasks(np.array([[0, n, 0, len(members)]]), members, [(0, 1)])
-
-
-def calls_of(work: Rows, size: int) -> list[tuple[int, int]]:
-    """Put tasks (t,) of so much work each together to calls of about `size`."""
-    ends = np.cumsum(work)
-    starts = np.flatnonzero(np.diff((ends - work) // size, prepend=-1)).tolist()
-    return list(itertools.pairwise([*starts, len(work)]))
-
-
 def capacity_of(k: int, rows: int) -> int:
     """Keys to have room for: one more group of hits, and enough to make cutting back rare."""
-    return min(rows + 64, k + max(k // 2, 64))
+    return min(rows + 64, k + max(k // 2, 41))
 
 
 def topk(scan: Scan, tasks: Tasks, chosen: Chosen, k: int, threads: int) -> Keys:

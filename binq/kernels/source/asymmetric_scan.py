@@ -79,7 +79,7 @@ def _score_below(value):
 
 
 def _blocks(lanes: int) -> Any:
-    """The function that brings a block of codes and its factors together."""
+    """The functions that bring a block of codes and its factors together, and fetch its factors."""
     tile = 4 * lanes
     picked_at, padded_at = 8 * tile, 12 * tile
 
@@ -109,7 +109,13 @@ def _blocks(lanes: int) -> Any:
             row_add = own_add
         return source, at, have, following, row_mul, row_add
 
-    return block_with_factors
+    @jit
+    def fetch_factors(mul, add, row, factors):
+        for line in range(4 * row, 4 * (row + tile) * factors, 64):
+            prefetch(mul, line)
+            prefetch(add, line)
+
+    return block_with_factors, fetch_factors
 
 
 def _collector(v: SimpleNamespace) -> Any:
@@ -139,11 +145,13 @@ def _collector(v: SimpleNamespace) -> Any:
             if not (score <= limits[own]):
                 cut = make_room(keys, found, own, capacity, k, 1)
                 if cut >= 0:
-                    limits[own] = _score_below(cut) if numbered else _score(cut)
-                tied = numbered and limits[own] == limits[own]
+                    limit = _score_below(cut) if numbered else _score(cut)
+                    # Another worker may have raised it meanwhile.
+                    if not (limits[own] >= limit):
+                        limits[own] = limit
                 append(
                     keys, found, own, capacity, k, _descending(score),
-                    row_at(j, start, filtered, picked), numbers, numbered, tied,
+                    row_at(j, start, filtered, picked), numbers, numbered,
                 )  # fmt: skip
 
     @jit
@@ -205,8 +213,8 @@ def one_scan(lanes: int, shuffle_name: str | None) -> Any:
     store, table, shuffle, both, right16 = v.store, v.table, v.shuffle, v.both, v.right16
     add8, add16, splat8, splat16 = v.add8, v.add16, v.splat8, v.splat16
     pair_columns, word_columns = v.pair_columns, v.word_columns
-    block_with_factors, collect = _blocks(lanes), _collector(v)
-    tile = 4 * lanes
+    block_with_factors, fetch_factors = _blocks(lanes)
+    collect = _collector(v)
 
     @jit
     def looked_up(column, tables, at):
@@ -271,12 +279,14 @@ def one_scan(lanes: int, shuffle_name: str | None) -> Any:
                 source, place, have, following, row_mul, row_add = block_with_factors(
                     codes, words, n, start, last, allowed, filtered, mul, add, factors, scratch
                 )
-                fetch = (start + 2 * tile) * pitch
+                fetch = next_row(tasks, task, n_tasks, following, last)
+                if following >= last:
+                    fetch_factors(mul, add, fetch, factors)
                 # With every two words, as many lines.
                 ahead = 16 * lanes
                 if filtered:
                     ahead = 0
-                block_sums(source, place, words, own_tables, codes, fetch, ahead, scratch)
+                block_sums(source, place, words, own_tables, codes, fetch * pitch, ahead, scratch)
                 collect(
                     start, have, filtered, numbers, numbered, own, 0, steps[own], bases[own],
                     sizes[own], row_mul, row_add, factors, limits, found, keys, capacity, k,
@@ -302,7 +312,8 @@ def batch_scan(lanes: int, shuffle_name: str | None) -> Any:
     shuffle_four, add_four, both, right16 = v.shuffle_four, v.add_four, v.both, v.right16
     add16, splat8, splat16 = v.add16, v.splat8, v.splat16
     transpose = half_byte_columns(v, counted=False)
-    block_with_factors, collect = _blocks(lanes), _collector(v)
+    block_with_factors, fetch_factors = _blocks(lanes)
+    collect = _collector(v)
     tile = 4 * lanes
 
     @jit
@@ -322,20 +333,21 @@ def batch_scan(lanes: int, shuffle_name: str | None) -> Any:
             last = tasks[4 * task + 1]
             begin = tasks[4 * task + 2]
             end = tasks[4 * task + 3]
-            lines = 64 * (end - begin)
-            ahead = (tile * words * 8 * GROUP + lines - 1) // lines * 64
-            if filtered:
-                ahead = 0
+            # The next block is fetched a few lines with every pair and section, never many at once.
+            parts = (end - begin) * sections
+            ahead = (tile * words * GROUP // 8 + parts - 1) // parts * 64
+            whole = 0 if filtered else tile * words * 8
             while start < last:
                 source, at, have, following, row_mul, row_add = block_with_factors(
                     codes, words, n, start, last, allowed, filtered, mul, add, factors, scratch
                 )
-                fetch = next_row(tasks, task, n_tasks, following, last) * words * 8
+                fetch = next_row(tasks, task, n_tasks, following, last)
+                if following >= last:
+                    fetch_factors(mul, add, fetch, factors)
+                fetch *= words * 8
+                fetched = fetch + whole
                 transpose(source, at, words, codes, scratch, 0, block)
                 for member in range(begin, end, GROUP):
-                    for line in range(fetch, fetch + ahead, 64):
-                        prefetch(codes, line)
-                    fetch += ahead
                     for i in range(0, 4 * tile, lanes):
                         store(scratch, i, splat16(-32768))
                     m0 = members[member]
@@ -345,6 +357,9 @@ def batch_scan(lanes: int, shuffle_name: str | None) -> Any:
                     x = block
                     place = np.int64(0)
                     for section in range(sections):
+                        for line in range(fetch, min(fetch + ahead, fetched), 64):
+                            prefetch(codes, line)
+                        fetch += ahead
                         a = (zero, zero, zero, zero)
                         b = a
                         while place < ends[section]:

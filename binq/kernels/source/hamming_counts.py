@@ -14,7 +14,7 @@ from numba import njit
 from binq.kernels.source.columns import block_of, next_row, row_at
 from binq.kernels.source.counts import counts
 from binq.kernels.source.scalars import jit, offset_by, prefetch, trailing_zeros, uint32s
-from binq.kernels.source.select import append_near, limit_of, lower_limit
+from binq.kernels.source.select import append, limit_of, lower_limit
 
 BLOCK = 128
 GROUP = 4
@@ -51,9 +51,7 @@ def count_scan() -> Any:
             hits &= hits - np.uint64(1)
             if lane + hit < have:
                 at = row_at(lane + hit, row, filtered, picked)
-                append_near(
-                    keys, found, limits, query, capacity, k, scratch[hit], at, numbers, numbered
-                )
+                append(keys, found, query, capacity, k, scratch[hit], at, numbers, numbered)
 
     def scan(
         codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, queries, members,
@@ -66,23 +64,19 @@ def count_scan() -> Any:
             last = tasks[4 * task + 1]
             begin = tasks[4 * task + 2]
             end = tasks[4 * task + 3]
-            # While one block is searched, the next one is fetched: some lines with every four
-            # queries. Where the next allowed rows are, is not known yet.
-            lines = 64 * (end - begin)
-            ahead = (BLOCK * words * 8 * GROUP + lines - 1) // lines * 64
-            if filtered:
-                ahead = 0
+            # While one block is searched, the next one is fetched: some lines with every 8 codes
+            # and four queries, never many at once. Where the next allowed rows are, is not known.
+            ahead = (words * GROUP + end - begin - 1) // (end - begin) * 64
+            whole = 0 if filtered else BLOCK * words * 8
             while start < last:
                 source, at, have, following = block_of(
                     codes, words, n, start, last, BLOCK, allowed, filtered, picked, padded
                 )
                 fetch = next_row(tasks, task, n_tasks, following, last) * words * 8
+                fetched = fetch + whole
                 groups = (have + 7) // 8
                 transpose(source, at, words, groups, scratch)
                 for member in range(begin, end, GROUP):
-                    for line in range(fetch, fetch + ahead, 64):
-                        prefetch(codes, line)
-                    fetch += ahead
                     m0 = members[member]
                     m1 = members[member + 1]
                     m2 = members[member + 2]
@@ -92,6 +86,9 @@ def count_scan() -> Any:
                     q2 = (m2 ^ (m2 >> 63)) * words * 8
                     q3 = (m3 ^ (m3 >> 63)) * words * 8
                     for group in range(groups):
+                        for line in range(fetch, min(fetch + ahead, fetched), 64):
+                            prefetch(codes, line)
+                        fetch += ahead
                         at = SCRATCH + group * words * 64
                         s0 = splat(0)
                         s1 = s0

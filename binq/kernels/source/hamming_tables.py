@@ -28,7 +28,7 @@ from numba import njit
 
 from binq.kernels.source.columns import block_of, half_byte_columns, next_row, row_at
 from binq.kernels.source.scalars import jit, offset_by, prefetch, trailing_zeros, uint32s
-from binq.kernels.source.select import append_near, limit_of, lower_limit
+from binq.kernels.source.select import append, limit_of, lower_limit
 from binq.kernels.source.simd import vectors
 
 # Distances of wider codes do not fit the signed 16-bit lanes.
@@ -73,10 +73,11 @@ def shared_counts_of(v: SimpleNamespace) -> Any:
         )
 
     @jit
-    def shared_counts(tables, t, scratch, x, sums, ends, sections):
+    def shared_counts(tables, t, scratch, x, sums, ends, sections, codes, fetch, ahead, fetched):
         """The set bits that two queries share with the codes of a block, at byte `sums`.
 
-        t : byte of the queries' tables; x : of the half-bytes.
+        t : byte of the queries' tables; x : of the half-bytes. In every section, `ahead` bytes of
+        the codes are fetched, from `fetch` to `fetched`.
         """
         zero = splat8(0)
         for i in range(sums, sums + 16 * lanes, lanes):
@@ -85,6 +86,9 @@ def shared_counts_of(v: SimpleNamespace) -> Any:
         for section in range(sections):
             whole = (zero, zero, zero, zero)
             high = whole
+            for line in range(fetch, min(fetch + ahead, fetched), 64):
+                prefetch(codes, line)
+            fetch += ahead
             while group < ends[section]:
                 c = shuffle_four(table(tables, t), load_four(scratch, x))
                 found = shuffle_four(table(tables, t + 16), load_four(scratch, x + 4 * lanes))
@@ -159,9 +163,7 @@ def table_scan(lanes: int, shuffle_name: str | None) -> Any:
             position = lane + 2 * (hit & 31) + (hit >> 5)
             if position < have:
                 at = row_at(position, row, filtered, picked)
-                append_near(
-                    keys, found, limits, query, capacity, k, distance, at, numbers, numbered
-                )
+                append(keys, found, query, capacity, k, distance, at, numbers, numbered)
 
     def scan(
         codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, mask, tables,
@@ -177,24 +179,25 @@ def table_scan(lanes: int, shuffle_name: str | None) -> Any:
             last = tasks[4 * task + 1]
             begin = tasks[4 * task + 2]
             end = tasks[4 * task + 3]
-            # While one block is searched, the next one is fetched: some lines with every pair.
-            lines = 64 * (end - begin)
-            ahead = (tile * words * 8 * GROUP + lines - 1) // lines * 64
-            if filtered:
-                ahead = 0
+            # The next block is fetched a few lines with every pair and section, never many at once.
+            parts = (end - begin) * sections
+            ahead = (tile * words * GROUP // 8 + parts - 1) // parts * 64
+            whole = 0 if filtered else tile * words * 8
             while start < last:
                 source, at, have, following = block_of(
                     codes, words, n, start, last, tile, allowed, filtered, picked, padded
                 )
                 fetch = next_row(tasks, task, n_tasks, following, last) * words * 8
                 transpose(source, at, words, mask, scratch, ones, block)
+                fetched = fetch + whole
                 for member in range(begin, end, GROUP):
-                    for line in range(fetch, fetch + ahead, 64):
-                        prefetch(codes, line)
-                    fetch += ahead
                     m0 = members[member]
                     pair = (m0 ^ (m0 >> 63)) >> 1
-                    shared_counts(tables, pair * words * 256, scratch, block, sums, ends, sections)
+                    shared_counts(
+                        tables, pair * words * 256, scratch, block, sums, ends, sections, codes,
+                        fetch, ahead, fetched,
+                    )  # fmt: skip
+                    fetch += ahead * sections
                     first_limit = threshold(weights, limits, m0)
                     second_limit = threshold(weights, limits, members[member + 1])
                     hits = splat8(0)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from binq.kernels.source.columns import is_allowed, many, pick, row_at
-from binq.kernels.source.scalars import jit, popcount, uint32s
-from binq.kernels.source.select import append_near, lower_limit
+from binq.kernels.source.columns import is_allowed, many, next_row, pick, row_at
+from binq.kernels.source.scalars import jit, popcount, prefetch, uint32s
+from binq.kernels.source.select import append, lower_limit
 from binq.kernels.source.simd import vectors
 
 # Allowed rows are picked before a scan where they are few; else hits are tested.
@@ -51,9 +51,7 @@ def report(
                 at = row_at(begin + i, row, mode == PICKED, picked)
                 if away < limits[query] and (mode != TESTED or is_allowed(allowed, at)):
                     lower_limit(keys, found, limits, query, capacity, k, 1, numbered)
-                    append_near(
-                        keys, found, limits, query, capacity, k, away, at, numbers, numbered
-                    )
+                    append(keys, found, query, capacity, k, away, at, numbers, numbered)
 
 
 def _distances(v: SimpleNamespace, four: SimpleNamespace) -> Any:
@@ -194,6 +192,11 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                     else:
                         count, following = pick(allowed, start, last, 4 * STREAM, picked)
                 each = (count + 3) // 4
+                # A core fetches ahead by itself, but not from task to task.
+                fetch = next_row(tasks, task, n_tasks, following, last) * words * 8
+                ahead = words * 32
+                if mode == PICKED or following < last or task + 1 == n_tasks:
+                    ahead = 0
                 # The last streams start early where rows are few, and measure some a second time.
                 final = count - each
                 p1 = min(each, final)
@@ -213,6 +216,9 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                                 at1 = np.intp(picked[p1 + i]) * words
                                 at2 = np.intp(picked[p2 + i]) * words
                                 at3 = np.intp(picked[final + i]) * words
+                            for line in range(fetch, fetch + ahead, 64):
+                                prefetch(codes, line)
+                            fetch += ahead
                             distances(
                                 codes, (at0, at1, at2, at3), queries, query * words, words, scratch,
                                 tail, 16 * i,

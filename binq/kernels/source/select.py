@@ -4,13 +4,14 @@ A key is ``(value << 32) | row``: comparing keys compares (value, row), the tota
 result.  Hits are appended to a buffer with room for at least `k` and one group of rows more; only
 when it is full is it cut back to the k smallest by quickselect, and the largest value that is kept
 becomes the limit.  An append costs a few instructions and a cut O(buffer), so a hit costs O(1)
-whatever k is, which a heap does not offer.
+whatever k is, which a heap does not offer.  The last place of a buffer is not for hits: it keeps
+the k-th key of the last cut, and before the first one a key that is larger than all.
 
 A scan goes over positions in the codes, and the row of a position is the position itself or a
 number from a table.  Where it is itself, rows come in ascending order, so that a later row with the
 limit's own value can never be among the k: scanning code may compare values alone, strictly.  Where
 rows are numbered they come in any order, and the limit lets hits with the largest value that is
-kept through, until `append` compares keys.
+kept through, until `append` compares keys; such limits several workers may share, and lower.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ def make_room(keys, counts, query, capacity, k, group):
     ``k == 0`` (all keys below a fixed limit are wanted) nothing ever is: `append` counts on and
     stores no more, and the caller repeats the block with a larger buffer.
     """
-    if k == 0 or counts[query] + group <= capacity:
+    if k == 0 or counts[query] + group < capacity:
         return np.int64(-1)
     start = query * capacity
     select(keys, start, counts[query], k)
     counts[query] = k
+    keys[start + capacity - 1] = keys[start + k - 1]
     return np.int64(keys[start + k - 1] >> np.uint64(32))
 
 
@@ -73,7 +75,7 @@ def lower_limit(keys, counts, limits, query, capacity, k, group, numbered):
     """`make_room`, and set the query's int32 limit, which hits are below, by what it returns."""
     limit = make_room(keys, counts, query, capacity, k, group)
     if limit >= 0:
-        limits[query] = np.int32(limit + numbered)
+        limits[query] = min(limits[query], np.int32(limit + numbered))
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -88,33 +90,22 @@ def limit_of(limits, member):
 
 
 @njit(error_model="numpy", forceinline=True)
-def append(keys, counts, query, capacity, k, value, position, numbers, numbered, tied):
+def append(keys, counts, query, capacity, k, value, position, numbers, numbered):
     """Append a hit; beyond the capacity it is only counted.
 
     Parameters
     ----------
     numbers : uint32*, (n,)
         The row at every position; read only if `numbered` is 1, and never followed.
-    tied : bool
-        Whether a key may be compared with the k-th of the last cut, which then has been made.
     """
     row = np.uint64(position)
     if numbered:
         row = np.uint64(numbers[position])
     key = (np.uint64(value) << np.uint64(32)) | row
     start = query * capacity
-    if tied and key > keys[start + k - 1]:
+    if numbered and k and key > keys[start + capacity - 1]:
         return
     count = counts[query]
     if count < capacity:
         keys[start + count] = key
     counts[query] = count + 1
-
-
-@njit(error_model="numpy", forceinline=True)
-def append_near(
-    keys, counts, limits, query, capacity, k, distance, position, numbers, numbered
-):  # fmt: skip
-    """`append` a hit that is below the query's int32 limit."""
-    tied = numbered and k and np.int64(distance) + 1 == limits[query]
-    append(keys, counts, query, capacity, k, distance, position, numbers, numbered, tied)
