@@ -41,16 +41,23 @@ def indexes(what: str, place: Path) -> list[bytes]:
     if what == "golden":
         return [path.read_bytes() for path in GOLDEN]
     path, found = place / "whole.binq", []
+    settings: Any
     if what == "packed":
         codes = np.packbits(gaussian(60, 70) > 0, axis=1)
         for how in ({}, {"method": "sign", "scoring": "asymmetric"}):
             binq.build(codes, path, packed="ubinary", bits=70, **how)  # type: ignore[arg-type]
             found.append(path.read_bytes())
         return found
+    if what == "ivf":
+        for method, scoring in (("itq", "hamming"), ("rabitq", "asymmetric")):
+            settings = {"method": method, "scoring": scoring, "rescore": "int8"}
+            binq.build(gaussian(300, 10), path, kind="ivf", **settings)
+            found.append(path.read_bytes())
+        return found
     corpus = write_jsonl(place / "c.jsonl", gaussian(60, 10), [f"id {row}" for row in range(60)])
     method: Any = what
     for metric, stored in itertools.product(METRICS, ("int8", "float16", "float32")):
-        settings: Any = {"metric": metric, "rescore": stored, "scoring": "asymmetric"}
+        settings = {"metric": metric, "rescore": stored, "scoring": "asymmetric"}
         binq.build(corpus, path, method=method, **settings)
         found.append(path.read_bytes())
     return found
@@ -126,7 +133,7 @@ def forge(what: str, place: str, count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.torture
-@pytest.mark.parametrize("what", [*METHODS, "packed", "golden"])
+@pytest.mark.parametrize("what", [*METHODS, "packed", "golden", "ivf"])
 def test_forged_sections(
     what: str, children: Server, tmp_path: Path, times: Callable[[int], int]
 ) -> None:
