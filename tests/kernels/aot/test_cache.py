@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import signal
 import stat
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,49 @@ def test_what_is_not_used_is_swept(cache: Cache, tmp_path: Path) -> None:
     left = sorted(path.name for path in cache.directory.glob("descent-*"))
     assert 0 < len(left) < 10
     assert left == [f"descent-{number:032x}.o" for number in range(len(left))]
+
+
+@pytest.mark.torture
+def test_strangers_in_the_cache_stay(
+    cache: Cache, tmp_path: Path, times: Callable[[int], int]
+) -> None:
+    """Whatever is old there and not binq's own by name, kind and owner; through a link too."""
+    draw = random.Random(0)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    cache.directory.parent.mkdir()
+    cache.directory.symlink_to(elsewhere)
+    key = "0123456789abcdef" * 2
+    own = [f"pack-{key}.o", f".pack-{key}.o.123.0123abcd.tmp"]
+    kept = set()
+    for _ in range(times(2000)):
+        name = list(draw.choice(own))
+        for _ in range(draw.choice([1, 1, 2, 5])):
+            at = draw.randrange(len(name))
+            name[at : at + draw.randrange(2)] = draw.choice([*"aZ.-_ 0g~", "", "tmp", ".o"])
+        path = elsewhere / ("".join(name) or "x")
+        if path.name not in (".", "..") and not cached._NAME.fullmatch(path.name):
+            path.write_bytes(b"somebody's")
+            kept.add(path)
+    for kind, make in enumerate((Path.mkdir, os.mkfifo, lambda path: path.symlink_to(tmp_path))):
+        path = elsewhere / f"pack-{kind:032x}.o"
+        make(path)
+        kept.add(path)
+    if os.geteuid() == 0:
+        path = elsewhere / f"pack-{7:032x}.o"
+        path.touch()
+        os.chown(path, 12345, 12345)
+        kept.add(path)
+    gone = [elsewhere / name for name in own]
+    for path in gone:
+        path.touch()
+    for path in elsewhere.iterdir():
+        os.utime(path, (0, 0), follow_symlinks=False)
+    _works(cache.use())
+    assert cache.compilations == 1
+    assert kept <= set(elsewhere.iterdir())
+    assert not any(path.exists() for path in gone)
+    assert cache.directory.is_symlink()
 
 
 def test_an_object_that_is_used_stays(cache: Cache) -> None:
