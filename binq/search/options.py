@@ -29,21 +29,26 @@ Ids: TypeAlias = "str | os.PathLike[str] | Sequence[str] | Sequence[int] | NDArr
 """The path of a file of ids, or the ids themselves."""
 
 
-class SearchSettings(TypedDict, total=False):
-    """The fields of :class:`SearchOptions`, as keywords."""
+class CommonSettings(TypedDict, total=False):
+    """The fields of :class:`SearchOptions` but how far to look, as keywords."""
 
     scoring: Scoring | None
     rescore: Rescore | None
     rescore_from: Vectors | VectorSource | None
     rescore_column: str | None
     oversample: float | Literal["auto"] | None
-    target_recall: float | None
-    nprobe: int | None
     filter_ids: Ids | None
     exclude_ids: Ids | None
     packed: Packed | None
     force: bool
     threads: int | None
+
+
+class SearchSettings(CommonSettings, total=False):
+    """The fields of :class:`SearchOptions`, as keywords."""
+
+    target_recall: float | None
+    nprobe: int | None
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import RowTerms, Weights
 from binq.structures.queries import Queries
-from binq.types import Kind
+from binq.types import Kind, Scoring
 
 Codes = NDArray[np.uint64]
 Rows = NDArray[np.int64]
@@ -136,9 +136,12 @@ class Structure(Protocol):
     ----------
     kind : str
         Its name in the file.
+    exact : bool
+        Whether it looks at every row, so that nothing is missed.
     """
 
     kind: ClassVar[Kind]
+    exact: ClassVar[bool]
 
     def __len__(self) -> int:
         """Return the number of rows, dead ones too."""
@@ -178,6 +181,28 @@ class Structure(Protocol):
         ------
         InputError
             If the structure has nothing for asymmetric scores.
+        """
+
+    def compared(
+        self, queries: Queries, m: int, scope: Scope = EVERYTHING, scoring: Scoring = "hamming"
+    ) -> Rows:
+        """Return how many rows a search for m is through with, (q,) int64: what it costs.
+
+        Parameters
+        ----------
+        queries, m, scope
+            As for :meth:`nearest`.
+        scoring : {"hamming", "asymmetric"}
+            Whether :meth:`nearest` or :meth:`best` is asked about.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is told of it beside what the header of its file says.
+
+        Raises
+        ------
+        IndexFileError
+            If the file is damaged.
         """
 
     def within(

@@ -8,6 +8,7 @@ centroids with two levels of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,3 +91,30 @@ def _majorities(codes: Codes, lists: Numbers, centroids: Codes) -> Codes:
         kept = packing.unpack(centroids[own], bits)
         found[own] = packing.pack(np.where(twice == all_of, kept, twice > all_of))
     return found
+
+
+def lengths(sizes: NDArray[np.int64]) -> dict[str, Any]:
+    """Tell how many lists there are, and how long.
+
+    Parameters
+    ----------
+    sizes : (l,) int64
+
+    Returns
+    -------
+    dict
+        ``number``, ``smallest``, ``median``, ``largest``, ``empty`` and ``imbalance``: the sum of
+        the squares of the sizes, times the number of lists, by the square of all rows. It is 1
+        where all lists are equally long; a list that is picked by the rows in it is so many
+        times as long as the mean.
+    """
+    some = sizes if len(sizes) else np.zeros(1, np.int64)
+    total = max(1, int(sizes.sum()))
+    return {
+        "number": len(sizes),
+        "smallest": int(some.min()),
+        "median": float(np.median(some)),
+        "largest": int(some.max()),
+        "empty": int((sizes == 0).sum()),
+        "imbalance": round(float(np.square(sizes / total).sum()) * len(sizes), 4),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms
 from binq.structures.base import EVERYTHING, Candidates, Codes, Effort, Rows, Scope
 from binq.structures.queries import Queries
-from binq.types import Kind
+from binq.types import Kind, Scoring
 
 
 def refuse_wide(bits: int) -> None:
@@ -50,6 +50,7 @@ class Flat:
     """
 
     kind: ClassVar[Kind] = "flat"
+    exact: ClassVar[bool] = True
 
     def __init__(
         self, codes: Codes, terms: RowTerms | Callable[[], RowTerms] | None = None
@@ -126,6 +127,21 @@ class Flat:
         )
         rows = rows if listed is None else listed[rows]
         return Candidates(rows, None, scores.astype(np.float64) + weights.offset[:, None])
+
+    def compared(
+        self,
+        queries: Queries,
+        m: int,  # noqa: ARG002
+        scope: Scope = EVERYTHING,
+        scoring: Scoring = "hamming",  # noqa: ARG002
+    ) -> Rows:
+        """Return how many rows a search is through with, (q,) int64; see ``Structure``."""
+        listed = self._listed(scope)
+        return np.full(len(queries), len(self) if listed is None else len(listed))
+
+    def describe(self) -> dict[str, Any]:
+        """Return nothing: the header of the file says all."""
+        return {}
 
     def within(
         self, queries: Codes, radius: int, scope: Scope = EVERYTHING

@@ -18,6 +18,7 @@ from binq.kernels.allowed import GATHER_SHARE
 from binq.kernels.lists import Lists
 from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms
+from binq.structures import coarse
 from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Effort, Rows, Scope
 from binq.structures.calibration import Calibration
 from binq.structures.flat import Flat
@@ -69,6 +70,7 @@ class Ivf:
     """
 
     kind: ClassVar[Kind] = "ivf"
+    exact: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -158,6 +160,23 @@ class Ivf:
             rows, scores = self._found(queries, m, scope, "asymmetric", scan)
         return Candidates(rows, None, scores.astype(np.float64) + weights.offset[:, None])
 
+    def compared(
+        self, queries: Queries, m: int, scope: Scope = EVERYTHING, scoring: Scoring = "hamming"
+    ) -> Rows:
+        """Return how many rows a search is through with, (q,) int64; see ``Structure``."""
+        listed = self._listed(scope)
+        if listed is not None or scope.exhaustive:
+            return np.full(len(queries), len(self) if listed is None else len(listed))
+        counts = np.zeros(len(queries), np.int64)
+        for part in self._parts(queries):
+            visits = self._visits(queries.part(part), m, scope, scoring)
+            counts[part] = np.where(visits < 0, 0, self._sizes[visits]).sum(axis=1)
+        return counts
+
+    def describe(self) -> dict[str, Any]:
+        """Return how many lists there are, and how long."""
+        return {"lists": coarse.lengths(self._sizes)}
+
     def within(
         self, queries: Codes, radius: int, scope: Scope = EVERYTHING
     ) -> tuple[Rows, Rows, NDArray[np.int32]]:
@@ -206,38 +225,39 @@ class Ivf:
         if scope.exhaustive:
             rows, values = scan(queries, None)
             return self._checked(rows), values
-        step = max(1, _VISITS // len(self.lists.centroids))
-        parts = [queries.part(slice(i, i + step)) for i in range(0, len(queries), step)]
-        found = [self._of_lists(part, m, scope, scoring, scan) for part in parts or [queries]]
+        found = []
+        for some in self._parts(queries) or [slice(None)]:
+            part = queries.part(some)
+            visits = self._visits(part, m, scope, scoring)
+            found.append(scan(part, Lists(self._offsets, visits)))
         rows, values = (np.concatenate(part) for part in zip(*found, strict=True))
         return self._checked(rows), values
 
-    def _of_lists(
-        self, queries: Queries, m: int, scope: Scope, scoring: Scoring, scan: _Scan
-    ) -> tuple[Rows, NDArray[Any]]:
-        probes = queries.codes if self.lists.coarse is None else self.lists.coarse(queries)
-        visits = self._visits(probes, m, scope, scoring)
-        rows, values = scan(queries, Lists(self._offsets, visits))
-        # The lists asked for may hold too few rows: then as many as hold enough.
-        short = np.flatnonzero((rows < 0).any(axis=1))
-        if len(short):
-            more = self._within_reach(probes[short], m, scope, 0)
-            found = scan(queries.part(short), Lists(self._offsets, more))
-            rows[short], values[short] = found
-        return rows, values
+    def _parts(self, queries: Queries) -> list[slice]:
+        """Return which queries are searched at a time, so that their visits take little memory."""
+        step = max(1, _VISITS // max(1, len(self.lists.centroids)))
+        return [slice(first, first + step) for first in range(0, len(queries), step)]
 
-    def _visits(self, probes: Codes, m: int, scope: Scope, scoring: Scoring) -> NDArray[np.int32]:
+    def _visits(
+        self, queries: Queries, m: int, scope: Scope, scoring: Scoring
+    ) -> NDArray[np.int32]:
         """Return which lists each query looks into: (q, p) list numbers, -1 for none."""
+        probes = queries.codes if self.lists.coarse is None else self.lists.coarse(queries)
         effort = scope.effort or Effort()
         if effort.nprobe is not None:
-            nearest = hamming.topk(
-                self.lists.centroids,
-                probes,
-                effort.nprobe,
-                scope.threads,
-                allowed=self._filled(scope),
-            )[0]
-            return nearest.astype(np.int32)
+            filled = self._filled(scope)
+            centroids = self.lists.centroids
+            near = hamming.topk(centroids, probes, effort.nprobe, scope.threads, allowed=filled)[0]
+            # So many lists may hold too few rows: then as many as hold enough.
+            sizes = self._allowed(scope)[1]
+            short = sizes[near].sum(axis=1) < min(m, int(sizes.sum()))
+            if not short.any():
+                return near.astype(np.int32)
+            more = self._within_reach(probes[short], m, scope, 0)
+            visits = np.full((len(probes), max(near.shape[1], more.shape[1])), -1, np.int32)
+            visits[:, : near.shape[1]] = near
+            visits[short, : more.shape[1]] = more
+            return visits
         target = effort.target_recall or DEFAULT_TARGET_RECALL
         count, gap = self.lists.calibration.reach_and_gap(scoring, m, target)
         return self._within_reach(probes, count, scope, gap)

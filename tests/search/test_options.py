@@ -20,7 +20,7 @@ from binq.vectors import open_vectors
 
 def test_the_same_names_everywhere() -> None:
     names = [field.name for field in fields(SearchOptions)]
-    assert list(SearchSettings.__annotations__) == names
+    assert sorted(SearchSettings.__annotations__) == sorted(names)
     assert list(OPTIONS) == names
     for field in fields(SearchOptions):
         assert SearchSettings.__annotations__[field.name].__forward_arg__ == field.type

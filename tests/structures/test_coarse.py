@@ -47,3 +47,18 @@ def test_fewer_codes_than_lists() -> None:
     centroids = coarse.train(few, 7, threads=1)
     assert len(centroids) == 3
     assert np.array_equal(np.unique(centroids, axis=0), np.unique(few, axis=0))
+
+
+def test_lengths_of_lists() -> None:
+    found = coarse.lengths(np.array([4, 0, 2, 2]))
+    assert found == {
+        "number": 4,
+        "smallest": 0,
+        "median": 2.0,
+        "largest": 4,
+        "empty": 1,
+        "imbalance": 1.5,  # (16 + 4 + 4) * 4 / 64
+    }
+    assert coarse.lengths(np.full(3, 7))["imbalance"] == 1
+    assert coarse.lengths(np.zeros(1, np.int64))["imbalance"] == 0
+    assert coarse.lengths(np.zeros(0, np.int64))["number"] == 0

@@ -99,14 +99,17 @@ def test_some_lists_hold_some_rows() -> None:
     asked = Queries(codes=queries)
     away = np.bitwise_count(queries[:, None] ^ ivf.lists.centroids).sum(axis=2)
     for nprobe in (3, 11):
-        found = ivf.nearest(asked, 20, Scope(effort=Effort(nprobe=nprobe)))
+        scope = Scope(effort=Effort(nprobe=nprobe))
+        found, compared = ivf.nearest(asked, 20, scope), ivf.compared(asked, 20, scope)
         for number, query in enumerate(queries):
             lists = np.argsort(away[number], kind="stable")[:nprobe]
             rows = np.flatnonzero(np.isin(own, lists))
             expected = naive.topk(codes[rows], query, 20)
             assert found.rows[number].tolist() == [rows[row] for _, row in expected]
+            assert compared[number] == len(rows)
     for gap in (0, 9):
-        found = knowing(ivf, gap).nearest(asked, 5, Scope(effort=Effort(target_recall=0.9)))
+        scope, known = Scope(effort=Effort(target_recall=0.9)), knowing(ivf, gap)
+        found, compared = known.nearest(asked, 5, scope), known.compared(asked, 5, scope)
         for number, query in enumerate(queries):
             order = np.argsort(away[number], kind="stable")
             met = np.cumsum(np.bincount(own, minlength=40)[order]) >= 5
@@ -114,6 +117,11 @@ def test_some_lists_hold_some_rows() -> None:
             rows = np.flatnonzero(away[number][own] <= far)
             expected = naive.topk(codes[rows], query, 5)
             assert found.rows[number].tolist() == [rows[row] for _, row in expected]
+            assert compared[number] == len(rows)
+    few = AllowedRows(np.arange(600) < 3)
+    for scope, rows in ((Scope(exhaustive=True), 600), (Scope(few), 3)):
+        assert ivf.compared(asked, 5, scope).tolist() == [rows] * 5
+        assert Flat(codes).compared(asked, 5, scope).tolist() == [rows] * 5
 
 
 def test_as_many_rows_as_are_asked_for() -> None:
@@ -127,6 +135,9 @@ def test_as_many_rows_as_are_asked_for() -> None:
             assert found.rows.shape == (4, min(m, allowed.count))
             assert allowed.contains(found.rows).all()
             assert all(len(set(rows)) == len(rows) for rows in found.rows.tolist())
+            compared = ivf.compared(Queries(codes=queries), m, Scope(allowed, Effort(nprobe=1)))
+            assert (compared >= min(m, allowed.count)).all()
+            assert m < 600 or share < 1 or (compared == 500).all()
 
 
 def test_no_queries() -> None:
