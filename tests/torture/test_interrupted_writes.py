@@ -24,6 +24,7 @@ Times = Callable[[int], int]
 COMMANDS: list[tuple[str, ...]] = [
     ("i.binq", "build", "v.jsonl", "-o", "i.binq", "--rescore", "int8"),
     ("i.binq", "build", "v.npy", "-o", "i.binq", "--method", "mean", "--rescore", "float32"),
+    ("i.binq", "build", "v.npy", "-o", "i.binq", "--kind", "ivf"),
     ("c.npy", "binarize", "v.npy", "-o", "c.npy"),
     ("c.parquet", "binarize", "v.jsonl", "-o", "c.parquet", "--method", "median"),
     ("b.npz", "binarize", "v.npy", "-o", "n.npy", "--method", "mean", "--save-binarizer", "b.npz"),
