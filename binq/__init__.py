@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from binq.evaluation.evaluate import evaluate as evaluate
     from binq.index.describe import describe as describe
     from binq.index.index import Index as Index
+    from binq.index.stream import Unanswered as Unanswered
     from binq.index.stream import query as query
     from binq.search.hits import Hits as Hits
     from binq.search.hits import RadiusHits as RadiusHits
@@ -51,6 +52,7 @@ _PLACES = {
     "Hits": "binq.search.hits",
     "Index": "binq.index.index",
     "RadiusHits": "binq.search.hits",
+    "Unanswered": "binq.index.stream",
     "bench": "binq.benchmark.bench",
     "binarize": "binq.building.binarize",
     "build": "binq.building.build",

@@ -141,6 +141,8 @@ def start() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start children of a warm process; it and they are ended with the tests."""
+    if sys.platform != "linux":
+        pytest.skip("forks of what has loaded numpy, and what /proc tells of them, are for Linux")
     server = Server(tmp_path_factory.mktemp("children"), environment())
     yield server
     server.process.communicate(timeout=60)

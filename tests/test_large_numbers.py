@@ -13,11 +13,10 @@ from corpora import gaussian
 
 import binq
 from binq.errors import InputError
-from binq.types import METHODS
+from binq.types import METHODS, METRICS
 
 LONGEST = 2.0**62
 FLT_MAX = float(np.finfo(np.float32).max)
-SCALES = [1e-30, 1e15, 1e18, LONGEST]
 
 
 def of_norm(vectors: np.ndarray, norm: float) -> np.ndarray:
@@ -28,14 +27,21 @@ def of_norm(vectors: np.ndarray, norm: float) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.usefixtures("few_steps")
-@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("method", METHODS)
-def test_within_the_range_everything_works(tmp_path: Path, method: Any, metric: Any) -> None:
+def test_within_the_range_everything_works(
+    tmp_path: Path, times: Callable[[int], int], method: Any, metric: Any
+) -> None:
     base, asked = gaussian(800, 12), gaussian(5, 12, seed=1)
     path = tmp_path / "i.binq"
     found = {}
-    for scale in (1.0, *SCALES):
+    # Cosine knows directions only: any length will do.
+    scales = [1e-30, 1e18, LONGEST, *np.geomspace(1e15, LONGEST, times(10)).tolist()]
+    if metric == "cosine":
+        scales = [1e-30, *np.geomspace(FLT_MAX, 1e15, times(10)).tolist()]
+    for scale in (1.0, *scales):
         vectors, queries = of_norm(base, scale), of_norm(asked, scale)
         for scoring in ("hamming", "asymmetric"):
             for rescore in ("none", "int8", "float32"):
@@ -67,6 +73,27 @@ def test_a_query_of_another_size_than_the_corpus(tmp_path: Path) -> None:
                     )
                     hits = binq.open(tmp_path / "i").search(asked, 3)
                     assert np.isfinite(hits.scores).all()
+
+
+@pytest.mark.torture
+def test_any_longer_row_is_refused_by_every_method(
+    tmp_path: Path, times: Callable[[int], int]
+) -> None:
+    """In a build and, where the index took shorter ones, in a query, by either scan."""
+    draw = np.random.default_rng(0)
+    for norm in np.geomspace(LONGEST * (1 + 1e-6), FLT_MAX, times(100)).tolist():
+        method: Any = METHODS[draw.integers(len(METHODS) - 1)]  # the last one trains for long
+        metric: Any = ("ip", "l2")[draw.integers(2)]
+        good = gaussian(40, 8)
+        bad = good.copy()
+        row = int(draw.integers(40))
+        bad[row] = of_norm(bad[row : row + 1], norm)
+        with pytest.raises(InputError, match=rf"row {row}: .*2\^62"):
+            binq.build(bad, tmp_path / "i", method=method, metric=metric)
+        binq.build(good, tmp_path / "i", method=method, metric=metric, scoring="asymmetric")
+        for scoring in ("hamming", "asymmetric"):
+            with pytest.raises(InputError, match=rf"row {row}: .*2\^62"):
+                binq.open(tmp_path / "i").search(bad, scoring=scoring)
 
 
 @pytest.mark.parametrize("norm", [LONGEST * (1 + 1e-6), 1e20, 1e38, FLT_MAX])

@@ -107,8 +107,7 @@ class JsonlSource(VectorSource):
     def _peek(self) -> None:
         """Learn dim and has_ids of a file from its first row that can be used."""
         with closing(self.read(1)) as passed:
-            if all(batch.refused for batch in passed):
-                self.has_ids = False
+            next((batch for batch in passed if not batch.refused), None)
 
     def _forget(self) -> None:
         """Know only what the user said: each pass finds out the rest, and so refuses the same."""
@@ -174,7 +173,7 @@ class JsonlSource(VectorSource):
         if rows or refused:
             yield gather()
         self.rows = start
-        if self.has_ids is None:
+        if not start:
             self.has_ids = False
 
     @property

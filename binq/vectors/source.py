@@ -258,7 +258,10 @@ class ShardedSource(VectorSource):
         for position, shard in enumerate(self.shards):
             for batch in shard.read(max_rows):
                 self._agree(shard)
-                yield replace(batch, start=start + batch.start)
+                ids = batch.ids
+                if ids is None and self.has_ids:
+                    ids = []  # of a file in which no row can be used
+                yield replace(batch, start=start + batch.start, ids=ids)
             self._agree(shard)
             shard.release()
             self._count_known()

@@ -172,6 +172,48 @@ def test_ids_of_dead_rows_stand_for_nothing(tmp_path: Path) -> None:
         assert index.search(np.array([[1, 2]]), 2, filter_ids=[5]).rows.tolist() == [[3]]
 
 
+def test_several_files_of_which_one_holds_nothing_of_use(tmp_path: Path) -> None:
+    place = tmp_path / "v"
+    place.mkdir()
+    first, last = ('{"id": "a", "embedding": [1, 2]}', '{"id": "b", "embedding": [-1, 2]}')
+    for name, text in (("1", f"x\n\n{first}\n"), ("2", "\nx\n[NaN]\n"), ("3", f"{last}\nx\n")):
+        (place / f"{name}.jsonl").write_text(text)
+    for method in ("sign", "mean"):
+        report = build(place, tmp_path / "i.binq", method=method)
+        assert (report.rows, report.skipped) == (2, 4)
+        assert report.skipped_rows[1] == f"{place}/2.jsonl row 0 line 2: line is not JSON"
+        index = binq.open(tmp_path / "i.binq")
+        assert index.search(np.array([[-3, 1]]), 2).ids == [["b", "a"]]
+    found = [answer for _, some in binq.query(index, place, 1, on_error="skip") for answer in some]
+    # Blank lines are lines of the queries.
+    assert [getattr(answer, "line", None) for answer in found] == [
+        1,
+        None,
+        None,
+        None,
+        5,
+        6,
+        None,
+        8,
+    ]
+    for kind, ids in (("i", pa.int64()), ("s", pa.string())):
+        place = tmp_path / kind
+        place.mkdir()
+        for name, rows, names in (
+            ("1", [None, None], [1, 2]),
+            ("2", [[1, 2, 3], [1, None, 2]], [3, None]),
+            ("3", [None, [-1, 2, 3]], [None, 7]),
+        ):
+            known = pa.array([None if n is None else str(n) for n in names]).cast(ids)
+            table = pa.table({"id": known, "v": pa.array(rows, pa.list_(pa.float32()))})
+            pq.write_table(table, place / f"{name}.parquet")
+        for method in ("sign", "mean"):
+            assert build(place, tmp_path / "i.binq", method=method).rows == 2
+            index = binq.open(tmp_path / "i.binq")
+            names = [[7, 3]] if kind == "i" else [["7", "3"]]
+            assert index.search(np.array([[-3, 1, 1]]), 2).ids == names
+
+
 def test_nothing_but_dead_rows(tmp_path: Path) -> None:
     nothing = np.full((70, DIM), np.nan, np.float32)
     report = build(nothing, tmp_path / "i.binq", rescore="float16", scoring="asymmetric")

@@ -67,7 +67,7 @@ def test_anywhere(tmp_path: Path, cli: Callable[..., Any], times: Callable[[int]
 
     np.save(tmp_path / "q.npy", gaussian(1, 8, seed=1))
     asked = tmp_path / "q.npy"
-    for turn in range(times(200)):
+    for turn in range(times(100)):
         place = tmp_path / f"{turn}{name()}"
         place.mkdir()
         ids = [f"{odd()}{number}" for number in range(5)]

@@ -135,6 +135,37 @@ def test_outputs_of_another_kind(cli: Cli, place: Path) -> None:
     assert "got jsonl" in cli(*QUERY, "--format", "tsv", "-o", "keep.jsonl", code=2).err
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.usefixtures("place")
+def test_every_output_keeps_its_owner_and_no_set_uid(cli: Cli) -> None:
+    """Where root replaces a file of another user."""
+    for words, option, name in (
+        (("build", "v.npy"), "-o", "n.binq"),
+        (("build", "v.npy", "-o", "m.binq"), "--save-binarizer", "n.npz"),
+        (("binarize", "v.npy"), "-o", "n.npy"),
+        (("binarize", "v.npy"), "-o", "n.parquet"),
+        (("binarize", "v.npy", "-o", "m.npy"), "--save-binarizer", "n.npz"),
+        (("encode", "texts.jsonl", "--model", "simhash:64"), "-o", "n.parquet"),
+        (("encode", "texts.jsonl", "--model", "simhash:64"), "-o", "n.npy"),
+        (("encode", "texts.jsonl", "--model", "simhash:64"), "-o", "n.jsonl"),
+        *((QUERY, "-o", f"n.{shape}") for shape in ("jsonl", "parquet", "tsv", "txt")),
+        (EVAL, "--cache-truth", "n.kept"),
+        (EVAL, "--per-query", "n.jsonl"),
+        (SWEEP, "--report", "n.html"),
+        *((SWEEP, "--plot", "n.png") for _ in range(DRAWS)),
+    ):
+        shape = ("--format", "table") if name == "n.txt" else ()
+        target = Path(name)
+        target.touch()
+        os.chown(target, 1234, 4321)
+        target.chmod(0o6751)
+        cli(*words, *shape, option, target)
+        found = target.stat()
+        assert found.st_size, words
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (1234, 4321, 0o751), words
+        target.unlink()
+
+
 def test_an_index_may_bear_any_name(cli: Cli, place: Path) -> None:
     cli("build", "v.npy", "-o", "shards/index")
     cli("build", "shards", "-o", "shards/index")  # it is no vector file, and of its own kind

@@ -240,6 +240,7 @@ BAD = {
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.parametrize("words", [[], ["--radius", "20"]])
 def test_answers_stay(cli: Cli, index: Path, tmp_path: Path, words: list[str]) -> None:
     """What is before an unusable query is answered, and with skip what is behind it as well."""

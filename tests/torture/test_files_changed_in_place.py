@@ -50,7 +50,7 @@ def test_a_reader_answers_or_says_so(
     kept, new, live = (tmp_path / name for name in ("kept", "new", "live"))
     for number, place in enumerate((kept, new)):
         place.mkdir()
-        np.save(place / "v.npy", gaussian(20_000, 64, seed=number))
+        np.save(place / "v.npy", gaussian(10_000, 64, seed=number))
         np.save(place / "q.npy", gaussian(1000 + number, 64, seed=9))
         binq.build(place / "v.npy", place / "i.binq", rescore="int8")
     live.mkdir()
@@ -67,7 +67,7 @@ def test_a_reader_answers_or_says_so(
             seconds = time.monotonic() - begun
             assert end.code == 0, end.err
             answers.append(end.out)
-        for turn in range(times(30)):
+        for turn in range(times(20)):
             shutil.copyfile(kept / changed, live / changed)
             child = children.start("children:in_place", str(live), *words)
             time.sleep(draw.uniform(0, seconds))
@@ -82,4 +82,4 @@ def test_a_reader_answers_or_says_so(
             *warned, error = end.err.splitlines()
             assert error.startswith("binq: error: "), end
             assert all(line.startswith("binq: warning: ") for line in warned), end
-    assert refused > times(30)
+    assert refused > times(20)

@@ -126,6 +126,23 @@ def test_signals_at_any_time(trial: Trial, times: Times) -> None:
         trial.nothing_is_left()
 
 
+def test_kills_of_a_run_that_resumes(children: Server, tmp_path: Path, times: Times) -> None:
+    """Its checkpoint stays for the next run, which leaves nothing else."""
+    words = ("e.parquet", "encode", "t.jsonl", "--model", "simhash:64", "-o", "e.parquet")
+    trial = Trial(children, place(tmp_path), (*words, "--batch-size", "16", "--resume"))
+    draw = random.Random(0)
+    for _ in range(times(50)):
+        child = trial.start()
+        wait_for_handlers(child.pid)
+        time.sleep(draw.uniform(0, trial.seconds))
+        child.send(signal.SIGKILL)
+        assert child.wait().code in (0, -signal.SIGKILL)
+        trial.is_new()
+    trial.run()
+    assert trial.is_new()
+    trial.nothing_is_left()
+
+
 def test_full_disk(trial: Trial, times: Times) -> None:
     draw = random.Random(0)
     for _ in range(times(10)):
