@@ -157,6 +157,7 @@ class ListMaker:
         wanted = lists_for(n) if self.lists is None else self.lists
         random = np.random.default_rng(0)
         drawn = random.choice(n, min(n, coarse.SAMPLE_PER_LIST * wanted), replace=False)
+        drawn = drawn[~dead[drawn]]
         sample = probes[np.sort(drawn)][random.permutation(len(drawn))]
         centroids = coarse.train(sample, wanted, threads)
         lists = np.empty(n, np.uint16)
@@ -164,6 +165,7 @@ class ListMaker:
             part = slice(first, first + _BLOCK)
             lists[part] = coarse.assign(probes[part], centroids, threads)
         sizes = np.bincount(lists, minlength=len(centroids))
+        alive = np.bincount(lists[~dead], minlength=len(centroids)) if dead.any() else sizes
 
         own = None
         if queries is None:
@@ -186,7 +188,7 @@ class ListMaker:
             safety = 1.0 if own is None else _SAFETY[scan]
             there = np.where(found < 0, -1, lists[found].astype(np.int64))
             gaps[scan] = {
-                count: calibrate(away, sizes, there[:, :count], count, safety)
+                count: calibrate(away, alive, there[:, :count], count, safety)
                 for count in COUNTS
                 if count <= max(n, COUNTS[0])
             }
@@ -224,7 +226,9 @@ class ListMaker:
             best = flat.best(queries, most, scope)
             found = best.rows
             if own is not None:
-                itself = np.where(found == own[:, None], best.scores, -np.inf).max(axis=1)
+                itself = np.where(found == own[:, None], best.scores, -np.inf).max(
+                    1, initial=-np.inf
+                )
                 found = _others(found, best.scores == itself[:, None], own)
             yield "asymmetric", found
 
