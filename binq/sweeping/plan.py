@@ -9,9 +9,11 @@ from typing import Final
 
 from binq.binarizers import TABLE
 from binq.errors import UsageError
-from binq.types import METHODS, Method
+from binq.types import DEFAULT_TARGET_RECALL, METHODS, Method
 
 DEFAULT_METHODS: Final = tuple(name for name in METHODS if TABLE[name].swept != "named")
+LISTS_PAY: Final = 300_000
+"""Rows from which inverted lists answer sooner than a scan, one query at a time too."""
 _WIDEST_DEFAULT: Final = 1536
 
 
@@ -91,6 +93,20 @@ def plan(
     if bits is None and 2 * dim > _WIDEST_DEFAULT:
         notes.append(f"more bits than dimensions were not tried; name them: `bits={2 * dim}`")
     return trials, notes
+
+
+def about_lists(rows: int) -> list[str]:
+    """Return what to say of inverted lists for so many rows: nothing where they do not pay.
+
+    Below, a scan of every row is as fast; see docs/choosing.md for the figures.
+    """
+    if rows < LISTS_PAY:
+        return []
+    return [
+        f"from some {LISTS_PAY:,} rows on inverted lists answer sooner: build with `kind=ivf`; they "
+        "find the share of what is printed here that `target_recall` of query says, by default "
+        f"{DEFAULT_TARGET_RECALL:g}"
+    ]
 
 
 def sensible(rows: int, k: int, oversamples: Sequence[float]) -> tuple[list[float], list[str]]:

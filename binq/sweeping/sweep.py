@@ -17,7 +17,7 @@ from binq.similarity import scores
 from binq.sweeping import baselines
 from binq.sweeping.data import SweepData, read_data
 from binq.sweeping.measure import STORED, Setting, measure, nearest_rows, stored_rows
-from binq.sweeping.plan import Trial, plan, sensible
+from binq.sweeping.plan import Trial, about_lists, plan, sensible
 from binq.sweeping.recommend import (
     DEFAULT_MINUTES,
     DEFAULT_TARGET,
@@ -119,7 +119,7 @@ def sweep(
         )
         trials, left_out = plan(data.raw.shape[1], methods, bits)
         oversamples, too_many = sensible(len(data.raw), k, oversamples)
-        notes = data.notes + left_out + too_many
+        notes = data.notes + left_out + too_many + about_lists(data.total)
         others = _baselines(data, trials) if with_peers else []
         if others:
             notes.append(baselines.NOTE)

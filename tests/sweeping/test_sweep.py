@@ -15,7 +15,7 @@ from binq.errors import InputError, UsageError
 from binq.evaluation.statistics import clustered, equal_rows
 from binq.sweeping import baselines
 from binq.sweeping.data import read_data
-from binq.sweeping.plan import default_widths, plan
+from binq.sweeping.plan import LISTS_PAY, about_lists, default_widths, plan
 
 CORPUS = gaussian(400, 32)
 QUERIES = gaussian(40, 32, seed=1)
@@ -185,6 +185,11 @@ def test_train_queries_choose_and_others_report() -> None:
     assert any("split by a hash of their ids" in note for note in split.notes)
     with pytest.raises(InputError, match="the train queries are the queries"):
         swept(train_queries=QUERIES)
+
+
+def test_lists_are_spoken_of_where_they_pay() -> None:
+    assert about_lists(LISTS_PAY - 1) == []
+    assert "`kind=ivf`" in about_lists(LISTS_PAY)[0]
 
 
 def test_plan() -> None:
