@@ -220,7 +220,14 @@ def evaluate(
     with limited(options.threads) as count, ExitStack() as stack:
         prepared, query_ids, named, packed = _read_queries(ix, queries, column, id_column, options)
         pipeline = stack.enter_context(ix.pipeline(options, packed=packed))
-        if not pipeline.rows and len(ix):
+        if not len(ix):
+            raise InputError(
+                "the index holds no rows, so that there is nothing to find",
+                str(ix.file.path),
+                "at least one that is not dead",
+                next_step="build it from vectors that can be used",
+            )
+        if not pipeline.rows:
             raise InputError(
                 "no row is allowed, so that there is nothing to find",
                 "`filter_ids` or `exclude_ids`",

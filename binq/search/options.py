@@ -127,7 +127,7 @@ class SearchOptions:
             raise UsageError(
                 "the target is out of range",
                 "`target_recall`",
-                "between 0 and 1",
+                "above 0 and below 1",
                 str(self.target_recall),
             )
         if self.nprobe is not None:

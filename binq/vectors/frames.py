@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from itertools import pairwise
 from typing import Final
 
 import pyarrow as pa
@@ -48,8 +49,13 @@ def refuse_csv(path: str) -> None:
     with opening(path), open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = list(csv.reader(file.read(_HEAD).splitlines()[:2], delimiter=delimiter))
     names, values = (*rows, [], [])[:2]
+    how = "" if delimiter == "," else ", sep='\\t'"
+    if not _is_header(names):
+        # pandas would take the first vector for names, and leave it out.
+        how += ", header=None"
+        names, values = [str(place) for place in range(len(names))], names
     numbers = {name for name, value in zip(names, values, strict=False) if _is_number(value)}
-    _refuse(names, numbers, path, "read_csv", "" if delimiter == "," else ", sep='\\t'")
+    _refuse(names, numbers, path, "read_csv", how)
     raise InputError("binq reads no csv", path, "npy, Parquet, Arrow or jsonl")
 
 
@@ -68,6 +74,16 @@ def _refuse(names: list[str], numbers: set[str], where: str, reader: str, how: s
         f"make one of them, in pandas: df = pandas.{reader}({where!r}{how}); "
         f"df[{kept!r}].assign(embedding=list(df.select_dtypes('number'){drop}"
         ".to_numpy('float32'))).to_parquet('vectors.parquet')",
+    )
+
+
+def _is_header(names: list[str]) -> bool:
+    """Whether a first line names columns: by words, or by numbers that count them."""
+    numbers = [name for name in names if _is_number(name)]
+    if len(numbers) < _FEWEST:
+        return True
+    return all(map(str.isdecimal, numbers)) and all(
+        int(after) == int(before) + 1 for before, after in pairwise(numbers)
     )
 
 

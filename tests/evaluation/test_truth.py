@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,17 @@ def test_queries_that_have_no_exact_neighbours(tmp_path: Path) -> None:
         evaluate(tmp_path / "i.binq", vectors[:, :8], truth=vectors, k=[1])
     with pytest.raises(InputError, match="no queries"):
         evaluate(tmp_path / "i.binq", vectors[:0], truth=vectors, k=[1])
+
+
+def test_an_index_in_which_nothing_can_be_found(tmp_path: Path) -> None:
+    """All of its rows are dead, or there is none: no recall is no recall of 1."""
+    vectors = np.full((3, 16), np.nan, np.float32)
+    for rows in (vectors, vectors[:0]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BinqWarning)
+            binq.build(rows, tmp_path / "i.binq", on_error="skip")
+        with pytest.raises(InputError, match=r"holds no rows.*i\.binq"):
+            evaluate(tmp_path / "i.binq", gaussian(2, 16), truth=rows, k=[1])
 
 
 def test_truth_of_other_rows_is_refused(tmp_path: Path) -> None:

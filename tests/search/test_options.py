@@ -35,7 +35,7 @@ def test_the_same_names_everywhere() -> None:
         ({"oversample": float("nan")}, "oversample: expected"),
         ({"oversample": float("inf")}, "oversample: expected"),
         ({"oversample": "much"}, "oversample: expected"),
-        ({"target_recall": 1.0}, "target_recall: expected between"),
+        ({"target_recall": 1.0}, "target_recall: expected above 0 and below 1"),
         ({"rescore": "none", "rescore_from": "x.npy"}, "rescore_from already"),
         ({"rescore_column": "v"}, "rescore_column goes with"),
     ],

@@ -59,6 +59,24 @@ def test_every_dimension_a_column(
         assert batch.ids == (None if not others else list(map(str, others["id"])))
 
 
+def test_csv_without_a_header(tmp_path: Path) -> None:
+    """Whose first line pandas would take for names, and a vector be lost."""
+    path = tmp_path / "w.csv"
+    for line, told in (
+        (",".join(f"{value:.18e}" for value in gaussian(1, 16)[0]), True),
+        ("a," + ",".join(str(value) for value in gaussian(1, 16)[0]), True),
+        (",".join(str(value) for value in [3, 0, 255, 7, 7, 1, 0, 9] * 2), True),
+        (",".join(str(value) for value in range(16)), False),  # as pandas names columns itself
+        ("id," + ",".join(str(value) for value in range(16)), False),
+        (",".join(f"d{value}" for value in range(16)), False),
+    ):
+        numbers = ",".join(str(value) for value in gaussian(1, 16, seed=1)[0])
+        path.write_text(f"{line}\n{'b,' * (line[0] in 'ai')}{numbers}\n")
+        with pytest.raises(InputError, match="got 16 columns of numbers") as caught:
+            open_vectors(path)
+        assert ("w.csv', header=None); df" in str(caught.value)) is told, line
+
+
 def test_other_tables_without_vectors(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({f"c{i}": ["x"] for i in range(500)}), path)
