@@ -54,6 +54,8 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
     if os.fspath(path) == "-":
         raise UsageError("this output cannot go to stdout", "-", "the name of a file")
     target = Path(os.path.realpath(path))
+    if not os.path.basename(path):
+        raise _refused(path, "a directory", "name a file inside it")
     old = _replaceable(target)
     _remove_leftovers(target)
     file, name = _open_temporary(target, path, unnamed)
@@ -155,25 +157,27 @@ def _failures_named(
 
 def _replaceable(target: Path) -> os.stat_result | None:
     """Return what stands there, if anything does, after refusing what cannot be replaced."""
-
-    def refuse(what: str, step: str) -> EnvironmentFailure:
-        return EnvironmentFailure("cannot write", str(target), "a regular file", what, step)
-
     try:
         found = os.stat(target)
     except FileNotFoundError:
         if not target.parent.is_dir():
-            raise refuse("no such directory", f"create {target.parent} first") from None
+            step = f"create {target.parent} first"
+            raise _refused(target, "no such directory", step) from None
         return None
     except OSError as error:
-        raise refuse((error.strerror or str(error)).lower(), "choose another place") from error
+        reason = (error.strerror or str(error)).lower()
+        raise _refused(target, reason, "choose another place") from error
     if stat.S_ISDIR(found.st_mode):
-        raise refuse("a directory", "name a file inside it")
+        raise _refused(target, "a directory", "name a file inside it")
     if not stat.S_ISREG(found.st_mode):
-        raise refuse("something that is not a file", "name a regular file")
+        raise _refused(target, "something that is not a file", "name a regular file")
     if not os.access(target, os.W_OK):
-        raise refuse("a read-only file", "make it writable or choose another name")
+        raise _refused(target, "a read-only file", "make it writable or choose another name")
     return found
+
+
+def _refused(path: str | os.PathLike[str], what: str, step: str) -> EnvironmentFailure:
+    return EnvironmentFailure("cannot write", os.fspath(path), "a regular file", what, step)
 
 
 def _take_over(descriptor: int, old: os.stat_result, fresh: int) -> None:

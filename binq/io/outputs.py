@@ -107,7 +107,7 @@ def refuse_overwrites(
         other = places.setdefault(_place(path), name)
         if other != name:
             raise UsageError(f"{other} and {name} are one file", path, next_step=_ANOTHER)
-    there = {name: found for name, (path, _) in wanted.items() if (found := _stat(path, "stdout"))}
+    there = {name: found for name, (path, _) in wanted.items() if (found := _output_at(path))}
     if not there:
         return
     above = [found for folder in folders if folder and (found := _stat(folder, "", stat.S_ISDIR))]
@@ -137,7 +137,7 @@ def _is_input(name: str, path: str, source: str) -> UsageError:
 
 def _refuse_other_kind(path: str, kind: Content) -> None:
     try:
-        with open(path, "rb") as file:
+        with open(os.path.realpath(path), "rb") as file:
             found = content_of(file.read(_HEAD))
     except OSError:
         found = None
@@ -166,12 +166,22 @@ def content_of(head: bytes) -> Content | None:
 
 def _place(path: str) -> object:
     """Return what is equal for two paths of one file, whether it is there or not."""
-    found = _stat(path, "stdout")
+    found = _output_at(path)
     if found is not None:
         return found.st_dev, found.st_ino
     directory, name = os.path.split(os.path.realpath(path))
     above = _stat(directory, "", stat.S_ISDIR)
     return (above.st_dev, above.st_ino, name) if above else (directory, name)
+
+
+def _output_at(path: str) -> os.stat_result | None:
+    """Return the status of the file that an output would replace; None where there is none.
+
+    ``v.npy/`` leads nowhere, and so does what lies behind ``v.npy/..``; but such names are resolved
+    by then, and are those of a file.
+    """
+    found = _stat(path, "stdout")
+    return found if found or path == "-" else _stat(os.path.realpath(path), "")
 
 
 def _stat(

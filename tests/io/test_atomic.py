@@ -133,6 +133,10 @@ def test_targets_that_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(EnvironmentFailure):
         write(tmp_path / "f" / "g")
+    for name in ("f/", "new/"):
+        with pytest.raises(EnvironmentFailure, match="got a directory"):
+            write(f"{tmp_path}/{name}")
+    assert not (tmp_path / "new").exists()
     with pytest.raises(UsageError, match="stdout"):
         write("-")
 

@@ -155,6 +155,10 @@ def test_lists_of_a_damaged_file() -> None:
     for offsets in (whole.offsets + 1, whole.offsets[::-1].copy(), whole.offsets * 2):
         with pytest.raises(ValueError, match="offsets"):
             Ivf(ivf.codes, replace(whole, offsets=offsets)).nearest(asked, 3)
+    none = replace(whole, centroids=whole.centroids[:0], offsets=np.zeros(1, np.int64))
+    with pytest.raises(ValueError, match="offsets"):
+        Ivf(ivf.codes, none).nearest(asked, 3)
+    assert Ivf(ivf.codes[:0], replace(none, rows=whole.rows[:0])).nearest(asked, 3).rows.size == 0
     beyond = np.full(200, 200, np.uint32)
     broken = Ivf(ivf.codes, replace(whole, rows=beyond))
     for ask in (
