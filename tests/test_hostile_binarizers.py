@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 import zipfile
 from pathlib import Path
@@ -114,6 +115,7 @@ def test_an_npz_that_claims_or_unpacks_to_far_more_is_refused(tmp_path: Path) ->
         {"center.npy": npy(small, (1 << 40,))},
         {"center.npy": npy(small, (1 << 31, 0))},
         {"center.npy": npy(small, (3, 4))},
+        {"center.npy": npy(np.empty(0, "<U0"), (1 << 40,))},
         {f"a{number}.npy": npy(small) for number in range(100)},
     ]
     for bomb in bombs:
@@ -123,6 +125,10 @@ def test_an_npz_that_claims_or_unpacks_to_far_more_is_refused(tmp_path: Path) ->
         assert path.stat().st_size < 1 << 20
         with pytest.raises(InputError, match="not a binarizer"):
             binarizers.load(path)
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path, tmp_path / "fifo", "/dev/zero"):  # nothing is waited for, or endless
+        with pytest.raises(InputError, match="not a binarizer"):
+            binarizers.load(place)
     fitted = binarizers.fit("itq", 10, "ip", gaussian(40, 10))
     arrays = fitted.arrays() | {"settings": np.array(json.dumps(fitted.settings()))}
     np.savez_compressed(path, **arrays)

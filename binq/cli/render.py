@@ -63,7 +63,7 @@ def configure(*, quiet: bool, no_color: bool) -> None:
 def line(text: str) -> None:
     """Print lines for people, on stdout."""
     shown = "\n".join(map(escaped, text.split("\n")))
-    sys.stdout.buffer.write(_encoded(shown + "\n"))
+    sys.stdout.buffer.write(encoded(shown + "\n"))
 
 
 def note(text: str) -> None:
@@ -100,7 +100,7 @@ def _last_words(index: str | None) -> tuple[bytes, int]:
         cut: BinqError = InputError(what, next_step="replace files by a rename, not by cp")
     else:
         cut = index_changed(index)
-    return _encoded(f"binq: error: {escaped(cut.line(option))}\n"), cut.exit_code
+    return encoded(f"binq: error: {escaped(cut.line(option))}\n"), cut.exit_code
 
 
 def help_text(text: str) -> None:
@@ -111,7 +111,7 @@ def help_text(text: str) -> None:
 def document(value: dict[str, Any]) -> None:
     """Print a JSON document."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.buffer.write(_encoded(text + "\n"))
+    sys.stdout.buffer.write(encoded(text + "\n"))
 
 
 def on_terminal() -> bool:
@@ -159,7 +159,7 @@ def table(
     )
     console.print(shown)
     with sink(output) as file:
-        file.write(_encoded(text.getvalue()))
+        file.write(encoded(text.getvalue()))
 
 
 @contextmanager
@@ -249,7 +249,7 @@ def _show_warning(
         _to_stderr(f"binq: warning: {escaped(spelled(text, option))}")
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
     """Return UTF-8; a file name that is none is written with escapes."""
     return text.encode(errors="backslashreplace")
 

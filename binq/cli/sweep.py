@@ -120,7 +120,7 @@ def sweep(
         found = _in_options(found)
         commands = _commands(found.recommendation, vectors, queries, columns)
         if page is not None:
-            page.write(drawing.html(found, commands).encode())
+            page.write(render.encoded(drawing.html(found, commands)))
         if image is not None and plot is not None:
             drawing.draw(found, image, plot.suffix)
     if json:

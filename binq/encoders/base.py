@@ -13,6 +13,19 @@ from binq.errors import EnvironmentFailure, InputError, UsageError
 from binq.types import ROLES, Role
 
 
+def check_unicode(text: str, where: str) -> None:
+    """Refuse a text that no model takes: of an argument that is not UTF-8 half a pair is left.
+
+    Raises
+    ------
+    UsageError
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("not valid Unicode", where, "UTF-8", repr(text)[:40]) from None
+
+
 class FloatOptions(TypedDict, total=False):
     """What every encoder of floats can be told; `FloatEncoder` says what the options mean."""
 

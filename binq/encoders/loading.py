@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Unpack
 
-from binq.encoders.base import Encoder, FloatOptions
+from binq.encoders.base import Encoder, FloatOptions, check_unicode
 from binq.encoders.static import BUILT_IN, FINGERPRINT_LENGTH, StaticEncoder, is_static_model
 from binq.errors import InputError, UsageError
 from binq.types import MAX_DIM, OnWait
@@ -93,6 +93,7 @@ def load_encoder(
     ):
         if value is not None and not heeded:
             raise UsageError("the model does not take this option", option, got=model or BUILT_IN)
+    check_unicode(options.get("prompt") or "", "`prompt`")
     batch_size = options.get("batch_size")
     if batch_size is not None and batch_size < 1:
         raise UsageError("too few texts at a time", "`batch_size`", "at least 1", str(batch_size))

@@ -12,6 +12,7 @@ import numpy as np
 
 from binq.bits import from_layout
 from binq.encoders import Encoder, load_for
+from binq.encoders.base import check_unicode
 from binq.errors import BinqWarning, InputError, UsageError
 from binq.io.streams import ByteStream, lines
 from binq.storage.format import Header
@@ -133,6 +134,8 @@ def open_questions(
     several = [texts] if isinstance(texts, str) else list(texts)
     if texts != "-" and not all(text.strip() for text in several):
         raise UsageError("a question is blank", "`text`", "at least one word")
+    for text in several:
+        check_unicode(text, "`text`")
     count = resolve(threads)
     encoder = load_for(
         header.model,

@@ -209,6 +209,8 @@ def test_vectors_of_another_model_are_refused(cli: Cli, place: Path, tmp_path: P
         ([], "QUERIES or --text"),
         (["q.parquet", "--text", "x"], "QUERIES or --text"),
         (["--text", " "], "blank"),
+        (["--text", "a \udcff b"], "not valid Unicode: --text"),
+        (["--text", "x", "--prompt", "\udcff"], "not valid Unicode: --prompt"),
         (["--text", "x", "--column", "c"], "--column"),
         (["--text", "x", "--packed", "lsb"], "--packed"),
         (["q.parquet", "--model", BUILT_IN], "--model goes with --text"),

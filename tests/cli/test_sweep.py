@@ -111,6 +111,11 @@ def test_files(cli: Cli, words: list[Any], tmp_path: Path, monkeypatch: pytest.M
     assert f"binq build {words[1]}" in text
     assert "--train-queries take others" in text
     assert not drawn or b"<svg" in plot.read_bytes()
+    odd = tmp_path / "\udcff.npy"  # no UTF-8, as the names of files may be
+    odd.write_bytes(Path(words[1]).read_bytes())
+    cli("sweep", odd, *words[2:], "--report", page)
+    assert "\\udcff.npy" in page.read_text()
+    odd.unlink()
     page.write_text("old")
     cli(*words, "--methods", "none", "--report", page, code=2)
     assert page.read_text() == "old"

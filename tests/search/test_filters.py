@@ -156,6 +156,9 @@ def test_files_that_hold_no_ids(tmp_path: Path) -> None:
     np.save(tmp_path / "float.npy", np.zeros(3))
     whole = (tmp_path / "two.npy").read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[:100])
+    endless = {"descr": "<U0", "fortran_order": False, "shape": (1 << 40,)}
+    with open(tmp_path / "endless.npy", "wb") as file:  # texts of no length, as many as it says
+        np.lib.format.write_array_header_1_0(file, endless)
     pq.write_table(pa.table({"a": [1], "b": [2]}), tmp_path / "two.parquet")
     pq.write_table(pa.table({"id": [1.5]}), tmp_path / "float.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "two.parquet").read_bytes()[:40])
