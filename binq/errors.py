@@ -187,6 +187,17 @@ class BinqWarning(UserWarning):
         return spelled(super().__str__(), in_python)
 
 
+def stopping(error: InputError) -> InputError:
+    """Return what is wrong with one row, at which a run stops, with what would let it go on.
+
+    Where the error says a next step that does not concern the row alone, that stands by itself.
+    """
+    step = error.next_step or "mend that row"
+    if "that row" in step and "`on_error" not in step:
+        error.next_step = f"{step}, or use `on_error=skip`"
+    return error
+
+
 def index_changed(path: str) -> IndexFileError:
     """Return the error of an index that was cut or written to while it was open."""
     return IndexFileError(

@@ -235,7 +235,12 @@ class Index:
                 str(vectors.shape[1]),
                 "encode them with the model that encoded the documents",
             )
-        ready = comparable(vectors, self.metric, locate)
+        try:
+            ready = comparable(vectors, self.metric, locate)
+        except InputError as error:
+            # The metric is the index's: who asks cannot take another.
+            error.next_step = error.next_step.partition(", or use `metric=")[0]
+            raise
         return Queries(ready, binarizer=self.binarizer)
 
     def pipeline(

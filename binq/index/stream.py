@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.encoders import check_same_model
-from binq.errors import InputError, UsageError
+from binq.errors import InputError, UsageError, stopping
 from binq.index.index import Index, as_rows
 from binq.io.streams import refuse_stdin_twice
 from binq.search.hits import Hits
@@ -170,7 +170,7 @@ def query(
                     yield ids, hits
             if wrong is not None:
                 assert wrong.error is not None
-                raise wrong.error
+                raise stopping(wrong.error)
 
 
 def _usable(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.encoders import Encoder, check_role
-from binq.errors import EnvironmentFailure, InputError, UsageError
+from binq.errors import EnvironmentFailure, InputError, UsageError, stopping
 from binq.text.ahead import ahead
 from binq.text.batches import BatchEncoder, Encoded, at
 from binq.text.checkpoint import Checkpoint, digest_of
@@ -215,7 +215,9 @@ class Run:
                 # What precedes a row at which the run stops is kept for the next one.
                 self._window(window[:end], position, checkpoint)
             if end < len(window):
-                raise window[end].fault or AssertionError
+                fault = window[end].fault
+                assert fault is not None
+                raise stopping(fault)
             position += len(window)
             self._tell(position, source.fraction)
         if self._first_fault is not None and not self.report.rows:
@@ -311,7 +313,7 @@ class Run:
                 # Where nothing at all is taken, it is not these texts that are at fault.
                 nothing = len(batch) == len(encoded.faults) > 1 and not self.report.encoded
                 if not self._skip or nothing:
-                    failure = at(text, fault)
+                    failure = at(text, fault) if nothing else stopping(at(text, fault))
                     stop.set()
             yield encoded
         if isinstance(failure, EnvironmentFailure):
@@ -322,7 +324,7 @@ class Run:
     def _leave_out(self, text: Text, fault: InputError) -> None:
         """Count a row that cannot be used, or end the run there."""
         if not self._skip:
-            raise fault
+            raise stopping(fault)
         self._first_fault = self._first_fault or fault
         self.report.skipped += 1
         got = f" ({fault.got})" if fault.got else ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from binq.errors import InputError, UsageError
 from binq.io.paths import detect, expand, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream
-from binq.types import DEFAULT_ON_ERROR, ON_ERROR, OnError, Packed
+from binq.types import ON_ERROR, OnError, Packed
 from binq.vectors.decoding import ReadOptions
 from binq.vectors.documents import HEAD, refuse_document
 from binq.vectors.groups import DecodedGroups
@@ -32,7 +32,7 @@ def open_vectors(
     bits: int | None = None,
     dims: tuple[int, ...] = (),
     every_line: bool = False,
-    on_error: OnError = DEFAULT_ON_ERROR,
+    on_error: OnError | None = None,
     stdin: BinaryIO | None = None,
 ) -> VectorSource:
     """Open one or more paths, globs or directories, standard input, or an array.
@@ -44,8 +44,9 @@ def open_vectors(
         glob or directory are sorted with numbers by value.
     column, id_column, packed, bits, dims, every_line
         See `ReadOptions`.
-    on_error : {"stop", "skip"}
-        What a row that cannot be used does, see `VectorSource.batches`.
+    on_error : {"stop", "skip"}, optional
+        What a row that cannot be used does, see `VectorSource.batches`; None: it stops whoever
+        reads, who has no choice.
     stdin : binary file, optional
         Stands in for the process's standard input.
 
@@ -62,7 +63,7 @@ def open_vectors(
     EnvironmentFailure
         If a file may not be read.
     """
-    if on_error not in ON_ERROR:
+    if on_error not in (None, *ON_ERROR):
         raise UsageError("no such way", "`on_error`", " or ".join(ON_ERROR), str(on_error))
     options = ReadOptions(column, id_column, packed, bits, dims, every_line)
     source = _open(paths, options, stdin)

@@ -11,8 +11,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.errors import InputError, UsageError
-from binq.types import DEFAULT_ON_ERROR, Layout, Locate, OnError
+from binq.errors import InputError, UsageError, stopping
+from binq.types import Layout, Locate, OnError
 from binq.vectors.batch import Batch
 
 BATCH_BYTES: Final = 32 << 20
@@ -42,8 +42,8 @@ class VectorSource(ABC):
         Entries of a Parquet or Arrow schema whose key starts with ``binq.``.
     rewindable : bool
         Whether ``batches`` may be called again.
-    on_error : {"stop", "skip"}
-        What ``batches`` does at a row that cannot be used.
+    on_error : {"stop", "skip"} or None
+        What ``batches`` does at a row that cannot be used; None: stop, and there is no choice.
     """
 
     name: str
@@ -53,7 +53,7 @@ class VectorSource(ABC):
     has_ids: bool | None = False
     could_be_ids: list[str] | None = None
     rewindable: bool = True
-    on_error: OnError = DEFAULT_ON_ERROR
+    on_error: OnError | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -102,7 +102,7 @@ class VectorSource(ABC):
                 if wrong.offset:
                     yield batch.before(wrong.offset)
                 assert wrong.error is not None
-                raise wrong.error
+                raise stopping(wrong.error) if self.on_error == "stop" else wrong.error
 
     def describe(self) -> list[dict[str, Any]]:
         """Return one ``{"rows", "fingerprint"}`` per file: no path and no time.

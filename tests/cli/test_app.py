@@ -35,6 +35,34 @@ def test_help_of_every_command(cli: Cli, command: str) -> None:
     assert not found.err
 
 
+def test_a_row_at_which_a_command_stops_says_what_the_command_can_do(
+    cli: Cli, tmp_path: Path
+) -> None:
+    """No other option is named than the command has, and --on-error where it has that."""
+    vectors = gaussian(20, 8)
+    np.save(tmp_path / "v.npy", vectors)
+    binq.build(vectors, tmp_path / "i.binq")
+    vectors[3, 1] = np.nan
+    np.save(tmp_path / "nan.npy", vectors)
+    np.save(tmp_path / "zero.npy", np.zeros((1, 8), np.float32))
+    (tmp_path / "t.jsonl").write_text('{"text": "a b"}\n[]\n')
+    spots = {name: tmp_path / name for name in ("v.npy", "i.binq", "nan.npy", "zero.npy")}
+    v, index, nan, zero = spots.values()
+    skip, model = "mend that row, or use --on-error skip\n", ("--model", "simhash:64")
+    for words, end in (
+        (("build", nan, "-o", tmp_path / "o"), skip),
+        (("query", index, nan), skip),
+        (("encode", tmp_path / "t.jsonl", *model, "-o", tmp_path / "o.npy"), skip),
+        (("binarize", nan, "-o", tmp_path / "o.npy"), "got nan\n"),
+        (("eval", index, nan, "--truth", v), "got nan\n"),
+        (("sweep", nan), "got nan\n"),
+        (("query", index, zero), "; drop that row, or use --on-error skip\n"),
+        (("eval", index, zero, "--truth", v), "; drop that row\n"),
+        (("build", zero, "-o", tmp_path / "o"), "; drop that row, or use --metric ip or l2\n"),
+    ):
+        assert cli(*words, code=3).err.endswith(end), words
+
+
 def test_no_arguments_print_help(cli: Cli) -> None:
     found = cli(code=2)
     assert not found.out
