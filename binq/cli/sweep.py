@@ -149,9 +149,13 @@ def _commands(
     columns: dict[str, Any],
 ) -> tuple[str, str]:
     """Return the commands that build and query what is recommended."""
+    from binq.vectors import has_columns
+
+    built = columns if has_columns(vectors) else {}
+    asked = columns if not queries or has_columns(queries) else {}
     return (
-        _command("build", vectors, "-o", "INDEX.binq", **chosen.build, **columns),
-        _command("query", "INDEX.binq", *(queries or ["QUERIES"]), **chosen.query, **columns),
+        _command("build", vectors, "-o", "INDEX.binq", **chosen.build, **built),
+        _command("query", "INDEX.binq", *(queries or ["QUERIES"]), **chosen.query, **asked),
     )
 
 

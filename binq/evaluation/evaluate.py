@@ -220,19 +220,7 @@ def evaluate(
     with limited(options.threads) as count, ExitStack() as stack:
         prepared, query_ids, named, packed = _read_queries(ix, queries, column, id_column, options)
         pipeline = stack.enter_context(ix.pipeline(options, packed=packed))
-        if not len(ix):
-            raise InputError(
-                "the index holds no rows, so that there is nothing to find",
-                str(ix.file.path),
-                "at least one that is not dead",
-                next_step="build it from vectors that can be used",
-            )
-        if not pipeline.rows:
-            raise InputError(
-                "no row is allowed, so that there is nothing to find",
-                "`filter_ids` or `exclude_ids`",
-                "ids of rows of the index",
-            )
+        _refuse_nothing(ix, pipeline)
         own = OwnRows(ix, query_ids, named, pipeline.scope.allowed) if exclude_self else None
         neighbours = None
         if truth is not None:
@@ -266,6 +254,23 @@ def evaluate(
             "threads": count,
         }
     return Evaluation(facts, judge.metrics, latency, query_ids, judge.per_query)
+
+
+def _refuse_nothing(index: Index, pipeline: Pipeline) -> None:
+    """Refuse an index in which, or in what is allowed of it, there is nothing to find."""
+    if not len(index):
+        raise InputError(
+            "the index holds no rows, so that there is nothing to find",
+            str(index.file.path),
+            "at least one that is not dead",
+            next_step="build it from vectors that can be used",
+        )
+    if not pipeline.rows:
+        raise InputError(
+            "no row is allowed, so that there is nothing to find",
+            "`filter_ids` or `exclude_ids`",
+            "ids of rows of the index",
+        )
 
 
 def _sizes(k: int | Sequence[int]) -> list[int]:

@@ -19,7 +19,7 @@ from binq.errors import InputError
 from binq.evaluation.statistics import equal_rows, hold_out
 from binq.similarity import comparable
 from binq.types import Metric, Vectors
-from binq.vectors import VectorSource, open_vectors
+from binq.vectors import VectorSource, has_columns, open_vectors
 from binq.vectors.sample import rewindable
 
 HELD_OUT: Final = 1000
@@ -97,6 +97,23 @@ class _Read:
         )
 
 
+class _Names:
+    """Names of columns, which hold for whatever comes with columns.
+
+    Where nothing does, opening the first refuses them.
+    """
+
+    def __init__(self, column: str | None, id_column: str | None, *every: Vectors | None) -> None:
+        self._names = (column, id_column)
+        self._known = any(given is not None and has_columns(given) for given in every)
+
+    def open(self, given: Vectors) -> VectorSource:
+        """Open vectors by those names, where they have columns."""
+        used = has_columns(given) or not self._known
+        column, id_column = self._names if used else (None, None)
+        return open_vectors(given, column=column, id_column=id_column)
+
+
 def read_data(
     vectors: Vectors,
     queries: Vectors | None,
@@ -119,10 +136,10 @@ def read_data(
         If something cannot be used: bits, too few rows, no queries, another dimension.
     """
     notes: list[str] = []
-    names = (column, id_column)
+    names = _Names(column, id_column, vectors, queries, train_queries)
     held_out = queries is None and train_queries is None
     room = sample + (HELD_OUT if held_out else 0)
-    given = stack.enter_context(open_vectors(vectors, column=column, id_column=id_column))
+    given = stack.enter_context(names.open(vectors))
     from_file = not isinstance(vectors, np.ndarray) and given.rewindable and given.rows is not None
     source, total = _rewindable(given, stack)
     begun = time.perf_counter()
@@ -240,7 +257,7 @@ def _queries(
     train_queries: Vectors | None,
     metric: Metric,
     seed: int,
-    names: tuple[str | None, str | None],
+    names: _Names,
     notes: list[str],
 ) -> tuple[_Read, NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the queries, which of them choose, and which are reported on."""
@@ -249,8 +266,7 @@ def _queries(
         if given is None:
             continue
         with ExitStack() as stack:
-            source = open_vectors(given, column=names[0], id_column=names[1])
-            again, total = _rewindable(stack.enter_context(source), stack)
+            again, total = _rewindable(stack.enter_context(names.open(given)), stack)
             read = _read(again, total, metric, MOST_QUERIES, seed)
         if not len(read.raw):
             raise InputError("there are no queries", what, "at least one", "none")

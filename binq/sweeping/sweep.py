@@ -28,6 +28,7 @@ from binq.sweeping.recommend import (
 from binq.sweeping.results import OVERSAMPLES, Row, Sweep
 from binq.threads import limited
 from binq.types import DEFAULT_SAMPLE, METRICS, SCORINGS, Metric, Progress, Scoring, Vectors
+from binq.vectors import has_columns
 
 _WORST: Final = 20
 
@@ -89,7 +90,7 @@ def sweep(
     seed, sample : int
         At most ``sample`` rows of the corpus are swept over and fitted on, drawn with ``seed``.
     column, id_column : str, optional
-        Columns to read, where they are not found by themselves.
+        Columns to read, where they are not found by themselves: of whatever comes with columns.
     threads : int, optional
         Default: as many as the process may use.
     progress : callable, optional
@@ -136,7 +137,14 @@ def sweep(
             steps.done()
         found = with_pareto(rows)
         files = vectors if data.from_file else None
-        recommender = Recommender(setting, target_recall, files, column, max_minutes, steps.more)
+        recommender = Recommender(
+            setting,
+            target_recall,
+            files,
+            column if has_columns(vectors) else None,
+            max_minutes,
+            steps.more,
+        )
         chosen = recommender.recommend(found)
         steps.done()
         comparison, doubt = compare(found, chosen, setting)

@@ -9,7 +9,7 @@ twice, and ``prefetch`` reads ahead.
 from __future__ import annotations
 
 from binq.vectors.batch import Batch
-from binq.vectors.opening import open_vectors
+from binq.vectors.opening import has_columns, open_vectors
 from binq.vectors.source import VectorSource
 
-__all__ = ["Batch", "VectorSource", "open_vectors"]
+__all__ = ["Batch", "VectorSource", "has_columns", "open_vectors"]

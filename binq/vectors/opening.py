@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError, UsageError
-from binq.io.paths import detect, expand, named, opening, refuse_in_pipe
+from binq.io.paths import Format, detect, expand, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream
 from binq.types import ON_ERROR, OnError, Packed
 from binq.vectors.decoding import ReadOptions
@@ -69,6 +69,24 @@ def open_vectors(
     source = _open(paths, options, stdin)
     source.on_error = on_error
     return source
+
+
+def has_columns(paths: Paths | NDArray[Any]) -> bool:
+    """Whether vectors come with columns, whose names can be chosen, as far as files tell.
+
+    Not those of an array, nor of npy files and the like. What cannot be told before it is read, a
+    stream, is taken to have them.
+    """
+    if isinstance(paths, np.ndarray):
+        return False
+    names = named(paths, "vectors")
+    if names == ["-"]:
+        return True
+    kinds: set[Format] = {"parquet", "arrow", "arrow-stream", "jsonl", "pipe"}
+    try:
+        return any(detect(path) in kinds for path in expand(names))
+    except InputError:
+        return True  # whoever opens it says what is wrong
 
 
 def _open(

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import debris, gaussian
 
+import binq
+
 Cli = Callable[..., Any]
 FEW = ["--methods", "sign,lsh", "--bits", "16,48", "--no-peers"]
 
@@ -37,6 +39,38 @@ def test_json(cli: Cli, words: list[Any], corpus: Path, queries: Path) -> None:
     assert found["target_recall"] == 0.8
     assert len(found["worst_queries"]) == 12
     assert any("--train-queries take others" in note for note in found["notes"])
+
+
+@pytest.mark.slow
+def test_columns_hold_for_what_has_columns(cli: Cli, tmp_path: Path) -> None:
+    """The other may be npy, and the commands that are printed know which it was."""
+    vectors, queries = gaussian(300, 16), gaussian(20, 16, seed=1)
+    for name, rows in (("v", vectors), ("q", queries)):
+        np.save(tmp_path / f"{name}.npy", rows)
+        columns = {"other": list(np.zeros_like(rows)), "vector": list(rows)}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    few = ["--methods", "sign", "--bits", "16", "--no-peers", "--json"]
+    for corpus, asked in (("v.parquet", "q.npy"), ("v.npy", "q.parquet")):
+        paths = [tmp_path / corpus, tmp_path / asked]
+        chosen = cli("sweep", *paths, *few, "--column", "vector").json["recommendation"]
+        index = str(tmp_path / "made.binq")
+        build, query = (
+            shlex.split(chosen[name].replace("INDEX.binq", index))[1:]
+            for name in ("build", "query")
+        )
+        cli(*build)
+        assert len(cli(*query, "--format", "jsonl").lines) == 20
+    whole = [tmp_path / "v.npy", tmp_path / "q.npy"]
+    assert "the format has no columns" in cli("sweep", *whole, "--column", "vector", code=3).err
+    found = binq.sweep(
+        tmp_path / "v.parquet",
+        queries,
+        methods=["sign"],
+        bits=[16],
+        with_peers=False,
+        column="vector",
+    )
+    assert found.rows
 
 
 @pytest.mark.slow
