@@ -34,6 +34,7 @@ SIGNS: Final = "ivf.signs"
 """A section that is only spooled: the codes by which lists are found, where they are others."""
 
 _BLOCK: Final = 65_536
+_SAMPLE_BYTES: Final = 1 << 28
 _STAND_INS: Final = 400
 _CHECKED: Final = 2_000
 # What rows promise for queries that are none: of what is missing from a target, so much may be.
@@ -155,11 +156,7 @@ class ListMaker:
         probes: Codes = writer.written(SIGNS) if signs else codes
         n = len(codes)
         wanted = lists_for(n) if self.lists is None else self.lists
-        random = np.random.default_rng(0)
-        drawn = random.choice(n, min(n, coarse.SAMPLE_PER_LIST * wanted), replace=False)
-        drawn = drawn[~dead[drawn]]
-        sample = probes[np.sort(drawn)][random.permutation(len(drawn))]
-        centroids = coarse.train(sample, wanted, threads)
+        centroids = coarse.train(_sample(probes, dead, wanted), wanted, threads)
         lists = np.empty(n, np.uint16)
         for first in range(0, n, _BLOCK):
             part = slice(first, first + _BLOCK)
@@ -231,6 +228,20 @@ class ListMaker:
                 )
                 found = _others(found, best.scores == itself[:, None], own)
             yield "asymmetric", found
+
+
+def _sample(codes: Codes, dead: NDArray[np.bool_], lists: int) -> Codes:
+    """Return living codes to train so many lists with, in an order that says nothing of them."""
+    random = np.random.default_rng(0)
+    most = max(lists, min(coarse.SAMPLE_PER_LIST * lists, _SAMPLE_BYTES // (8 * codes.shape[1])))
+    drawn = random.choice(len(codes), min(len(codes), most), replace=False)
+    drawn = np.sort(drawn[~dead[drawn]])
+    places = random.permutation(len(drawn))
+    sample = np.empty((len(drawn), codes.shape[1]), np.uint64)
+    for first in range(0, len(drawn), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        sample[places[part]] = codes[drawn[part]]
+    return sample
 
 
 def _others(rows: Numbers, equal: NDArray[np.bool_], own: Numbers) -> Numbers:

@@ -19,10 +19,18 @@ from binq.kernels.nearest import nearest
 Codes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
-ROUNDS = 8
-SAMPLE_PER_LIST = 64
-# Codes whose bits are unpacked at once, a byte each.
-_UNPACKED_BYTES = 1 << 26
+ROUNDS = ((16, 8), (32, 6), (64, 4), (128, 3))
+"""Codes of the sample for each list, and how many rounds with so many.
+
+Few at first: what is then noise in the centroids lets lists find their places, as heat does in
+annealing. Rounds with all codes alone take longer and end worse, see docs/speed.md.
+"""
+SAMPLE_PER_LIST = ROUNDS[-1][0]
+# Codes whose bits are summed at once.
+_RUN = 8192
+# The lowest bit of every byte of a word, and how often it can be added up.
+_LOW_BITS = np.uint64(0x0101010101010101)
+_MOST = 255
 
 
 def train(
@@ -52,9 +60,11 @@ def train(
     if len(firsts) < lists:
         firsts = _distinct(sample)
     centroids = sample[firsts[:lists]]
-    for _ in range(ROUNDS):
-        centroids = _majorities(sample, assign(sample, centroids, threads), centroids)
-        tick()
+    for per_list, rounds in ROUNDS:
+        some = sample[: per_list * lists]
+        for _ in range(rounds):
+            centroids = _majorities(some, assign(some, centroids, threads), centroids)
+            tick()
     return centroids
 
 
@@ -77,20 +87,34 @@ def _majorities(codes: Codes, lists: Numbers, centroids: Codes) -> Codes:
     order = np.argsort(lists, kind="stable")
     starts = np.concatenate([[0], np.cumsum(sizes)])
     found = centroids.copy()
-    bits = 64 * codes.shape[1]
     # Lists in runs of about so many codes.
-    runs = np.unique(starts[:-1] // max(1, _UNPACKED_BYTES // bits), return_index=True)[1]
+    runs = np.unique(starts[:-1] // _RUN, return_index=True)[1]
     for first, last in zip(runs, [*runs[1:], len(sizes)], strict=True):
         own = np.flatnonzero(sizes[first:last]) + first
-        if not len(own):
-            continue
-        part = order[starts[first] : starts[last]]
-        unpacked = packing.unpack(codes[part], bits).view(np.uint8)
-        sums = np.add.reduceat(unpacked, starts[own] - starts[first], axis=0, dtype=np.int32)
-        twice, all_of = 2 * sums, sizes[own, None]
-        kept = packing.unpack(centroids[own], bits)
-        found[own] = packing.pack(np.where(twice == all_of, kept, twice > all_of))
+        if len(own):
+            part = codes[order[starts[first] : starts[last]]]
+            sums = _set_bits(part, starts[own] - starts[first], sizes[own])
+            twice, all_of = 2 * sums, sizes[own, None]
+            kept = packing.unpack(centroids[own], sums.shape[1])
+            found[own] = packing.pack(np.where(twice == all_of, kept, twice > all_of))
     return found
+
+
+def _set_bits(codes: Codes, starts: Numbers, sizes: Numbers) -> NDArray[np.int32]:
+    """Return how many of the codes of every list, some ``sizes`` from ``starts`` on, set each bit.
+
+    Bytes of a word are added up eight at a time, over no more codes than a byte can count.
+    """
+    pieces = -(-sizes // _MOST)
+    heads = np.cumsum(pieces) - pieces
+    cuts = np.repeat(starts - _MOST * heads, pieces) + _MOST * np.arange(pieces.sum())
+    words = codes.shape[1]
+    sums = np.empty((len(starts), words * 8, 8), np.int32)
+    for bit in range(8):
+        lanes = np.add.reduceat((codes >> np.uint64(bit)) & _LOW_BITS, cuts, axis=0)
+        counts = lanes.astype("<u8", copy=False).view(np.uint8)
+        sums[:, :, bit] = np.add.reduceat(counts, heads, axis=0, dtype=np.int32)
+    return sums.reshape(len(starts), -1)
 
 
 def lengths(sizes: NDArray[np.int64]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from binq.errors import UsageError
 from binq.kernels import asymmetric, hamming
 from binq.kernels.allowed import GATHER_SHARE
 from binq.kernels.lists import Lists
+from binq.kernels.near_lists import near_lists
 from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms
 from binq.structures import coarse
@@ -244,46 +245,19 @@ class Ivf:
         """Return which lists each query looks into: (q, p) list numbers, -1 for none."""
         probes = queries.codes if self.lists.coarse is None else self.lists.coarse(queries)
         effort = scope.effort or Effort()
-        if effort.nprobe is not None:
-            filled = self._filled(scope)
-            centroids = self.lists.centroids
-            near = hamming.topk(centroids, probes, effort.nprobe, scope.threads, allowed=filled)[0]
-            # So many lists may hold too few rows: then as many as hold enough.
-            sizes = self._allowed(scope)[1]
-            short = sizes[near].sum(axis=1) < min(m, int(sizes.sum()))
-            if not short.any():
-                return near.astype(np.int32)
-            more = self._within_reach(probes[short], m, scope, 0)
-            visits = np.full((len(probes), max(near.shape[1], more.shape[1])), -1, np.int32)
-            visits[:, : near.shape[1]] = near
-            visits[short, : more.shape[1]] = more
-            return visits
-        target = effort.target_recall or DEFAULT_TARGET_RECALL
-        count, gap = self.lists.calibration.reach_and_gap(scoring, m, target)
-        return self._within_reach(probes, count, scope, gap)
-
-    def _within_reach(self, probes: Codes, m: int, scope: Scope, gap: int) -> NDArray[np.int32]:
-        """Return the lists up to ``gap`` farther than those that hold m allowed rows."""
-        centroids, filled = self.lists.centroids, self._filled(scope)
-        sizes = self._allowed(scope)[1]
-        enough = min(m, int(sizes.sum()))
-        count = min(len(centroids), 4 + 2 * enough * len(centroids) // max(1, int(sizes.sum())))
-        while True:
-            near, away = hamming.topk(centroids, probes, count, scope.threads, allowed=filled)
-            met = np.cumsum(sizes[near], axis=1) >= enough
-            if count >= len(centroids) or (met.size and met[:, -1].all()):
-                break
-            count *= 4
-        if not met.size:
-            return np.empty((len(probes), 0), np.int32)
-        reach = np.take_along_axis(away, np.argmax(met, axis=1)[:, None], axis=1)[:, 0]
-        lims, lists, _ = hamming.within(
-            centroids, probes, reach.astype(np.int64) + gap, scope.threads, allowed=filled
+        enough, gap = m, 0
+        if effort.nprobe is None:
+            target = effort.target_recall or DEFAULT_TARGET_RECALL
+            enough, gap = self.lists.calibration.reach_and_gap(scoring, m, target)
+        return near_lists(
+            self.lists.centroids,
+            self._allowed(scope)[1],
+            probes,
+            enough,
+            gap=gap,
+            lists=effort.nprobe,
+            threads=scope.threads,
         )
-        counts = np.diff(lims)
-        visits = np.full((len(probes), int(counts.max(initial=0))), -1, np.int32)
-        visits[np.arange(visits.shape[1]) < counts[:, None]] = lists
-        return visits
 
     def _scan_hamming(
         self, queries: Queries, lists: Lists | None, m: int, scope: Scope
@@ -346,10 +320,6 @@ class Ivf:
             sizes = before[self._offsets[1:]] - before[self._offsets[:-1]]
             self._last = allowed, AllowedRows(mask).bitmap, sizes
         return self._last[1:]
-
-    def _filled(self, scope: Scope) -> Codes:
-        """Return the bitmap of the lists that hold an allowed row."""
-        return AllowedRows(self._allowed(scope)[1] > 0).bitmap
 
     def _checked(self, rows: Rows) -> Rows:
         """Return rows as they came out of the file, none of them beyond its end."""

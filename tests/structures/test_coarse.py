@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import naive
 import numpy as np
 from corpora import codes_of
@@ -29,13 +31,28 @@ def test_the_same_at_any_number_of_threads() -> None:
 
 
 def test_a_centroid_is_the_majority_of_its_codes() -> None:
-    codes = codes_of(500, 2)
-    centroids = coarse.train(codes, 1, threads=1)
+    codes = codes_of(128, 2)
+    check_majorities(codes, np.zeros(128, int), coarse.train(codes, 1, threads=1)[:1])
+    # Lists longer than a byte counts, empty ones, lists of one code and of two.
+    sizes = [700, 0, 1, 2, 255, 256, 0, 510, 511, 9]
+    lists = np.random.default_rng(5).permutation(np.repeat(np.arange(10), sizes))
+    codes, before = codes_of(len(lists), 3), codes_of(10, 3, seed=1)
+    found = coarse._majorities(codes, lists, before)
+    check_majorities(codes, lists, found, before)
+
+
+def check_majorities(
+    codes: coarse.Codes, lists: coarse.Numbers, found: coarse.Codes, before: Any = None
+) -> None:
     bits = np.unpackbits(codes.view(np.uint8), axis=1)
-    twice = 2 * bits.sum(axis=0)
-    found = np.unpackbits(centroids.view(np.uint8), axis=1)[0]
-    assert (found[twice > 500] == 1).all()
-    assert (found[twice < 500] == 0).all()
+    for number, centroid in enumerate(np.unpackbits(found.view(np.uint8), axis=1)):
+        own = bits[lists == number]
+        twice = 2 * own.sum(axis=0, dtype=int)
+        assert (centroid[twice > len(own)] == 1).all()
+        assert (centroid[twice < len(own)] == 0).all()
+        if before is not None:
+            kept = np.unpackbits(before[number].view(np.uint8))
+            assert np.array_equal(centroid[twice == len(own)], kept[twice == len(own)])
 
 
 def test_fewer_codes_than_lists() -> None:

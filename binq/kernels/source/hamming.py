@@ -12,7 +12,14 @@ from typing import Any
 
 from numba import cfunc, types
 
-from binq.kernels.source import hamming_counts, hamming_nearest, hamming_tables, rows, visits
+from binq.kernels.source import (
+    hamming_counts,
+    hamming_nearest,
+    hamming_tables,
+    near_lists,
+    rows,
+    visits,
+)
 from binq.kernels.source.features import Features
 
 _I32 = types.CPointer(types.int32)
@@ -74,4 +81,8 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         for name, size in zip(names, sizes, strict=True)
     }
     found |= visits.kernels(compiled)
+    sized = (_U64, _INT, _INT, _I64, _U64, _INT, _INT, _INT, _INT, _I32, _I64, _U64)
+    found["near_lists"] = compiled(void(*sized))(near_lists.near_lists_kernel(lanes))
+    for name in ("SCRATCH", "SCRATCH_PER_WORD", "SCRATCH_PER_LIST"):
+        layout[f"near_lists.{name.lower()}"] = getattr(near_lists, name)
     return found, layout | {"lanes": lanes, "shuffle": int(shuffle_name is not None)}

@@ -54,7 +54,7 @@ def report(
                     append(keys, found, query, capacity, k, away, at, numbers, numbered)
 
 
-def _distances(v: SimpleNamespace, four: SimpleNamespace) -> Any:
+def distances_of(v: SimpleNamespace, four: SimpleNamespace) -> Any:
     """The functions for the distance of one row, and of four."""
     load, set_bits, total8, totals = v.load, v.set_bits, v.total8, v.totals
     add8, both, differ, splat8, lanes = v.add8, v.both, v.differ, v.splat8, v.lanes
@@ -145,7 +145,7 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
     four = vectors(16, None)
     load, store, splat8 = v.load, v.store, v.splat8
     load4, store4, least4, splat4 = four.load, four.store, four.least32, four.splat32
-    distance, distances = _distances(v, four)
+    distance, distances = distances_of(v, four)
 
     def scan_rows(
         codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, queries, members,

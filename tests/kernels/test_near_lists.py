@@ -1,0 +1,89 @@
+"""The lists that are near to a query, beside a plain sort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from binq.kernels.hamming import FAMILY
+from binq.kernels.near_lists import near_lists
+from binq.kernels.scan import Engine
+
+
+def plainly(
+    away: list[int], sizes: list[int], enough: int, gap: int, lists: int | None
+) -> list[int]:
+    order = sorted((far, i) for i, far in enumerate(away) if sizes[i])
+    least = min(lists or 0, len(away))
+    if least and sum(sizes[i] for _, i in order[:least]) >= enough:
+        return [i for _, i in order[:least]]
+    held = 0
+    for place, (far, i) in enumerate(order):
+        held += sizes[i]
+        if held >= enough and place + 1 >= least:
+            return [i for near, i in order if near <= far + gap]
+    return [i for _, i in order]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_as_a_plain_sort(engine_of: Callable[..., Engine], data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    words = data.draw(st.sampled_from([1, 2, 3, 7, 8, 9, 12, 17, 40]))
+    count = data.draw(st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 63, 200]))
+    asked = data.draw(st.sampled_from([1, 2, 5]))
+    # Few different codes, so that distances tie; or far apart from each other.
+    kinds = rng.integers(0, 1 << 64, (max(1, count // 3), words), np.uint64)
+    centroids = kinds[rng.integers(0, len(kinds), count)]
+    queries = rng.integers(0, 1 << 64, (asked, words), np.uint64)
+    if data.draw(st.booleans()):
+        queries[0] = centroids[0]
+    if data.draw(st.booleans()):
+        queries[-1] = ~centroids[-1]
+    sizes = rng.integers(0, data.draw(st.sampled_from([1, 2, 30])) + 1, count)
+    enough = data.draw(st.sampled_from([0, 1, 10, 100, 100_000]))
+    gap = data.draw(st.sampled_from([0, 1, 9, 64 * words, 1 << 40]))
+    lists = data.draw(st.sampled_from([None, 1, 2, 20, 1000]))
+    found = near_lists(
+        centroids, sizes, queries, enough, gap=gap, lists=lists, threads=2, engine=engine_of(FAMILY)
+    )
+    away = np.bitwise_count(centroids ^ queries[:, None]).sum(axis=2, dtype=int)
+    expected = [plainly(line.tolist(), sizes.tolist(), enough, gap, lists) for line in away]
+    assert found.dtype == np.int32
+    assert found.shape == (asked, max(map(len, expected)))
+    for line, numbers in zip(found.tolist(), expected, strict=True):
+        assert line == numbers + [-1] * (len(line) - len(numbers))
+
+
+def test_many_queries_in_blocks(engine_of: Callable[..., Engine]) -> None:
+    rng = np.random.default_rng(0)
+    centroids = rng.integers(0, 1 << 64, (3000, 12), np.uint64)
+    queries = rng.integers(0, 1 << 64, (300, 12), np.uint64)
+    sizes = rng.integers(0, 5, 3000)
+    engine = engine_of(FAMILY)
+    at_once = near_lists(centroids, sizes, queries, 40, gap=9, threads=3, engine=engine)
+    for i in range(300):
+        alone = near_lists(centroids, sizes, queries[i : i + 1], 40, gap=9, engine=engine)[0]
+        assert np.array_equal(at_once[i, : len(alone)], alone)
+        assert (at_once[i, len(alone) :] == -1).all()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    codes, sizes = np.zeros((3, 2), np.uint64), np.ones(3, np.int64)
+    assert near_lists(codes, sizes, codes[:0], 1).shape == (0, 0)
+    assert near_lists(codes[:0], sizes[:0], codes, 1).shape == (3, 0)
+    for wrong in (
+        {"centroids": codes[:, :1]},
+        {"centroids": codes[:2]},
+        {"gap": -1},
+        {"lists": 0},
+    ):
+        given = {"centroids": codes, "sizes": sizes, "queries": codes, "enough": 1} | wrong
+        with pytest.raises(ValueError, match=r"centroids|sizes|gap"):
+            near_lists(**given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        near_lists(codes, sizes.astype(np.int32), codes, 1)
