@@ -57,6 +57,8 @@ class SweepData:
         Whether it holds rows that were not drawn.
     from_file : bool
         Whether it came as files that single rows can be fetched from, as ``rescore_from`` does.
+    column : str or None
+        By which name its vectors were chosen.
     read_seconds : float
         How long it took to read it once.
     notes : list of str
@@ -75,6 +77,7 @@ class SweepData:
     source: VectorSource
     sampled: bool
     from_file: bool
+    column: str | None
     read_seconds: float
     notes: list[str]
 
@@ -107,10 +110,13 @@ class _Names:
         self._names = (column, id_column)
         self._known = any(given is not None and has_columns(given) for given in every)
 
+    def of(self, given: Vectors) -> tuple[str | None, str | None]:
+        """Return those that hold for some vectors."""
+        return self._names if has_columns(given) or not self._known else (None, None)
+
     def open(self, given: Vectors) -> VectorSource:
-        """Open vectors by those names, where they have columns."""
-        used = has_columns(given) or not self._known
-        column, id_column = self._names if used else (None, None)
+        """Open vectors by the names that hold for them."""
+        column, id_column = self.of(given)
         return open_vectors(given, column=column, id_column=id_column)
 
 
@@ -195,6 +201,7 @@ def read_data(
         source,
         sampled,
         from_file,
+        names.of(vectors)[0],
         read_seconds,
         notes,
     )

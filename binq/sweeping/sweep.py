@@ -28,7 +28,6 @@ from binq.sweeping.recommend import (
 from binq.sweeping.results import OVERSAMPLES, Row, Sweep
 from binq.threads import limited
 from binq.types import DEFAULT_SAMPLE, METRICS, SCORINGS, Metric, Progress, Scoring, Vectors
-from binq.vectors import has_columns
 
 _WORST: Final = 20
 
@@ -136,15 +135,8 @@ def sweep(
             rows += work(setting)
             steps.done()
         found = with_pareto(rows)
-        files = vectors if data.from_file else None
-        recommender = Recommender(
-            setting,
-            target_recall,
-            files,
-            column if has_columns(vectors) else None,
-            max_minutes,
-            steps.more,
-        )
+        files, name = (vectors, data.column) if data.from_file else (None, None)
+        recommender = Recommender(setting, target_recall, files, name, max_minutes, steps.more)
         chosen = recommender.recommend(found)
         steps.done()
         comparison, doubt = compare(found, chosen, setting)
