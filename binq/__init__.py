@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from binq.errors import InputError as InputError
     from binq.errors import MissingExtraError as MissingExtraError
     from binq.errors import UsageError as UsageError
-    from binq.evaluation.evaluate import Evaluation as Evaluation
     from binq.evaluation.evaluate import evaluate as evaluate
+    from binq.evaluation.results import Evaluation as Evaluation
     from binq.index.describe import describe as describe
     from binq.index.index import Index as Index
     from binq.index.stream import Unanswered as Unanswered
@@ -48,7 +48,7 @@ _PLACES = {
     "Binarizer": "binq.binarizers",
     "BuildReport": "binq.building.build",
     "EncodeReport": "binq.text.run",
-    "Evaluation": "binq.evaluation.evaluate",
+    "Evaluation": "binq.evaluation.results",
     "Hits": "binq.search.hits",
     "Index": "binq.index.index",
     "RadiusHits": "binq.search.hits",

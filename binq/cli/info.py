@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Final
 
 from binq.cli import options as opt
 from binq.cli import render
+
+# Of the calibration of lists; --json tells all.
+_COUNTS: Final = ("10", "40", "100")
+_TARGETS: Final = (0.9, 0.95, 0.99)
 
 
 @opt.command(
@@ -23,8 +28,15 @@ def info(*, index: Path, verify: bool, json: bool) -> None:
     if json:
         render.document(found)
     else:
-        rows = [(name, _shown(value)) for name, value in found.items() if name != "sections"]
+        told = {"lists": _lists, "calibration": _origin}
+        rows = [
+            (name, told.get(name, _shown)(value))
+            for name, value in found.items()
+            if name != "sections"
+        ]
         render.table(str(index), ("property", "value"), rows)
+        if "calibration" in found:
+            _show_gaps(found["calibration"])
         render.table(
             "sections",
             ("name", "dtype", "shape", "offset", "bytes"),
@@ -40,6 +52,36 @@ def info(*, index: Path, verify: bool, json: bool) -> None:
             ],
         )
     require_whole(index, found)
+
+
+def _lists(lists: dict[str, Any]) -> str:
+    sizes = f"{lists['smallest']:,} to {lists['largest']:,} rows, median {lists['median']:,g}"
+    return (
+        f"{lists['number']:,}: {sizes}, {lists['empty']:,} empty, "
+        f"imbalance {lists['imbalance']:.2f} (1 is even)"
+    )
+
+
+def _origin(calibration: dict[str, Any]) -> str:
+    stand_in = " that stood in for queries" if calibration["from"] == "rows" else ""
+    return f"with {calibration['queries']:,} {calibration['from']}{stand_in}"
+
+
+def _show_gaps(calibration: dict[str, Any]) -> None:
+    """Print, of all that is calibrated, what most searches ask for."""
+    targets: list[float] = calibration["targets"]
+    rows = [
+        (scan, count, *(str(known[count][targets.index(target)]) for target in _TARGETS))
+        for scan, known in calibration["gaps"].items()
+        for count in _COUNTS
+        if count in known
+    ]
+    if rows:
+        render.table(
+            "bits looked beyond the lists that fill the candidates",
+            ("scan", "candidates", *(f"for {target}" for target in _TARGETS)),
+            rows,
+        )
 
 
 def _shown(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import typer
 
@@ -18,6 +18,7 @@ Option = tuple[Any, Any]
 Options = dict[str, Option]
 """Options by the names under which a function takes their values."""
 
+_Number = TypeVar("_Number", int, float)
 _BY_NAME: Final = inspect.Parameter.KEYWORD_ONLY
 REQUIRED: Final = inspect.Parameter.empty
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
@@ -160,7 +161,18 @@ def whole_numbers(text: str, option: str) -> list[int]:
     UsageError
         If it is anything else.
     """
+    return _numbers(int, text, option, "whole numbers", "1,10,100")
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Read numbers separated by commas, as :func:`whole_numbers` does."""
+    return _numbers(float, text, option, "numbers", "0.8,0.95")
+
+
+def _numbers(
+    kind: Callable[[str], _Number], text: str, option: str, what: str, example: str
+) -> list[_Number]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError("not whole numbers", option, "such as 1,10,100", repr(text)) from None
+        raise UsageError(f"not {what}", option, f"such as {example}", repr(text)) from None

@@ -8,6 +8,13 @@ from binq import types
 from binq.cli import options as opt
 from binq.errors import UsageError
 
+_TARGET_RECALL: Final = (
+    "For an index of lists: the share to find of the candidates that a whole scan finds. "
+    f"A flat index scans every row and refuses it. [default: {types.DEFAULT_TARGET_RECALL}]"
+)
+_NPROBE: Final = "For an index of lists: how many of them to look into."
+_CURVE: Final = " Several make a curve of recall and speed."
+
 OPTIONS: Final[opt.Options] = {
     "scoring": opt.option(types.Scoring, "The scan. [default: the one the index was built for]"),
     "rescore": opt.option(
@@ -25,12 +32,8 @@ OPTIONS: Final[opt.Options] = {
         f"keep 99 % of the best. [default: {types.DEFAULT_OVERSAMPLE:g}]",
         metavar="X",
     ),
-    "target_recall": opt.option(
-        float,
-        "For an index of lists: the share to find of the candidates that a whole scan finds. "
-        f"A flat index scans every row and refuses it. [default: {types.DEFAULT_TARGET_RECALL}]",
-    ),
-    "nprobe": opt.option(int, "For an index of lists: how many of them to look into."),
+    "target_recall": opt.option(float, _TARGET_RECALL),
+    "nprobe": opt.option(int, _NPROBE),
     "filter_ids": opt.option(
         str,
         "Return only rows whose ids the file holds: one a line (text or JSON), in a Parquet column "
@@ -43,6 +46,12 @@ OPTIONS: Final[opt.Options] = {
     "threads": opt.THREADS,
 }
 """The settings of :class:`binq.search.options.SearchOptions`."""
+
+SEVERAL: Final[opt.Options] = {
+    "target_recall": opt.option(str, _TARGET_RECALL.replace(" [", f"{_CURVE} ["), metavar="X,X"),
+    "nprobe": opt.option(str, _NPROBE + _CURVE, metavar="N,N"),
+}
+"""Those of them of which ``eval`` takes several at once, in their place."""
 
 FILES: Final = ("rescore_from", "filter_ids", "exclude_ids")
 """Those of them that name files."""

@@ -87,6 +87,7 @@ def sweep(
     **settings: Any,
 ) -> None:
     """Find out which binarizer, size, scoring and oversample reach which recall."""
+    from binq.evaluation.plot import check_plot
     from binq.io.atomic import atomic_write
     from binq.io.outputs import refuse_overwrites
     from binq.sweeping import report as drawing
@@ -95,7 +96,7 @@ def sweep(
     render.awaiting("vectors", render.VECTOR_LINES, vectors, queries)
     columns: dict[str, Any] = {"column": column, "id_column": id_column}
     if plot is not None:
-        drawing.check_plot(plot)
+        check_plot(plot)
     drawn: Any = plot and plot.suffix.lower()[1:]  # one that check_plot knows
     refuse_overwrites(
         {"`report`": (report, "html"), "`plot`": (plot, drawn)},

@@ -3,141 +3,31 @@
 from __future__ import annotations
 
 import os
-import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Final, Unpack
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.errors import CheckFailed, InputError, UsageError
+from binq.errors import InputError, UsageError
 from binq.evaluation.judge import Judge, OwnRows
-from binq.evaluation.qrels import read_qrels
+from binq.evaluation.qrels import Qrels, read_qrels
+from binq.evaluation.results import Evaluation, Point
+from binq.evaluation.speed import latency, throughput
 from binq.evaluation.truth import true_neighbours
 from binq.index.index import Index
 from binq.index.stream import open_queries, prepare_batch
 from binq.io.outputs import refuse_overwrites
 from binq.io.streams import refuse_stdin_twice
-from binq.search.options import SearchOptions, SearchSettings
+from binq.search.options import CommonSettings, SearchOptions
 from binq.search.pipeline import Pipeline
+from binq.structures.base import Effort
 from binq.structures.queries import Queries, joined
 from binq.threads import limited
-from binq.types import Progress, Vectors
-from binq.version import __version__
-
-_TIMED_QUERIES: Final = 100
-BY_TRUTH: Final = ("recall", "candidate_recall", "recall_expected")
-BY_QRELS: Final = ("nDCG", "R", "RR", "AP")
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What an evaluation found.
-
-    Attributes
-    ----------
-    facts : dict
-        What was evaluated, and how: n, queries, bits, method, scoring, rescore and so on.
-    metrics : dict
-        By name; each a dict with ``value``, and ``low`` and ``high`` (the 95 % interval) or
-        ``std``.
-    latency_ms : dict
-        Median and 95th percentile of single queries, and how they were taken.
-    query_ids : list of str or of int
-        One per query.
-    per_query : dict of str to (q,) float64
-        The same metrics for every query; NaN where a query has none.
-    """
-
-    facts: dict[str, Any]
-    metrics: dict[str, dict[str, float]]
-    latency_ms: dict[str, Any]
-    query_ids: list[Any]
-    per_query: dict[str, NDArray[np.float64]] = field(repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document that ``binq eval --json`` prints."""
-        return {
-            "schema": "binq.eval/1",
-            "binq": __version__,
-            **self.facts,
-            "metrics": self.metrics,
-            "latency_ms": self.latency_ms,
-        }
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """Yield one row per query: its id and its metrics, None where it has none."""
-        for number, query in enumerate(self.query_ids):
-            values = {name: float(column[number]) for name, column in self.per_query.items()}
-            yield {
-                "query": query,
-                **{name: None if value != value else value for name, value in values.items()},
-            }
-
-    def require(self, floors: dict[str, float]) -> None:
-        """Raise unless every metric named reaches its floor.
-
-        Raises
-        ------
-        UsageError
-            If a metric was not evaluated.
-        CheckFailed
-            If one is below.
-        """
-        for name, floor in floors.items():
-            if name not in self.metrics:
-                raise UsageError(
-                    "that metric was not evaluated", f"`fail_under={name}`", ", ".join(self.metrics)
-                )
-            value = self.metrics[name]["value"]
-            if value < floor:
-                raise CheckFailed(f"{name} is too low", "", f"at least {floor}", f"{value:.4f}")
-
-
-def parse_floors(
-    texts: Sequence[str], ks: Sequence[int], *, truth: bool = True, qrels: bool = False
-) -> dict[str, float]:
-    """Read floors such as ``recall@10=0.95``.
-
-    Raises
-    ------
-    UsageError
-        If one is not of that form, its metric is not one of those that are evaluated by a truth or
-        by qrels, whichever there are, or its k is not among ``ks``.
-    """
-    floors = {}
-    known = BY_TRUTH * truth + BY_QRELS * qrels
-    for text in texts:
-        match = re.fullmatch(r"([^=\s]+@(\d+))=([0-9.eE+-]+)", text)
-        try:
-            floors[match[1]] = float(match[3])  # type: ignore[index]
-        except (TypeError, ValueError):
-            raise UsageError(
-                "not a floor", f"`fail_under={text}`", "METRIC@K=VALUE, such as recall@10=0.95"
-            ) from None
-        assert match is not None
-        name = match[1].partition("@")[0]
-        if name not in known:
-            needed = {**dict.fromkeys(BY_TRUTH, "truth"), **dict.fromkeys(BY_QRELS, "qrels")}
-            raise UsageError(
-                "that metric is not evaluated",
-                f"`fail_under={text}`",
-                "one of " + ", ".join(known),
-                name,
-                f"give `{needed[name]}`" if name in needed else "",
-            )
-        if int(match[2]) not in ks:
-            raise UsageError(
-                "that k is not evaluated",
-                f"`fail_under={text}`",
-                "one of " + ", ".join(map(str, ks)),
-                match[2],
-                "add it to -k",
-            )
-    return floors
+from binq.types import DEFAULT_TARGET_RECALL, Progress, Vectors
 
 
 def evaluate(
@@ -154,16 +44,22 @@ def evaluate(
     column: str | None = None,
     id_column: str | None = None,
     progress: Progress | None = None,
-    **settings: Unpack[SearchSettings],
+    target_recall: float | Sequence[float] | None = None,
+    nprobe: int | Sequence[int] | None = None,
+    **settings: Unpack[CommonSettings],
 ) -> Evaluation:
     """Measure the recall of an index.
+
+    Of an index that does not look at every row, ``recall_scan`` is the share of hits whose score
+    is no worse than that of the last hit of the same search with every row scanned.
 
     Parameters
     ----------
     index : path or Index
     queries : path, list of paths, "-" or (q, dim) array
     truth : path, list of paths or array, optional
-        The vectors that the index was built from, row by row. Needed unless ``qrels`` are given.
+        The vectors that the index was built from, row by row. Needed unless ``qrels`` are given,
+        or the index does not look at every row.
     truth_column : str, optional
         Column of the truth's vectors, if there are several.
     k : int or sequence of int
@@ -179,10 +75,12 @@ def evaluate(
     column, id_column : str, optional
         Columns of the queries.
     progress : callable, optional
-        Called with (queries done, queries in all).
+        Called with (queries done, queries in all), for every k and effort anew.
+    target_recall, nprobe : number or sequence of numbers, optional
+        How far to look. Several make a curve of recall and speed.
     settings
-        The fields of :class:`binq.search.options.SearchOptions`. With a filter, or deleted rows,
-        the truth too is of the allowed rows.
+        The other fields of :class:`binq.search.options.SearchOptions`. With a filter, or deleted
+        rows, the truth too is of the allowed rows.
 
     Returns
     -------
@@ -192,7 +90,11 @@ def evaluate(
     ------
     UsageError, InputError, IndexFileError, EnvironmentFailure
     """
-    options = SearchOptions(**settings)
+    several = [
+        SearchOptions(**settings, target_recall=target, nprobe=lists)
+        for target, lists in product(_each(target_recall), _each(nprobe))
+    ]
+    options = several[0]
     refuse_stdin_twice(
         queries=queries,
         truth=truth,
@@ -200,8 +102,6 @@ def evaluate(
         exclude_ids=options.exclude_ids,
     )
     ks = _sizes(k)
-    if truth is None and qrels is None:
-        raise UsageError("there is nothing to judge by", next_step="give `truth` or `qrels`")
     if cache_truth is not None and truth is None:
         raise UsageError("`cache_truth` goes with `truth`", next_step="give `truth`")
     refuse_overwrites(
@@ -216,6 +116,8 @@ def evaluate(
         overwrite=overwrite,
     )
     ix = index if isinstance(index, Index) else Index(index)
+    if truth is None and qrels is None and ix.structure.exact:
+        raise UsageError("there is nothing to judge by", next_step="give `truth` or `qrels`")
     judgements = None if qrels is None else read_qrels(qrels)
     with limited(options.threads) as count, ExitStack() as stack:
         prepared, query_ids, named, packed = _read_queries(ix, queries, column, id_column, options)
@@ -234,26 +136,88 @@ def evaluate(
                 options.force,
                 pipeline.scope.allowed,
             )
-        judge = Judge(pipeline, prepared, own, neighbours, progress)
-        for size in ks:
-            judge.at(size)
-            if judgements is not None:
-                judge.by_qrels(judgements, query_ids, size)
-        latency = _latency(pipeline, prepared, 10 if 10 in ks else ks[-1])
+        trial = _Trial(prepared, query_ids, own, neighbours, judgements, ks, progress)
+        reference = None
+        if not ix.structure.exact:
+            whole = replace(pipeline, scope=replace(pipeline.scope, exhaustive=True))
+            reference = trial.judge(whole)
+        curve = []
+        for one in several:
+            if one.effort is not None:
+                ix.structure.check(one.effort)
+            tried = replace(pipeline, scope=replace(pipeline.scope, effort=one.effort))
+            judge = trial.judge(tried, reference)
+            if len(several) > 1:
+                curve += trial.points(judge, one.effort)
+        timed = latency(tried, prepared, 10 if 10 in ks else ks[-1])
         facts = {
             "n": len(ix),
             "allowed": pipeline.rows,
             "queries": len(prepared),
-            **_of_index(ix, pipeline),
+            **_of_index(ix, tried),
             "oversample": options.factor if pipeline.rescorer else None,
             "mean_depth": {
                 str(size): float(np.mean(counts)) for size, counts in judge.rescored.items()
             },
+            "scanned": {str(size): _scanned(tried, prepared, size) for size in ks},
             "k": ks,
             "exclude_self": exclude_self,
             "threads": count,
         }
-    return Evaluation(facts, judge.metrics, latency, query_ids, judge.per_query)
+        beside = trial.points(reference, None) if curve and reference is not None else []
+    metrics, columns = judge.metrics, judge.per_query
+    return Evaluation(facts, metrics, timed, query_ids, columns, curve, beside)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """What searches of the same queries are judged by, whatever their effort."""
+
+    queries: Queries
+    query_ids: list[Any]
+    own: OwnRows | None
+    neighbours: NDArray[np.int64] | None
+    judgements: Qrels | None
+    ks: list[int]
+    progress: Progress | None
+
+    def judge(self, pipeline: Pipeline, reference: Judge | None = None) -> Judge:
+        """Search at every k and judge what is found."""
+        judge = Judge(pipeline, self.queries, self.own, self.neighbours, self.progress, reference)
+        for k in self.ks:
+            judge.at(k)
+            if self.judgements is not None:
+                judge.by_qrels(self.judgements, self.query_ids, k)
+        return judge
+
+    def points(self, judge: Judge, effort: Effort | None) -> list[Point]:
+        """Return what was found at every k, and how fast."""
+        pipeline, queries = judge.pipeline, self.queries
+        return [
+            Point(
+                effort,
+                k,
+                _scanned(pipeline, queries, k),
+                throughput(pipeline, queries, k),
+                latency(pipeline, queries, k),
+                {name: one for name, one in judge.metrics.items() if name.endswith(f"@{k}")},
+            )
+            for k in self.ks
+        ]
+
+
+def _scanned(pipeline: Pipeline, queries: Queries, k: int) -> float:
+    """Return the share of rows that a query is compared with, on average."""
+    count = min(pipeline.candidate_count(k), pipeline.rows)
+    structure = pipeline.structure
+    compared = structure.compared(queries, count, pipeline.scope, pipeline.scoring)
+    return round(float(compared.mean()) / max(1, len(structure)), 6)
+
+
+def _each(given: Any) -> list[Any]:
+    """Return each of several values once, in their order; of none, None."""
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    return list(dict.fromkeys(given)) or [None] if several else [given]
 
 
 def _refuse_nothing(index: Index, pipeline: Pipeline) -> None:
@@ -283,7 +247,10 @@ def _sizes(k: int | Sequence[int]) -> list[int]:
 
 def _of_index(index: Index, pipeline: Pipeline) -> dict[str, Any]:
     """Return what an evaluation tells of the index, and of how it is searched."""
+    effort = pipeline.scope.effort or Effort(DEFAULT_TARGET_RECALL)
     return {
+        "kind": index.file.header.kind,
+        **({} if index.structure.exact else effort.given),
         "dim": index.dim,
         "bits": index.bits,
         "metric": index.metric,
@@ -311,21 +278,3 @@ def _read_queries(
             raise InputError("there are no queries", source.name, "at least one", "none")
         everything = joined(parts)
         return everything, names or list(range(len(everything))), bool(names), source.packed
-
-
-def _latency(pipeline: Pipeline, queries: Queries, k: int) -> dict[str, Any]:
-    """Time single queries, spread evenly over all, after one that is not counted."""
-    numbers = np.linspace(0, len(queries) - 1, min(len(queries), _TIMED_QUERIES)).astype(int)
-    times = []
-    for number in [numbers[0], *numbers]:
-        one = queries.part(slice(number, number + 1))
-        begun = time.perf_counter()
-        pipeline.search(one, k)
-        times.append(1000 * (time.perf_counter() - begun))
-    taken = np.array(times[1:])
-    return {
-        "median": round(float(np.median(taken)), 4),
-        "p95": round(float(np.percentile(taken, 95)), 4),
-        "k": k,
-        "queries": len(taken),
-    }

@@ -20,6 +20,8 @@ from binq.structures.queries import Queries
 from binq.types import Progress
 
 _QUERY_BLOCK: Final = 1024
+BY_TRUTH: Final = ("recall", "candidate_recall", "recall_expected")
+BY_SCAN: Final = ("recall_scan",)
 
 
 @dataclass(eq=False)
@@ -37,6 +39,9 @@ class Judge:
         together, or all. Without them only :meth:`by_qrels` finds something.
     progress : callable or None
         Called with (queries done, queries in all), at every k anew.
+    reference : Judge or None
+        Of the same search with every row scanned, ahead of this one at every k: what it finds
+        tells ``recall_scan``.
     metrics : dict
         By name, such as ``recall@10``; each a dict with ``value``, and ``low`` and ``high`` (the
         95 % interval) or ``std``.
@@ -44,6 +49,8 @@ class Judge:
         The same metrics for every query; NaN where a query has none.
     rescored : dict of int to list of int
         By k: how many candidates of each query were rescored, where any were.
+    best : dict of int to tuple
+        By k: the rows found (q, m), -1 for none, and the score (q,) of the last of them.
     """
 
     pipeline: Pipeline
@@ -51,9 +58,11 @@ class Judge:
     own: OwnRows | None
     neighbours: NDArray[np.int64] | None
     progress: Progress | None
+    reference: Judge | None = None
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     per_query: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     rescored: dict[int, list[int]] = field(default_factory=dict)
+    best: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         queries = self.queries
@@ -63,12 +72,11 @@ class Judge:
         self._rankings: list[list[str]] = [[] for _ in range(len(queries))]
 
     def at(self, k: int) -> None:
-        """Search for k hits and judge them by the true neighbours."""
+        """Search for k hits, and judge them by the true neighbours and by the reference."""
         total = len(self.queries)
-        columns = {
-            name: np.full(total, np.nan)
-            for name in ("recall", "candidate_recall", "recall_expected", "variance")
-        }
+        columns = {name: np.full(total, np.nan) for name in (*BY_TRUTH, *BY_SCAN, "variance")}
+        rows = np.full((total, min(k, self.pipeline.rows)), -1)
+        self.best[k] = rows, np.full(total, -np.inf)
         done = 0
         for chosen, own in self._groups():
             for first in range(0, len(chosen), _QUERY_BLOCK):
@@ -113,10 +121,9 @@ class Judge:
         self, part: NDArray[np.int64], own: NDArray[np.int64], k: int
     ) -> dict[str, NDArray[np.float64]]:
         pipeline, queries = self.pipeline, self.queries.part(part)
-        left_out = own.shape[1]
-        eligible = pipeline.rows - left_out
+        eligible = pipeline.rows - own.shape[1]
         count = pipeline.candidate_count(k)
-        found = pipeline.candidates(queries, count + left_out)
+        found = pipeline.candidates(queries, count + own.shape[1])
         found = found.at(_without(found.rows, own, min(count, eligible)))
         hits = pipeline.rescore(queries, found, k)
         ids: Sequence[Sequence[str | int]] = hits.ids
@@ -124,15 +131,24 @@ class Judge:
             self._rankings[number] = [str(name) for name in names]
         if hits.rescored is not None:
             self.rescored.setdefault(k, []).extend(hits.rescored.tolist())
+        width = hits.rows.shape[1]
+        self.best[k][0][part, :width] = hits.rows
+        if width:
+            self.best[k][1][part] = hits.scores[:, -1]
+        values = {}
+        if self.reference is not None:
+            rows, last = self.reference.best[k]
+            # By row too: sums of floats may round one row to two scores.
+            fine = (hits.scores >= last[part, None]) | found_of(rows[part], hits.rows)
+            values["recall_scan"] = fine.mean(axis=1) if width else np.ones(len(part))
         if self.neighbours is None:
-            return {}
+            return values
         near = self.neighbours[part]
         near = np.take_along_axis(near, _without(near, own, min(k, eligible)), axis=1)
-        values = {
-            "recall": recall(hits.rows, near),
-            "candidate_recall": recall(_rescored(found.rows, hits.rescored), near),
-        }
-        if pipeline.rescorer is None and hits.distances is not None and near.shape[1]:
+        values["recall"] = recall(hits.rows, near)
+        values["candidate_recall"] = recall(_rescored(found.rows, hits.rescored), near)
+        whole = pipeline.structure.exact or pipeline.scope.exhaustive
+        if whole and pipeline.rescorer is None and hits.distances is not None and near.shape[1]:
             mean, variance = self._expected(queries, hits.distances, near, own)
             values |= {"recall_expected": mean, "variance": variance}
         return values

@@ -26,13 +26,14 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
     dict
         As ``binq info --json`` prints it. ``damaged`` is a list of section, offset and length in
         bytes; it is there only if ``verify`` is set. ``format`` is the version of the file,
-        ``needs`` its required features, ``alive`` and ``dead`` how many rows are, only where there
-        is something to say.
+        ``needs`` its required features, ``alive`` and ``dead`` how many rows are, ``lists`` how
+        many there are and how long, only where there is something to say.
 
     Raises
     ------
     IndexFileError
-        If it cannot be opened.
+        If it cannot be opened, or what tells of its lists is damaged; with ``verify`` that is
+        listed.
     """
     index = Index(path)
     file = index.file
@@ -46,6 +47,7 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
         **file.header.to_json(),
         "sections": [section.to_json() for section in file.sections.values()],
     }
+    found.pop("calibration", None)  # told by the structure, where it has one
     needs = needed(file.header, file.sections.values())
     if needs:
         found["needs"] = needs
@@ -54,6 +56,11 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
         found["dead"] = file.header.rows - found["alive"]
     if verify:
         found["damaged"] = [vars(damage) for damage in file.verify()]
+    try:
+        found |= index.structure.describe()
+    except IndexFileError:
+        if not found.get("damaged"):
+            raise
     return found
 
 

@@ -37,6 +37,11 @@ class Effort:
     target_recall: float | None = None
     nprobe: int | None = None
 
+    @property
+    def given(self) -> dict[str, float]:
+        """What is given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
 
 class AllowedRows:
     """The rows that a search may return: those that are alive and that a filter lets through.

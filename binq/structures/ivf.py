@@ -175,8 +175,9 @@ class Ivf:
         return counts
 
     def describe(self) -> dict[str, Any]:
-        """Return how many lists there are, and how long."""
-        return {"lists": coarse.lengths(self._sizes)}
+        """Return how many lists there are, how long, and how far searches look."""
+        lengths = coarse.lengths(self._sizes)
+        return {"lists": lengths, "calibration": self.lists.calibration.to_json()}
 
     def within(
         self, queries: Codes, radius: int, scope: Scope = EVERYTHING

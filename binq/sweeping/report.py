@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from binq.errors import UsageError, missing_extra
+from binq.evaluation.plot import COLOURS, new_figure, save
 from binq.sweeping.results import Row, Sweep
 
-# Told apart by colour-blind readers as well (Okabe & Ito, "Color Universal Design", 2008).
-_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 _STYLE: Final = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}
@@ -29,7 +25,6 @@ _HEIGHT: Final = 360
 _EDGE: Final = 48
 _KEY: Final = 170
 _APART: Final = 28
-_SUFFIXES: Final = (".png", ".svg", ".pdf")
 Points = list[tuple[float, float, str]]
 
 
@@ -78,24 +73,6 @@ def html(found: Sweep, commands: Sequence[str] = ()) -> str:
     )
 
 
-def check_plot(path: Path) -> None:
-    """Refuse a plot that cannot be drawn.
-
-    Raises
-    ------
-    UsageError
-        If the suffix says no format.
-    MissingExtraError
-        If matplotlib is not installed.
-    """
-    if path.suffix.lower() not in _SUFFIXES:
-        raise UsageError(
-            "the suffix of the plot says no format", f"`plot={path}`", ", ".join(_SUFFIXES)
-        )
-    if find_spec("matplotlib") is None:
-        raise missing_extra("matplotlib", "plot", "`plot`")
-
-
 def draw(found: Sweep, sink: BinaryIO, suffix: str) -> None:
     """Draw recall over bytes with matplotlib, in the format of a suffix.
 
@@ -104,15 +81,11 @@ def draw(found: Sweep, sink: BinaryIO, suffix: str) -> None:
     MissingExtraError
         If matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise missing_extra("matplotlib", "plot", "`plot`")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = new_figure((8, 5))
     axes = figure.add_subplot()
     for number, (name, points) in enumerate(_by_method(found.rows).items()):
         bytes_, recalls = zip(*((x, y) for x, y, _ in points), strict=True)
-        colour, marker = _COLOURS[number % len(_COLOURS)], "os^Dv"[number // len(_COLOURS) % 5]
+        colour, marker = COLOURS[number % len(COLOURS)], "os^Dv"[number // len(COLOURS) % 5]
         axes.plot(bytes_, recalls, marker, color=colour, label=name)
     front = [(row.bytes, row.recall.value) for row in found.rows if row.pareto]
     axes.step(*zip(*front, strict=True), where="post", color="#999999", linewidth=1, zorder=0)
@@ -121,7 +94,7 @@ def draw(found: Sweep, sink: BinaryIO, suffix: str) -> None:
     axes.set_ylabel(f"recall@{found.facts['k']}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=2)
-    figure.savefig(sink, format=suffix.lower().lstrip("."), dpi=150)
+    save(figure, sink, suffix)
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, Points]:
@@ -250,8 +223,8 @@ def _chart(
         f'</text><text x="{_EDGE}" y="{_EDGE - 16}">{escape(up)}</text>'
     )
     for number, (name, part) in enumerate(series.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        dash = ("", "6 3", "2 3")[number // len(_COLOURS) % 3]
+        colour = COLOURS[number % len(COLOURS)]
+        dash = ("", "6 3", "2 3")[number // len(COLOURS) % 3]
         where = [at(x, y) for x, y, _ in part]
         if joined:
             line = "L".join(f"{x:.1f} {y:.1f}" for x, y in where)
@@ -260,7 +233,7 @@ def _chart(
                 f'stroke-dasharray="{dash}"/>'
             )
         if dots:
-            fill = colour if number < len(_COLOURS) else "#fff"
+            fill = colour if number < len(COLOURS) else "#fff"
             parts += [
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{colour}">'
                 f"<title>{escape(label)}: {value:.4f} at {size:g}</title></circle>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,87 @@ def test_qrels(cli: Cli, tmp_path: Path) -> None:
     cli("eval", tmp_path / "i.binq", queries, "--qrels", tmp_path / "none", code=3)
 
 
+@pytest.fixture
+def lists(cli: Cli, corpus: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "lists.binq"
+    cli("build", corpus, "-o", path, "--kind", "ivf", "--nlist", 20)
+    return path
+
+
+def test_lists_need_no_truth(cli: Cli, lists: Path, queries: Path, tmp_path: Path) -> None:
+    found = cli("eval", lists, queries, "-k", "1,10", "--nprobe", 2)
+    words = " ".join(found.out.replace("\n", " ").split())
+    assert "recall_scan@10" in words
+    assert "recall_scan: the share of hits that are no worse than the last hit" in words
+    assert "% of rows scanned" in words
+    assert found.err == ""
+    rows = tmp_path / "rows.jsonl"
+    options = ("-k", 10, "--nprobe", 2, "--json", "--per-query", rows)
+    found = cli("eval", lists, queries, *options, "--fail-under", "recall_scan@10=1", code=6)
+    document = found.json
+    assert (document["kind"], document["nprobe"], document["schema"]) == ("ivf", 2, "binq.eval/1")
+    value = document["metrics"]["recall_scan@10"]["value"]
+    told = [json.loads(line)["recall_scan@10"] for line in rows.read_text().splitlines()]
+    assert value == pytest.approx(sum(told) / 12)
+    assert 0 < value < 1
+    assert f"recall_scan@10 is too low: expected at least 1.0, got {value:.4f}" in found.err
+    assert cli("eval", lists, queries, "--json").json["target_recall"] == 0.95
+    # Of a curve, what is read once serves every effort.
+    truth = ("--truth", "-", "--nprobe", "1,20", "-k", "1,10", "--json")
+    curve = cli("eval", lists, queries, *truth, stdin=(tmp_path / "corpus.npy").read_bytes()).json
+    assert [(point["nprobe"], point["k"]) for point in curve["curve"]] == [
+        (nprobe, k) for nprobe in (1, 20) for k in (1, 10)
+    ]
+    assert curve["curve"][3]["metrics"]["recall_scan@10"]["value"] == 1
+    few = ("--filter-ids", "-", "--nprobe", "1,20", "-k", 1, "--json")
+    assert cli("eval", lists, queries, *few, stdin=b"3\n4\n").json["allowed"] == 2
+
+
+def test_a_curve(cli: Cli, lists: Path, queries: Path, corpus: Path, tmp_path: Path) -> None:
+    words = ("eval", lists, queries, "--truth", corpus, "-k", "1,10")
+    for option, values in (("--nprobe", "1,4,20"), ("--target-recall", "0.5,0.9")):
+        found = cli(*words, option, values)
+        assert found.err == ""
+        name = option[2:].replace("-", " ")
+        for word in (*values.split(","), name, "all rows", "recall_scan", "queries/s", "k = 10"):
+            assert word in " ".join(found.out.split()), word
+        assert max(map(len, found.out.splitlines())) <= 80
+    if find_spec("matplotlib"):
+        cli(*words, "--nprobe", "1,4", "--plot", tmp_path / "c.png")
+        assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_goes_with_no_curve(cli: Cli, lists: Path, queries: Path, tmp_path: Path) -> None:
+    words = ("eval", lists, queries, "-k", 10)
+    several = (*words, "--nprobe", "1,2")
+    rows, plot = tmp_path / "rows.jsonl", tmp_path / "c.png"
+    for wrong, said in (
+        ((*several, "--fail-under", "recall_scan@10=0.5"), "--fail-under goes with one value"),
+        ((*several, "--per-query", rows), "--per-query goes with one value"),
+        ((*words, "--nprobe", "2,2", "--plot", plot), "--plot goes with several values"),
+        ((*words, "--nprobe", "1,x"), "not whole numbers: --nprobe"),
+        ((*words, "--target-recall", "high"), "not numbers: --target-recall"),
+        ((*words, "--target-recall", "0.5,1.5"), "out of range: --target-recall"),
+        ((*several, "--target-recall", "0.9"), "both say how far to look"),
+        ((*words, "--fail-under", "recall@10=1"), "give --truth"),
+        (("query", lists, queries, "--nprobe", "1,2"), "--nprobe"),
+        (("query", lists, queries, "--target-recall", "0.8,0.9"), "--target-recall"),
+    ):
+        refused = cli(*wrong, code=2)
+        assert said in refused.err
+        assert refused.out == ""
+    assert not rows.exists()
+    assert not plot.exists()
+
+
 def test_exit_codes(cli: Cli, words: list[object], queries: Path, tmp_path: Path) -> None:
     cli(*words[:3], code=2)  # neither truth nor qrels
     cli(*words, "-k", "0", code=2)
     cli(*words, "-k", "", code=2)
     cli(*words, "-k", "1,,2", code=2)
     cli("eval", tmp_path / "none", *words[2:], code=4)
+    scan = cli(*words, "--fail-under", "recall_scan@10=1", code=2).err
+    assert "an index that scans every row has none" in scan
     cli(*words[:3], "--truth", queries, code=3)
     cli(*words[:3], "--truth", tmp_path / "none", code=3)
     cli(*words, "--exclude-self", "-k", 1)

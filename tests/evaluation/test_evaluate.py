@@ -15,7 +15,8 @@ from data.make_golden import grow
 
 import binq
 from binq.errors import BinqWarning, CheckFailed, InputError, UsageError
-from binq.evaluation.evaluate import evaluate, parse_floors
+from binq.evaluation.evaluate import evaluate
+from binq.evaluation.results import parse_floors
 
 KS = [1, 10, 100]
 

@@ -14,6 +14,7 @@ from corpora import gaussian, write_jsonl
 
 import binq
 from binq.errors import MissingExtraError, UsageError
+from binq.evaluation.plot import check_plot
 from binq.sweeping import report
 
 _VOID = {"meta", "br"}
@@ -81,13 +82,13 @@ def test_page(found: binq.Sweep) -> None:
 
 def test_plot(found: binq.Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError):
-        report.check_plot(Path("plot.jpg"))
+        check_plot(Path("plot.jpg"))
     if importlib.util.find_spec("matplotlib") is not None:
         image = io.BytesIO()
         report.draw(found, image, ".png")
         assert image.getvalue().startswith(b"\x89PNG")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"binq\[plot\]"):
-        report.check_plot(Path("plot.png"))
+        check_plot(Path("plot.png"))
     with pytest.raises(MissingExtraError):
         report.draw(found, io.BytesIO(), ".png")
