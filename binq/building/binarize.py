@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final, Literal, Unpack
 from numpy.typing import NDArray
 
 from binq import bits as packing
-from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit
+from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit, watched
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.errors import InputError, UsageError
 from binq.io.atomic import atomic_write
@@ -95,7 +95,7 @@ def binarize(
         file = stack.enter_context(atomic_write(output))
         writer = _WRITERS[kind](file, fitted.bits, layout, source, stack)
         done = 0
-        for batch in batches:
+        for batch in watched(batches, fitted):
             codes = fitted.encode(batch.vectors, source.locator(batch.start), count)
             writer.append(packing.to_layout(codes, fitted.bits, layout), batch.ids)
             done += len(codes)

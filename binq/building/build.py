@@ -9,7 +9,7 @@ from typing import Unpack
 
 from binq import binarizers
 from binq.binarizers import Binarizer, default_scoring
-from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit
+from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit, watched
 from binq.building.lists import MAX_LISTS, ListMaker, read_queries
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.building.rows import RowWriter
@@ -173,7 +173,7 @@ def build(
         rows = RowWriter(
             writer, dim, options.metric, binarizer, scan, rescore, sample, count, maker, checked
         )
-        for batch in batches:
+        for batch in watched(batches, binarizer):
             rows.append(batch, source)
             if progress is not None:
                 progress(rows.count, source.rows)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +17,17 @@ from binq import binarizers
 from binq.binarizers import Binarizer
 from binq.building import auto
 from binq.building.options import BinarizerOptions
-from binq.errors import InputError, UsageError
+from binq.errors import BinqWarning, InputError, UsageError
 from binq.similarity import comparable
 from binq.storage.sections import to_float16
 from binq.types import Locate, Method, Metric, StoredVectors
 from binq.vectors import Batch, VectorSource
 from binq.vectors.refusing import sift
 from binq.vectors.sample import Sample, read_sample, rewindable
+
+# Of fewer numbers, all may well happen to have one sign.
+_TELLING_ROWS: Final = 100
+_TELLING_DIM: Final = 16
 
 
 def needs_fit(options: BinarizerOptions) -> bool:
@@ -147,3 +154,23 @@ def keep_binarizer(options: BinarizerOptions, binarizer: Binarizer | None) -> No
     """Save the binarizer if that is wanted, once all the input has been found good."""
     if options.save_binarizer is not None and binarizer is not None:
         binarizers.save(binarizer, options.save_binarizer)
+
+
+def watched(batches: Iterator[Batch], binarizer: Binarizer | None) -> Iterator[Batch]:
+    """Pass batches on, with a warning where codes will be the signs of numbers of one sign.
+
+    As those of images and counts are: nearly all rows would have one code, and nothing is found.
+    """
+    unseen = binarizer is not None and binarizer.method == "sign"
+    for batch in batches:
+        vectors = batch.vectors
+        if unseen and len(vectors) >= _TELLING_ROWS and vectors.shape[1] >= _TELLING_DIM:
+            unseen = False
+            if vectors.dtype == np.float32 and vectors.min() >= 0:
+                warnings.warn(
+                    f"none of the numbers of the first {len(vectors):,} rows is negative, so that "
+                    "their signs tell little apart; use `method=median` or itq",
+                    BinqWarning,
+                    stacklevel=4,
+                )
+        yield batch

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from corpora import debris, gaussian, write_jsonl, write_parquet
 
+from binq import binarize, build, similarity
 from binq import bits as packing
-from binq import build, similarity
 from binq.errors import BinqWarning, InputError, UsageError
 from binq.index.index import Index
 from binq.types import LAYOUTS, METRICS, SCORINGS, STORED_VECTORS
@@ -296,3 +296,21 @@ def test_the_header_says_what_a_query_needs(tmp_path: Path) -> None:
     }
     assert [source["rows"] for source in header.sources] == [6]
     assert header.binq == __import__("binq").__version__
+
+
+def test_signs_of_numbers_that_have_one_are_warned_of(tmp_path: Path) -> None:
+    """Images and counts: of codes that are all alike none is near."""
+    out = tmp_path / "i.binq"
+    counts = np.abs(gaussian(300, 16)) * (gaussian(300, 16, seed=1) > 0)
+    counts[:, 0] += 0.1
+    match = r"first 300 rows is negative.*; use method=median or itq"
+    with pytest.warns(BinqWarning, match=match):
+        build(counts, out)
+    with pytest.warns(BinqWarning, match=match):
+        binarize(counts, tmp_path / "c.npy")
+    build(counts, out, method="median")  # which warns of nothing, and finds what there is
+    assert Index(out).search(counts[:20], k=1).rows.ravel().tolist() == list(range(20))
+    for few in (counts[:20], counts[:, :4], np.concatenate([counts[1:], -counts[:1]])):
+        build(few, out)
+    np.save(tmp_path / "p.npy", np.packbits(counts > 0, axis=1))
+    build(tmp_path / "p.npy", out, packed="ubinary", method="sign")
