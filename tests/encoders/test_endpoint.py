@@ -459,6 +459,18 @@ def test_what_is_no_secret_stays_readable() -> None:
         assert redact(text) == text
     assert redact("İ sk-PROJ-abcdefgh1 and abcdefgh") == "İ *** and ***"
     assert redact("x, ax x") == "***, ax ***"
+    key = "sk-proj-abcdefgh12345678"
+    for form in (
+        "\n ".join(key[start : start + 6] for start in range(0, len(key), 6)),
+        "\u200b".join(key),
+        "".join(f"\\u{ord(c):04X}" for c in key),
+        "".join(f"&#{ord(c)};" for c in key),
+        key.encode().hex(" "),
+        base64.encodebytes(f"someone:{50 * 'x'}:{key}".encode()).decode()[70:].strip(),
+    ):
+        assert re.fullmatch(r"it is .{0,12}\*\*\*.{0,6}!", redact(f"it is {form}!"), re.DOTALL), (
+            form
+        )
     assert Redaction([])("anything") == "anything"
 
 
