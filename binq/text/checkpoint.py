@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import EnvironmentFailure, InputError
 from binq.io.atomic import scratch_name
+from binq.types import MAX_DIM
 
 _VERSION: Final = "1"
 _SCHEMA: Final = """
@@ -33,6 +34,10 @@ CREATE TABLE IF NOT EXISTS rows (position INTEGER PRIMARY KEY, id TEXT, number I
 DELETE FROM rows;
 """
 _AT_A_TIME: Final = 500
+_WIDTHS: Final = range(1, MAX_DIM + 1)
+_DTYPES: Final = ("<f4", "<f2", "|u1")
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +153,14 @@ class Checkpoint:
             known = self._fact("vectors")
             if known is None:
                 return None
-            dtype, width, bits = json.loads(known)
-            return Shape(np.dtype(dtype), int(width), None if bits is None else int(bits))
+            dtype, width, bits = self._decoded(known, list)
+            if (
+                dtype not in _DTYPES
+                or width not in _WIDTHS
+                or not (bits is None or bits in _WIDTHS)
+            ):
+                raise self._damaged("vectors of another kind")
+            return Shape(np.dtype(dtype), width, bits)
 
     def read(
         self, block_bytes: int = 1 << 24
@@ -208,7 +219,7 @@ class Checkpoint:
         if kept is None:
             self._database.execute("INSERT INTO facts VALUES ('facts', ?)", (json.dumps(written),))
             return
-        before = json.loads(kept)
+        before = self._decoded(kept, dict)
         for key in sorted(written.keys() | before.keys()):
             if written.get(key) != before.get(key):
                 raise InputError(
@@ -226,6 +237,16 @@ class Checkpoint:
     def _fact(self, key: str) -> str | None:
         row = self._database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
+
+    def _decoded(self, text: str, kind: type[_T]) -> _T:
+        """Return the JSON that was noted: the file may have been written to by anybody."""
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, kind):
+            raise self._damaged("notes that are none")
+        return found
 
     def _damaged(self, reason: str) -> InputError:
         return InputError(
