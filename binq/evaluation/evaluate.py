@@ -119,7 +119,7 @@ def evaluate(
     if truth is None and qrels is None and ix.structure.exact:
         raise UsageError("there is nothing to judge by", next_step="give `truth` or `qrels`")
     judgements = None if qrels is None else read_qrels(qrels)
-    with limited(options.threads) as count, ExitStack() as stack:
+    with limited(options.threads), ExitStack() as stack:
         prepared, query_ids, named, packed = _read_queries(ix, queries, column, id_column, options)
         pipeline = stack.enter_context(ix.pipeline(options, packed=packed))
         _refuse_nothing(ix, pipeline)
@@ -137,36 +137,7 @@ def evaluate(
                 pipeline.scope.allowed,
             )
         trial = _Trial(prepared, query_ids, own, neighbours, judgements, ks, progress)
-        reference = None
-        if not ix.structure.exact:
-            whole = replace(pipeline, scope=replace(pipeline.scope, exhaustive=True))
-            reference = trial.judge(whole)
-        curve = []
-        for one in several:
-            if one.effort is not None:
-                ix.structure.check(one.effort)
-            tried = replace(pipeline, scope=replace(pipeline.scope, effort=one.effort))
-            judge = trial.judge(tried, reference)
-            if len(several) > 1:
-                curve += trial.points(judge, one.effort)
-        timed = latency(tried, prepared, 10 if 10 in ks else ks[-1])
-        facts = {
-            "n": len(ix),
-            "allowed": pipeline.rows,
-            "queries": len(prepared),
-            **_of_index(ix, tried),
-            "oversample": options.factor if pipeline.rescorer else None,
-            "mean_depth": {
-                str(size): float(np.mean(counts)) for size, counts in judge.rescored.items()
-            },
-            "scanned": {str(size): _scanned(tried, prepared, size) for size in ks},
-            "k": ks,
-            "exclude_self": exclude_self,
-            "threads": count,
-        }
-        beside = trial.points(reference, None) if curve and reference is not None else []
-    metrics, columns = judge.metrics, judge.per_query
-    return Evaluation(facts, metrics, timed, query_ids, columns, curve, beside)
+        return trial.evaluate(ix, pipeline, several)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +151,44 @@ class _Trial:
     judgements: Qrels | None
     ks: list[int]
     progress: Progress | None
+
+    def evaluate(
+        self, index: Index, pipeline: Pipeline, several: Sequence[SearchOptions]
+    ) -> Evaluation:
+        """Try every effort; ``pipeline`` says all else."""
+        queries, ks, scope = self.queries, self.ks, pipeline.scope
+        reference = None
+        if not index.structure.exact:
+            reference = self.judge(replace(pipeline, scope=replace(scope, exhaustive=True)))
+        curve = []
+        for options in several:
+            if options.effort is not None:
+                index.structure.check(options.effort)
+            tried = replace(pipeline, scope=replace(scope, effort=options.effort))
+            judge = self.judge(tried, reference)
+            if len(several) > 1:
+                curve += self.points(judge, options.effort)
+        facts = {
+            "n": len(index),
+            "allowed": pipeline.rows,
+            "queries": len(queries),
+            **_of_index(index, tried),
+            "oversample": options.factor if pipeline.rescorer else None,
+            "mean_depth": {str(k): float(np.mean(counts)) for k, counts in judge.rescored.items()},
+            "scanned": {str(k): _scanned(tried, queries, k) for k in ks},
+            "k": ks,
+            "exclude_self": self.own is not None,
+            "threads": scope.threads,
+        }
+        return Evaluation(
+            facts,
+            judge.metrics,
+            latency(tried, queries, 10 if 10 in ks else ks[-1]),
+            self.query_ids,
+            judge.per_query,
+            curve,
+            self.points(reference, None) if curve and reference is not None else [],
+        )
 
     def judge(self, pipeline: Pipeline, reference: Judge | None = None) -> Judge:
         """Search at every k and judge what is found."""
