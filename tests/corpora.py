@@ -69,6 +69,23 @@ def clustered(rows: int, dim: int, clusters: int = 40, seed: int = 0) -> np.ndar
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
+def latent(
+    rows: int, dim: int, seed: int = 0, centres: int = 200, between: float = 0.0
+) -> np.ndarray:
+    """Return (rows, dim) float32 that are as hard to search as embeddings are.
+
+    Clusters in 200 dims of scales (1 + i)^-0.5, projected; the clusters do not depend on the seed.
+    ``between`` 0 and 1 rows lie about centres, in between between two of them.
+    """
+    fixed, rng = np.random.default_rng(12), np.random.default_rng(seed)
+    scales = ((1.0 + np.arange(200)) ** -0.5).astype(np.float32)
+    middles = fixed.standard_normal((centres, 200), np.float32) * scales
+    projection = fixed.standard_normal((200, dim), np.float32)
+    ours, others = (middles[rng.integers(centres, size=rows)] for _ in range(2))
+    noise = rng.standard_normal((rows, 200), np.float32) * scales
+    return (ours * (1 - between) + others * between + noise) @ projection
+
+
 _EVEN = np.linspace(-1, 1, 20, dtype=np.float32)
 DEGENERATE: dict[str, np.ndarray] = {
     "one row": np.full((1, 20), 0.5, np.float32),

@@ -53,11 +53,18 @@ class Calibration:
 
     def reach_and_gap(self, scoring: Scoring, candidates: int, target: float) -> tuple[int, int]:
         """Return how many rows to reach, and the gap, to find a share of so many candidates."""
+        counts, gaps = self.known(scoring, target)
+        place = min(int(np.searchsorted(counts, candidates)), len(counts) - 1)
+        return max(int(counts[place]), candidates), int(gaps[place])
+
+    def known(self, scoring: Scoring, target: float) -> tuple[Numbers, Numbers]:
+        """Return the numbers of candidates that are known of, ascending, and their gaps."""
         known = self.gaps.get(scoring) or next(iter(self.gaps.values()), {})
         if target > TARGETS[-1] or not known:
-            return candidates, MAX_DIM
-        count = next((count for count in sorted(known) if count >= candidates), max(known))
-        return max(count, candidates), known[count][int(np.searchsorted(TARGETS, target))]
+            return np.array([1]), np.array([MAX_DIM])
+        place = int(np.searchsorted(TARGETS, target))
+        counts = sorted(known)
+        return np.array(counts), np.array([known[count][place] for count in counts])
 
     def to_json(self) -> dict[str, Any]:
         """Return what the header of a file says of it."""

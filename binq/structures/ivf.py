@@ -22,6 +22,7 @@ from binq.storage.sections import row_terms
 from binq.structures import coarse
 from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Effort, Rows, Scope
 from binq.structures.calibration import Calibration
+from binq.structures.filtered import filtered_visits
 from binq.structures.flat import Flat
 from binq.structures.queries import Queries
 from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
@@ -249,6 +250,12 @@ class Ivf:
         enough, gap = m, 0
         if effort.nprobe is None:
             target = effort.target_recall or DEFAULT_TARGET_RECALL
+            if scope.allowed is not None:
+                lists, own = self.lists, self._allowed(scope)[1]
+                known = lists.calibration, scoring, target
+                return filtered_visits(
+                    lists.centroids, self._sizes, own, probes, m, *known, scope.threads
+                )
             enough, gap = self.lists.calibration.reach_and_gap(scoring, m, target)
         return near_lists(
             self.lists.centroids,

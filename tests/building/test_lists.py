@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import gaussian
+import xxhash
+from corpora import clustered, gaussian, latent
 
 import binq
 from binq.errors import BinqWarning
 from binq.index.index import Index
+from binq.structures.base import AllowedRows, Effort, Scope
+from binq.structures.queries import Queries
 
 BAD = np.full((20, 16), np.nan, np.float32)
 
@@ -33,3 +36,97 @@ def test_dead_rows_are_in_no_way_of_lists(method: Any, tmp_path: Path) -> None:
             assert np.sort(rows).tolist() == [alive.tolist()] * 3
         sections = index.file.sections
         assert sections["ivf.centroids"].shape[0] == max(1, len(alive))
+
+
+def share_found(
+    index: Index, queries: Queries, scoring: str, m: int, target: float, allowed: Any = None
+) -> float:
+    """Return the share of m candidates that are no worse than the m-th of all allowed rows."""
+    scan = getattr(index.structure, {"hamming": "nearest", "asymmetric": "best"}[scoring])
+    every = scan(queries, m, Scope(allowed, threads=2, exhaustive=True))
+    found = scan(queries, m, Scope(allowed, Effort(target_recall=target), threads=2))
+    assert found.rows.shape == every.rows.shape
+    if allowed is not None:
+        assert allowed.contains(found.rows).all()
+        assert found.rows.shape[1] == min(m, allowed.count)
+    return float((found.scores >= every.scores[:, -1:]).mean())
+
+
+def promises_hold(index: Index, queries: Queries, scorings: Any, counts: Any = (10, 100)) -> None:
+    for scoring in scorings:
+        for m in counts:
+            shares = []
+            for target in (0.9, 0.95, 0.99):
+                shares.append(share_found(index, queries, scoring, m, target))
+                assert shares[-1] >= target - 0.01, (scoring, m, target, shares)
+            assert shares == sorted(shares)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
+@pytest.mark.parametrize("method", ["sign", "itq", "rabitq", "learned"])
+def test_what_is_promised_of_queries_that_are_no_rows(
+    method: Any, metric: Any, tmp_path: Path
+) -> None:
+    """Rows stood in for them; these lie about the same clusters, and between them."""
+    settings: Any = {"method": method, "metric": metric, "scoring": "asymmetric"}
+    corpora = [
+        (clustered(12_000, 64), clustered(500, 64, seed=1)),
+        (latent(12_000, 96), latent(500, 96, seed=1, between=0.5)),
+    ]
+    for corpus, queries in corpora:
+        binq.build(corpus, tmp_path / "i.binq", kind="ivf", **settings)
+        index = Index(tmp_path / "i.binq")
+        scorings = ["asymmetric"] if method == "learned" else ["hamming", "asymmetric"]
+        promises_hold(index, index.prepare(queries), scorings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sign", "learned"])
+def test_filters_that_agree_and_filters_that_oppose(method: Any, tmp_path: Path) -> None:
+    """Allowed are rows near the query, any, rows near another row, and rows far from the query."""
+    corpus, asked = latent(30_000, 128), latent(30, 128, seed=1)
+    binq.build(corpus, tmp_path / "i.binq", kind="ivf", method=method)
+    index = Index(tmp_path / "i.binq")
+    scoring = index.file.header.scoring
+    rng = np.random.default_rng(0)
+    for share in (0.5, 0.1, 0.03, 0.01):
+        reached: dict[str, list[float]] = {}
+        for query in asked:
+            count, one = round(share * len(corpus)), index.prepare(query)
+            nearness = corpus @ query / np.linalg.norm(corpus, axis=1)
+            other = corpus @ corpus[rng.integers(len(corpus))] / np.linalg.norm(corpus, axis=1)
+            for name, worth in (
+                ("agreeing", nearness),
+                ("independent", rng.random(len(corpus))),
+                ("another's", other),
+                ("opposing", -nearness),
+            ):
+                allowed = AllowedRows(worth >= np.partition(worth, -count)[-count])
+                found = share_found(index, one, scoring, 10, 0.95, allowed)
+                reached.setdefault(name, []).append(found)
+        means = {name: np.mean(found) for name, found in reached.items()}
+        assert min(means.values()) >= 0.93, (share, means)
+
+
+@pytest.mark.slow
+def test_real_queries(shared_data: Path, tmp_path: Path) -> None:
+    """Headings are no passages: the promise that rows gave holds for them all the same."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(shared_data / "queries.parquet")
+    flat = table["embedding"].combine_chunks().flatten().to_numpy()
+    queries = flat.reshape(len(table), -1).astype(np.float32)
+    path, docs = tmp_path / "i.binq", shared_data / "docs.parquet"
+    for method in ("sign", "learned"):
+        settings: Any = {"method": method, "scoring": "asymmetric"}
+        binq.build(docs, path, kind="ivf", **settings)
+        index = Index(path)
+        scorings = ["asymmetric"] if method == "learned" else ["hamming", "asymmetric"]
+        promises_hold(index, index.prepare(queries[::8]), scorings, (10, 40, 100))
+    # Calibrated with half of the queries: the other half is as well served.
+    binq.build(docs, path, kind="ivf", method="sign", check_queries=shared_data / "queries.parquet")
+    halves = [xxhash.xxh3_64_intdigest(str(name).encode()) % 2 for name in table["id"].to_pylist()]
+    index = Index(path)
+    others = index.prepare(queries[np.array(halves) == 1][::4])
+    promises_hold(index, others, ["hamming", "asymmetric"], (10, 40, 100))
