@@ -38,8 +38,9 @@ _SAMPLE_BYTES: Final = 1 << 28
 _STAND_INS: Final = 400
 _CHECKED: Final = 2_000
 # What rows promise for queries that are none: of what is missing from a target, so much may be.
-# docs/speed.md tells of what; by the least that served, 1.0 and 0.85, less what is due to chance.
-_SAFETY: Final[dict[Scoring, float]] = {"hamming": 0.85, "asymmetric": 0.75}
+# On the corpora that docs/speed.md names 1.0 and 0.85 were enough; the rest is for those that are
+# harder, and for chance in the choice of the rows.
+_SAFETY: Final[dict[Scoring, float]] = {"hamming": 0.8, "asymmetric": 0.65}
 
 
 def lists_for(rows: int) -> int:

@@ -38,6 +38,7 @@ def agree(cli: Cli, paths: list[Path], queries: Path, *words: object) -> Any:
     return [json.loads(line) for line in flat.splitlines()]
 
 
+@pytest.mark.slow
 def test_corpora_that_fill_no_lists(cli: Cli, asked: Path, tmp_path: Path) -> None:
     """No row, one, equal ones, fewer distinct ones than lists, fewer rows than lists, one list."""
     row = gaussian(1, DIM)
@@ -74,6 +75,7 @@ def test_every_row_bad(cli: Cli, asked: Path, tmp_path: Path) -> None:
             assert all(not line["hits"] for line in cli("query", path, asked, *effort).lines)
 
 
+@pytest.mark.slow
 def test_skipped_rows_and_filters(cli: Cli, asked: Path, tmp_path: Path) -> None:
     """Dead rows, and filters that let nothing through, one row, all, and ids that are unknown."""
     rows = [
@@ -103,6 +105,7 @@ def test_skipped_rows_and_filters(cli: Cli, asked: Path, tmp_path: Path) -> None
         assert {len(line["hits"]) for line in rest} == {len(alive) - len(allowed)}
 
 
+@pytest.mark.slow
 def test_packed_and_truncated_queries(cli: Cli, asked: Path, tmp_path: Path) -> None:
     vectors, queries = gaussian(500, DIM), np.load(asked)
     np.save(tmp_path / "v.npy", vectors)
@@ -190,6 +193,7 @@ def test_check_queries_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "i.binq").exists()
 
 
+@pytest.mark.slow
 def test_the_same_bytes_at_any_number_of_threads(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
