@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ _IDENTITY: Final = {
     "binq.normalized": "normalization",
     "binq.bits": "number of bits",
 }
+# No name of a model holds a port or a #: what stands without http:// is meant as an address.
+_ADDRESS: Final = re.compile(r"[^/#]+:\d+(/|#|$)|[^#]+#.|localhost(/|$)")
 
 
 def load_encoder(
@@ -83,6 +86,14 @@ def load_encoder(
     static = (
         model is None or model == BUILT_IN or kind == "model2vec" or is_static_model(Path(model))
     )
+    if model and not (is_url or fingerprint or static) and _ADDRESS.match(model):
+        shown = model.partition("#")[0].rpartition("@")[2]  # no password
+        raise UsageError(
+            "the address of an endpoint lacks its beginning",
+            "`model`",
+            "http:// or https:// in front of it",
+            shown,
+        )
     # An option that a model cannot heed is refused rather than passed over.
     for option, value, heeded in (
         ("`device`", device, not (is_url or fingerprint or static)),

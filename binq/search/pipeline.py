@@ -156,8 +156,10 @@ class Pipeline:
 
     def radius_search(self, queries: Queries, radius: int, k: int | None = None) -> RadiusHits:
         """Return all rows within ``radius``, or the best k of them."""
-        if radius < 0:
-            raise UsageError("the radius is negative", "`radius`", "at least 0", str(radius))
+        if not isinstance(radius, int | np.integer) or radius < 0:
+            raise UsageError(
+                "no such radius", "`radius`", "a whole number of at least 0", str(radius)
+            )
         if k is not None:
             self.candidate_count(k)
         self.require_unchanged()

@@ -75,6 +75,19 @@ def refuse_document(head: bytes, name: str, path: str | None) -> None:
     )
 
 
+def advice_on_line(entry: dict[str, Any]) -> str:
+    """Say which `jq` brings up the vector of a line's object, where one stands deeper in it."""
+    steps = _steps(entry)
+    if not steps:
+        return ""
+    key = next((key for key in ID_NAMES if isinstance(entry.get(key), str | int)), None)
+    program = _path(steps)
+    if key is not None:
+        row_id = "id" if key == "id" else f"id: {_path([key])}"
+        program = f"{{{row_id}, embedding: {program}}}"
+    return f"send the lines through: jq -c {shlex.quote(program)}"
+
+
 def _is_json(line: str) -> bool:
     try:
         json.loads(line)

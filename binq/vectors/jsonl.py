@@ -19,6 +19,7 @@ from binq.io.streams import ByteStream, lines, parse_json
 from binq.types import ID_NAMES, Layout
 from binq.vectors.batch import Batch
 from binq.vectors.decoding import Decoder, ReadOptions, decoder_for, refuse_bits
+from binq.vectors.documents import advice_on_line
 from binq.vectors.ids import OTHER_IDS, is_id
 from binq.vectors.refusing import Refusal, refuse
 from binq.vectors.source import VectorSource, rows_per_batch
@@ -347,7 +348,11 @@ def _only_vector(entry: dict[str, Any], id_keys: tuple[str, ...], where: str) ->
             next_step="choose one with `column`",
         )
     raise InputError(
-        "row holds no vector", where, "a key with a list of numbers", ", ".join(entry) or "no keys"
+        "row holds no vector",
+        where,
+        "a key with a list of numbers",
+        ", ".join(entry) or "no keys",
+        advice_on_line(entry),
     )
 
 

@@ -39,6 +39,13 @@ def test_other_names_go_to_sentence_transformers(monkeypatch: pytest.MonkeyPatch
         load_encoder("organisation/model")
 
 
+def test_an_address_without_its_beginning_is_no_name() -> None:
+    for model in ("localhost:11434/v1#m", "127.0.0.1:80", "api.openai.com/v1#m", "me:pw@host:8/v1"):
+        with pytest.raises(UsageError, match="http:// or https:// in front") as caught:
+            load_encoder(model, concurrency=2)
+        assert "pw" not in str(caught.value)
+
+
 @pytest.mark.parametrize("model", ["", " ", "simhash:x", "minhash:7", "model2vec:", "http://"])
 def test_what_a_model_may_not_be(model: str) -> None:
     with pytest.raises(UsageError):

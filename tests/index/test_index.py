@@ -111,8 +111,9 @@ def test_radius(index: Path) -> None:
         assert hits.lims[-1] == len(hits.rows) == len(hits.ids)
     few = ix.radius_search(queries, 20, k=3)
     assert (np.diff(few.lims) <= 3).all()
-    with pytest.raises(UsageError, match="negative"):
-        ix.radius_search(queries, -1)
+    for wrong in (-1, 1.5, "2"):
+        with pytest.raises(UsageError, match=f"no such radius.*got {wrong}"):
+            ix.radius_search(queries, wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="at least 1"):
         ix.radius_search(queries, 1, k=0)
     for oversample in (4, 10, "auto"):

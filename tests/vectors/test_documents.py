@@ -109,6 +109,30 @@ def test_of_a_large_answer_the_beginning_is_enough(tmp_path: Path) -> None:
         open_vectors(path)
 
 
+def test_lines_whose_vectors_stand_deeper(tmp_path: Path) -> None:
+    """As batch services write them: one answer a line."""
+    path = tmp_path / "batch.jsonl"
+    for names, program in (
+        ("id", "{id, embedding: .response.body.data[].embedding}"),
+        ("_id", "{id: ._id, embedding: .response.body.data[].embedding}"),
+        ("custom", ".response.body.data[].embedding"),
+    ):
+        answers = [
+            {names: name, "response": {"body": {"data": [{"index": 0, "embedding": row}]}}}
+            for name, row in zip(NAMES, ROWS, strict=True)
+        ]
+        path.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+        with pytest.raises(InputError, match=r"row holds no vector.*row 0 line 1") as caught:
+            list(open_vectors(path).batches())
+        assert str(caught.value).endswith(f"; send the lines through: jq -c '{program}'")
+        if shutil.which("jq"):
+            made = subprocess.run(["jq", "-c", program, path], capture_output=True, check=True)
+            with open_vectors("-", stdin=io.BytesIO(made.stdout)) as source:
+                [batch] = source.batches()
+            np.testing.assert_array_equal(batch.vectors, np.array(ROWS, np.float32))
+            assert batch.ids == (None if names == "custom" else NAMES)
+
+
 @pytest.mark.parametrize(
     "text",
     [
