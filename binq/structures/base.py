@@ -72,7 +72,7 @@ class AllowedRows:
         words.view(np.uint8)[: len(packed)] = packed
         return words.astype(np.uint64, copy=False)
 
-    def contains(self, rows: Rows) -> NDArray[np.bool_]:
+    def contains(self, rows: Rows | NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Return which of ``rows``, of any shape, are allowed."""
         return self._mask[rows]
 

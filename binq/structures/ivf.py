@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from binq.structures.flat import Flat
 from binq.structures.queries import Queries
 from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
 
+_Numbers = TypeVar("_Numbers", Rows, NDArray[np.uint32])
 _Scan = Callable[[Queries, Lists | None], tuple[Rows, NDArray[Any]]]
 # Visits of one call: of many queries to many lists, each 4 bytes.
 _VISITS = 1 << 24
@@ -153,7 +154,7 @@ class Ivf:
         listed = self._listed(scope)
         weights = queries.weights
         if listed is not None:
-            positions = self._positions[listed]
+            positions = self._at(listed)
             terms = self.terms.take(positions)
             near, scores = _asymmetric(self.codes[positions], terms, queries, m, scope.threads)
             rows = listed[near]
@@ -205,15 +206,15 @@ class Ivf:
 
     def distances(self, queries: Codes, rows: Rows) -> NDArray[np.int32]:
         """Return the Hamming distances (q, m) of chosen rows (q, m)."""
-        return self._flat.distances(queries, self._positions[rows])
+        return self._flat.distances(queries, self._at(rows))
 
     def scores(self, weights: Weights, rows: Rows) -> NDArray[np.float64]:
         """Return the scores (q, m) of chosen rows (q, m), by whole weights."""
-        return self._flat.scores(weights, self._positions[rows])
+        return self._flat.scores(weights, self._at(rows))
 
     def take(self, rows: Rows) -> Codes:
         """Return the codes (m, words) of rows (m,)."""
-        return self.codes[self._positions[rows]]
+        return self.codes[self._at(rows)]
 
     def _listed(self, scope: Scope) -> Rows | None:
         """Return the allowed rows where they are so few that a copy of their codes is scanned."""
@@ -303,14 +304,16 @@ class Ivf:
         return offsets
 
     @cached_property
-    def _positions(self) -> Rows:
-        """The position of every row, (n,) int64; 0 for a row that a damaged file does not hold."""
-        rows = self.lists.rows
-        if len(rows) and int(rows.max()) >= len(rows):
-            raise self.lists.damaged("ivf.rows", f"below {len(rows)}", int(rows.max()))
-        positions = np.zeros(len(rows), np.int64)
-        positions[rows] = np.arange(len(rows))
+    def _positions(self) -> NDArray[np.uint32]:
+        """The position of every row, (n,); 0 for a row that a damaged file does not hold."""
+        rows = self._checked(self.lists.rows)
+        positions = np.zeros(len(rows), np.uint32)
+        positions[rows] = np.arange(len(rows), dtype=np.uint32)
         return positions
+
+    def _at(self, rows: Rows) -> Rows:
+        """Return the positions of rows, of any shape."""
+        return self._positions[rows].astype(np.int64)
 
     @cached_property
     def _sizes(self) -> Rows:
@@ -322,14 +325,15 @@ class Ivf:
         if allowed is None:
             return None, self._sizes
         if self._last is None or self._last[0] is not allowed:
-            mask = np.zeros(len(self), np.bool_)
-            mask[self._positions[allowed.rows]] = True
-            before = np.concatenate([[0], np.cumsum(mask)])
-            sizes = before[self._offsets[1:]] - before[self._offsets[:-1]]
+            mask = allowed.contains(self._checked(self.lists.rows))
+            sizes = np.zeros(len(self._sizes), np.int64)
+            filled = np.flatnonzero(self._sizes)
+            if len(filled):
+                sizes[filled] = np.add.reduceat(mask, self._offsets[filled], dtype=np.int64)
             self._last = allowed, AllowedRows(mask).bitmap, sizes
         return self._last[1:]
 
-    def _checked(self, rows: Rows) -> Rows:
+    def _checked(self, rows: _Numbers) -> _Numbers:
         """Return rows as they came out of the file, none of them beyond its end."""
         if rows.size and int(rows.max()) >= len(self):
             raise self.lists.damaged("ivf.rows", f"below {len(self)}", int(rows.max()))
