@@ -8,7 +8,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from data.make_golden import DIM, GROWN, ROWS, corpus, grow, ids, make
+from data.make_golden import DEAD, DIM, GROWN, LISTED, ROWS, corpus, grow, ids, make
 from forging import header_of
 
 from binq.index.describe import describe
@@ -21,6 +21,9 @@ SHA256 = {
     "typed-dead-1.1.binq": "5c39e03ea0392e912d69ea01820ac5f4ad9fff54880c6980fafb4c35a45289ca",
     "typed-1.1.binq": "fc04b8567996a2c980c54ebb29eebd9fbc72169bdbbc011942ecadd640a9da79",
     "dead-1.1.binq": "b2f75f9687c70781fb2ea50aa4337ba4ddfb0184590ea26948240fd12e38185a",
+    "ivf-1.2.binq": "d9aa1d107a305cd0d509f1b2d88d965af6c4283c42464287de8707d166a3ddd9",
+    "ivf-dead-1.2.binq": "1fd7b870272b86f91df9227a001071bfa2452cbbed695043b3fd86923780d1d2",
+    "ivf-learned-1.2.binq": "3ffe179e1d9cc7d8ac6c5d2f74edf35262fa892922a52a8e35e0edb0af344308",
 }
 DATA = Path(__file__).parent / "data"
 
@@ -151,3 +154,54 @@ def test_asymmetric_1_0() -> None:
         bound = np.abs(query).sum() * 5 / 255 + 1e-3
         assert (np.abs(fine.scores[number] - true[fine.rows[number]]) <= bound).all()
         assert fine.scores[number][0] >= true.max() - bound
+
+
+def test_lists_1_2() -> None:
+    """Codes list by list, what says where, and how far to look: read as docs/format.md says."""
+    vectors = corpus()
+    queries = vectors[:5] + np.float32(0.25)
+    for name in LISTED:
+        index = opened(name)
+        header, sections = index.file.header, index.file.sections
+        assert header.kind == "ivf"
+        centroids, offsets, rows, codes = (
+            np.asarray(index.file.array(part, sections[part].dtype, sections[part].shape))
+            for part in ("ivf.centroids", "ivf.offsets", "ivf.rows", "codes")
+        )
+        assert sorted(rows.tolist()) == list(range(ROWS))
+        lists = np.repeat(np.arange(len(centroids)), np.diff(offsets.astype(np.int64)))
+        assert all((np.diff(rows[lists == one].astype(np.int64)) > 0).all() for one in set(lists))
+        if name == "ivf-learned-1.2.binq":
+            where = index.file.array("binarizer.center", "float32", (60,))
+            places, asked = naive.pack(vectors[:, :60] > where), naive.pack(queries[:, :60] > where)
+        else:
+            places = np.empty_like(codes)
+            places[rows] = codes
+            assert index.binarizer is not None
+            ready = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+            asked = index.binarizer.encode(ready if header.metric == "cosine" else queries)
+        dead = DEAD if "dead" in name else []
+        for row, own in zip(rows, lists, strict=True):
+            if row not in dead:
+                assert naive.topk(centroids, places[row], 1)[0][1] == own
+
+        # Of two lists, the best rows of those; of all, those of a flat index.
+        for nprobe in (2, 100):
+            found = index.search(queries, 6, rescore="none", nprobe=nprobe)
+            for number, probe in enumerate(asked):
+                near = [one for _, one in naive.topk(centroids, probe, nprobe)]
+                there = np.setdiff1d(rows[np.isin(lists, near)], dead)
+                if header.scoring == "asymmetric":
+                    assert np.isin(found.rows[number], there).all()
+                    continue
+                best = naive.topk(places[there], probe, 6)
+                assert found.rows[number].tolist() == [there[row] for _, row in best]
+        assert index.search(queries, 50).rows.shape == (5, ROWS - len(dead))
+        assert set(header.calibration or {}) == {"queries", "from", "targets", "gaps"}
+    ids_of_dead = opened("ivf-dead-1.2.binq").ids
+    assert ids_of_dead is not None
+    assert [ids_of_dead[row] for row in (1, 38)] == [2**53 + 1, 2**53 + 38]
+    plain, listed = opened("asymmetric-1.0.binq"), opened("ivf-learned-1.2.binq")
+    hits, others = plain.search(queries, 10), listed.search(queries, 10, nprobe=100)
+    assert others.rows.tolist() == hits.rows.tolist()
+    assert others.scores.tolist() == hits.scores.tolist()

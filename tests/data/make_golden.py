@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 ROWS, DIM = 40, 70
+DEAD = [0, 7, 31, ROWS - 1]
 
 
 def corpus() -> np.ndarray:
@@ -42,6 +43,14 @@ BUILDS: dict[str, dict[str, Any]] = {
         "seed": 3,
         "rescore": "int8",
     },
+}
+
+
+# Inverted lists, of 1.2.
+LISTED: dict[str, dict[str, Any]] = {
+    "ivf-1.2.binq": {"method": "mean", "metric": "l2", "rescore": "float16", "nlist": 6},
+    "ivf-learned-1.2.binq": BUILDS["asymmetric-1.0.binq"] | {"nlist": 5},
+    "ivf-dead-1.2.binq": {"method": "mean", "metric": "cosine", "nlist": 6},
 }
 
 
@@ -80,7 +89,7 @@ def grow(
 
 
 def make(target: Path, *names: str) -> None:
-    """Build files of 1.0 in a directory."""
+    """Build files of 1.0, or of 1.2, in a directory."""
     from binq import build
 
     with tempfile.TemporaryDirectory() as place:
@@ -89,7 +98,23 @@ def make(target: Path, *names: str) -> None:
             for name, vector in zip(ids(), corpus().tolist(), strict=True):
                 file.write(json.dumps({"id": name, "embedding": vector}) + "\n")
         for name in names:
-            build(source, target / name, threads=1, **BUILDS[name])
+            how = BUILDS[name] if name in BUILDS else {"kind": "ivf", **LISTED[name]}
+            build(source, target / name, threads=1, **how)
+
+
+def make_listed(target: Path) -> None:
+    """Build the files of 1.2: one of them has integers for ids, and dead rows."""
+    from binq import build
+
+    make(target, *list(LISTED)[:2])
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place) / "corpus.jsonl"
+        with source.open("w", encoding="utf-8") as file:
+            for number, vector in enumerate(corpus().tolist()):
+                entry = {"id": 2**53 + number, "embedding": None if number in DEAD else vector}
+                file.write(json.dumps(entry) + "\n")
+        name = "ivf-dead-1.2.binq"
+        build(source, target / name, threads=1, kind="ivf", on_error="skip", **LISTED[name])
 
 
 def main() -> None:
@@ -99,6 +124,7 @@ def main() -> None:
     make(target, *BUILDS)
     for name, options in GROWN.items():
         grow(target / "flat-1.0.binq", target / name, **options)
+    make_listed(target)
 
 
 if __name__ == "__main__":
