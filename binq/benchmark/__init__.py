@@ -12,6 +12,7 @@ module           holds
 ``race``         engines timed in turns
 ``processes``    whole processes that answer one query
 ``builds``       builds, beside reading the same file
+``ivf``          inverted lists: searches at equal recall, and builds
 ``environment``  the peers that are installed, their versions, the machine
 ===============  ===============================================================
 

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from binq.benchmark import ivf
 from binq.benchmark.builds import builds
 from binq.benchmark.conditions import Conditions
-from binq.benchmark.corpus import of_index, synthetic
+from binq.benchmark.corpus import Corpus, latent, of_index, synthetic
 from binq.benchmark.environment import PEERS, installed, machine, versions
 from binq.benchmark.processes import cold_query
 from binq.benchmark.race import race
@@ -28,6 +29,9 @@ _TIMED: Final[dict[str, Callable[[str, Conditions], list[Timing]]]] = {
     "asymmetric-single": race,
     "cold-query": lambda _, conditions: cold_query(conditions),
     "build": lambda _, conditions: builds(conditions),
+    "ivf-batch": ivf.searches,
+    "ivf-single": ivf.searches,
+    "ivf-build": lambda _, conditions: ivf.builds(conditions),
 }
 TASKS: Final = tuple(_TIMED)
 
@@ -51,7 +55,8 @@ def bench(
     Parameters
     ----------
     index : path, optional
-        Search its codes; without it, made-up clustered ones.
+        Search its codes; without it, made-up ones: clustered for scans, and for inverted lists
+        such as do not flatter them.
     n, bits, queries, k : int
         Size of the made-up corpus, queries of a batch, hits per query.
     tasks : sequence of str, optional
@@ -86,17 +91,20 @@ def bench(
     chosen = installed(peers)
     rows: list[Timing] = []
     with limited(threads) as count, tempfile.TemporaryDirectory() as place:
-        corpus = (
-            synthetic(n, bits, queries, seed)
-            if index is None
-            else of_index(Index(index), queries, seed)
-        )
-        most = min(k, len(corpus.codes))
-        conditions = Conditions(corpus, most, count, rounds, chosen, Path(place), seed)
+        corpora: dict[Callable[..., Corpus], Corpus] = {}
         wanted = TASKS if tasks is None else tasks
         for done, task in enumerate(wanted):
             if progress is not None:
                 progress(done, len(wanted))
+            make = latent if task.startswith("ivf") else synthetic
+            if index is None:
+                corpus = corpora.get(make) or make(n, bits, queries, seed)
+                corpora = {make: corpus}
+            else:
+                corpus = corpora.get(of_index) or of_index(Index(index), queries, seed)
+                corpora = {of_index: corpus}
+            most = min(k, len(corpus.codes))
+            conditions = Conditions(corpus, most, count, rounds, chosen, Path(place), seed)
             rows += _TIMED[task](task, conditions)
     return {
         "schema": "binq.bench/1",

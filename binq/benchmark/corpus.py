@@ -14,6 +14,8 @@ from binq.index.index import Index
 
 _CLUSTERS: Final = 256
 _FLIP: Final = 0.2
+_CENTRES: Final = 2_000
+_LATENT: Final = 200
 _BLOCK: Final = 16_384
 
 
@@ -57,6 +59,32 @@ def synthetic(n: int, bits: int, queries: int, seed: int = 0) -> Corpus:
     factors = rng.gamma(2.0, 1.0, asked.shape).astype(np.float32)
     weights = np.where(asked, factors, -factors)
     return Corpus(codes, packing.pack(asked), bits, weights)
+
+
+def latent(n: int, bits: int, queries: int, seed: int = 0) -> Corpus:
+    """Make codes as hard to search by inverted lists as those of embeddings are.
+
+    Every code is the signs of a vector, one of 2,000 centres and noise, both normal in 200
+    dimensions that matter less and less, by (1 + i)^-0.5, times a normal matrix. Clusters in few
+    dimensions would flatter: a query's neighbours would lie in very few lists. Queries are made in
+    the same way; their weights are the vectors of which they are the signs.
+    """
+    rng = np.random.default_rng(seed)
+    scales = ((1 + np.arange(_LATENT)) ** -0.5).astype(np.float32)
+    centres = rng.standard_normal((_CENTRES, _LATENT), np.float32) * scales
+    matrix = rng.standard_normal((_LATENT, bits), np.float32)
+
+    def draw(count: int) -> NDArray[np.float32]:
+        noise = rng.standard_normal((count, _LATENT), np.float32) * scales
+        made: NDArray[np.float32] = (centres[rng.integers(_CENTRES, size=count)] + noise) @ matrix
+        return made
+
+    codes = np.empty((n, packing.words_for(bits)), np.uint64)
+    for first in range(0, n, _BLOCK):
+        last = min(first + _BLOCK, n)
+        codes[first:last] = packing.pack(draw(last - first) > 0)
+    asked = draw(queries)
+    return Corpus(codes, packing.pack(asked > 0), bits, asked)
 
 
 def of_index(index: Index, queries: int, seed: int = 0) -> Corpus:

@@ -24,7 +24,7 @@ class Timing:
     n, bits, queries, k, threads : int
         ``queries`` is how many were timed at once.
     ms_per_query : dict
-        ``median``, ``min`` and ``max`` over the rounds; of ``build``, milliseconds per 1,000 rows.
+        ``median``, ``min`` and ``max`` over the rounds; of builds, milliseconds per 1,000 rows.
     ratio_to_binq : float
         Median over rounds of this engine's time over binq's in the same round.
     correct : bool
@@ -45,6 +45,9 @@ class Timing:
     ratio_to_binq: float
     correct: bool
     gb_per_s: float | None
+    target: float | None = None
+    recall: float | None = None
+    effort: str | None = None
 
 
 def seconds(work: Callable[[], object]) -> float:

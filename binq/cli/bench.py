@@ -21,7 +21,7 @@ from binq.cli import render
         "tasks": opt.option(
             str,
             "Some of hamming-batch, hamming-single, asymmetric-batch, asymmetric-single, "
-            "cold-query, build, with commas. [default: all]",
+            "cold-query, build, ivf-batch, ivf-single, ivf-build, with commas. [default: all]",
             metavar="NAME,NAME",
         ),
         "peers": opt.option(
@@ -54,8 +54,8 @@ def bench(
         return
     versions = ", ".join(f"{name} {text}" for name, text in found["versions"].items())
     render.line(f"{found['machine']['cpu']}, {found['rounds']} rounds, {versions}")
-    for task in dict.fromkeys(row["task"] for row in found["rows"]):
-        rows = [row for row in found["rows"] if row["task"] == task]
+    for kind in dict.fromkeys((row["task"], row["target"]) for row in found["rows"]):
+        rows = [row for row in found["rows"] if (row["task"], row["target"]) == kind]
         render.table(_title(rows), *_columns(rows))
 
 
@@ -66,6 +66,8 @@ def _title(rows: list[dict[str, Any]]) -> str:
         if not _differ(rows):
             parts.append(f"{row['queries']:,} quer{'y' if row['queries'] == 1 else 'ies'}")
         parts.append(f"k = {row['k']}")
+    if row["target"] is not None:
+        parts.append(f"recall_scan@{row['k']} >= {row['target']}")
     return ", ".join([*parts, f"{row['threads']} thread{'s' * (row['threads'] > 1)}"])
 
 
@@ -79,11 +81,14 @@ def _columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, ...
     columns = {"engine": [row["engine"] for row in rows]}
     if _differ(rows):
         columns["queries"] = [f"{row['queries']:,}" for row in rows]
-    unit = "ms/1,000 rows" if rows[0]["task"] == "build" else "ms/query"
+    unit = "ms/1,000 rows" if rows[0]["task"].endswith("build") else "ms/query"
     for heading, name in ((unit, "median"), ("min", "min"), ("max", "max")):
         columns[heading] = [f"{row['ms_per_query'][name]:.3f}" for row in rows]
     columns["/ binq"] = [f"{row['ratio_to_binq']:.2f}" for row in rows]
     columns["right"] = ["yes" if row["correct"] else "NO" for row in rows]
+    if rows[0]["target"] is not None:
+        columns["recall"] = [f"{row['recall']:.4f}" for row in rows]
+        columns["effort"] = [row["effort"] for row in rows]
     if rows[0]["gb_per_s"] is not None:
         columns["GB/s"] = [f"{row['gb_per_s']:,.1f}" for row in rows]
     return list(columns), list(zip(*columns.values(), strict=True))

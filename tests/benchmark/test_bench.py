@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from binq import bits
-from binq.benchmark import corpus
+from binq.benchmark import corpus, ivf
 from binq.benchmark.bench import bench
 from binq.benchmark.conditions import Conditions
 from binq.benchmark.engines import asymmetric_engines, hamming_engines
 from binq.errors import UsageError
+from binq.kernels import hamming
 
 
 def test_synthetic_codes_are_clustered_and_seeded() -> None:
@@ -46,6 +47,64 @@ def test_every_engine_is_right(task: str) -> None:
         read = row["gb_per_s"] * 1e9 * times["median"] / 1e3  # bytes of codes, per query
         assert read == pytest.approx(3000 * 12, rel=0.1, abs=100)
     assert rows[0]["ratio_to_binq"] == 1
+
+
+def test_codes_of_latent_vectors_are_hard_and_seeded() -> None:
+    first = corpus.latent(3000, 100, 5, seed=3)
+    again = corpus.latent(3000, 100, 5, seed=3)
+    np.testing.assert_array_equal(first.codes, again.codes)
+    np.testing.assert_array_equal(first.weights, again.weights)
+    np.testing.assert_array_equal(bits.pack(first.weights > 0), first.queries)
+    assert first.codes.shape == (3000, 2)
+    assert not bits.unpack(first.codes, 128)[:, 100:].any()
+    away = np.sort(np.bitwise_count(first.codes ^ first.queries[:, None]).sum(axis=2), axis=1)
+    # Unlike those of well separated clusters: near ones are far, and there is no gap after them.
+    assert away[:, 10].mean() > 20
+    assert abs(np.median(away) - 50) < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["ivf-batch", "ivf-single"])
+def test_searches_of_lists_reach_what_they_are_compared_at(task: str) -> None:
+    found = bench(n=3000, bits=90, queries=20, k=5, tasks=[task], rounds=2, threads=1)
+    names = ["binq", "binq-index", "faiss"] if task == "ivf-single" else ["binq", "faiss"]
+    assert [(row["target"], row["engine"]) for row in found["rows"]] == [
+        (target, name) for target in (0.95, 0.99) for name in names
+    ]
+    for row in found["rows"]:
+        assert row["correct"], row
+        assert row["target"] <= row["recall"] <= 1
+        unit, effort = row["effort"].split()
+        assert unit == ("gap" if row["engine"] == "binq" else "nprobe")
+        assert 1 <= int(effort) <= 219  # lists
+        assert row["queries"] == (1 if task == "ivf-single" else 20)
+
+
+@pytest.mark.slow
+def test_builds_of_lists() -> None:
+    found = bench(n=1000, bits=64, queries=2, k=3, tasks=["ivf-build"], rounds=1)
+    assert [row["engine"] for row in found["rows"]] == ["binq", "faiss"]
+    assert all(row["correct"] and row["n"] == 1000 for row in found["rows"])
+
+
+def test_lists_without_peers_and_of_few_codes() -> None:
+    found = bench(n=7, bits=70, queries=2, k=10, tasks=["ivf-batch"], peers=["numpy"], rounds=1)
+    assert [row["recall"] for row in found["rows"]] == [1, 1]
+    assert all(row["correct"] and row["engine"] == "binq" for row in found["rows"])
+
+
+def test_a_search_of_lists_that_falls_short_is_found_out() -> None:
+    made = corpus.latent(2000, 64, 10)
+    truth = hamming.topk(made.codes, made.queries, 5)[1][:, -1:]
+    half = truth.copy()
+    half[:5] += 1
+    engine = ivf._Engine("effort", 8, lambda *_: (half, half))
+    assert ivf._least_effort(engine, 10, truth, 0.5) == 1
+    assert ivf._least_effort(engine, 10, truth, 0.9) == 8
+    rows, distances = hamming.topk(made.codes, made.queries, 5)
+    conditions = Conditions(made, 5, 1, 1, (), Path(), 0)
+    assert ivf._are_true(conditions, rows, distances)
+    assert not ivf._are_true(conditions, rows, distances + 1)
 
 
 def test_wrong_answers_are_found_out() -> None:
