@@ -7,6 +7,7 @@ import lzma
 import math
 import os
 import stat
+import tokenize
 import zipfile
 import zlib
 from typing import IO, Any, Final
@@ -28,6 +29,7 @@ _DAMAGE: Final = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
+    tokenize.TokenError,  # numpy looks in headers for what Python 2 wrote
 )
 
 

@@ -156,6 +156,7 @@ def test_files_that_hold_no_ids(tmp_path: Path) -> None:
     np.save(tmp_path / "float.npy", np.zeros(3))
     whole = (tmp_path / "two.npy").read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[:100])
+    (tmp_path / "open.npy").write_bytes(whole.replace(b"}", b" "))
     endless = {"descr": "<U0", "fortran_order": False, "shape": (1 << 40,)}
     with open(tmp_path / "endless.npy", "wb") as file:  # texts of no length, as many as it says
         np.lib.format.write_array_header_1_0(file, endless)
