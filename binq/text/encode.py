@@ -95,7 +95,11 @@ def encode(
     source = TextSource(texts, text_column=text_column, id_column=id_column, kind=kind, stdin=stdin)
     kept = checkpoint_path(output) if resume else None
     refuse_overwrites(
-        {"`output`": (output, by_suffix(output, SUFFIXES)), "the checkpoint": (kept, None)},
+        {
+            "`output`": (output, by_suffix(output, SUFFIXES)),
+            "the checkpoint": (kept, None),
+            "the checkpoint's journal": (kept and f"{kept}-journal", None),
+        },
         *(source.paths, key_file),
         folders=[model],
         overwrite=overwrite,

@@ -100,6 +100,17 @@ def test_outputs_that_are_inputs(cli: Cli, place: Path) -> None:
         assert everything(place) == before, words
 
 
+def test_what_lies_beside_an_output_is_no_input(cli: Cli, place: Path) -> None:
+    for suffix in ("", "-journal"):  # SQLite takes the second for its own, and removes it
+        texts = Path(f"n.npy.checkpoint{suffix}")
+        texts.write_text("one\ntwo\n")
+        before = everything(place)
+        words = ("encode", texts, "--input-format", "lines", "-o", "n.npy", "--resume")
+        assert "would replace an input" in cli(*words, code=2).err
+        assert everything(place) == before
+        texts.unlink()
+
+
 def test_outputs_of_another_kind(cli: Cli, place: Path) -> None:
     Path("notes.md").write_text("# notes\n")
     cases = (
