@@ -197,7 +197,7 @@ def refuse_in_pipe(head: bytes, name: str, instead: str = "") -> None:
     Raises
     ------
     InputError
-        If they are those of Parquet, Arrow or gzip.
+        If they are those of Parquet, Arrow or gzip, or of fvecs, fbin and the like.
     """
     if format_of(head) in ("parquet", "arrow"):
         raise InputError(
@@ -207,6 +207,15 @@ def refuse_in_pipe(head: bytes, name: str, instead: str = "") -> None:
             next_step="give the file by its path",
         )
     _refuse_compressed(head, name)
+    # These begin with counts of 32 bits, the dimension among them, which is below 2^16.
+    if head[2:4] == b"\0\0" or (head[3:4] == b"\0" and head[6:8] == b"\0\0"):
+        raise InputError(
+            "not a format that can be read from a pipe",
+            name,
+            instead,
+            "binary data",
+            "give the file by its path",
+        )
 
 
 def _refuse_compressed(head: bytes, name: str) -> None:

@@ -251,7 +251,9 @@ class JsonlSource(VectorSource):
             self._column = _only_vector(entry, id_keys, where)
         if self._column not in entry:
             keys = ", ".join(entry) or "no keys"
-            raise InputError("row has no vector", where, f"key {self._column}", keys)
+            named = self._options.column is not None
+            step = "mend that row, or choose another key with `column`" if named else ""
+            raise InputError("row has no vector", where, f"key {self._column}", keys, step)
         values = entry[self._column]
         if not isinstance(values, list):
             raise InputError(
@@ -271,7 +273,9 @@ class JsonlSource(VectorSource):
             return None
         if self._id_column not in entry:
             if wanted is not None:
-                raise InputError("row has no id", where, f"key {wanted}")
+                step = "mend that row, or choose another key with `id_column`"
+                keys = ", ".join(entry) or "no keys"
+                raise InputError("row has no id", where, f"key {wanted}", keys, step)
             return None
         value = entry[self._id_column]
         if isinstance(value, str):

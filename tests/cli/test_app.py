@@ -49,6 +49,9 @@ def test_a_row_at_which_a_command_stops_says_what_the_command_can_do(
     spots = {name: tmp_path / name for name in ("v.npy", "i.binq", "nan.npy", "zero.npy")}
     v, index, nan, zero = spots.values()
     skip, model = "mend that row, or use --on-error skip\n", ("--model", "simhash:64")
+    another = "; mend that row, or choose another key with --%s, or use --on-error skip\n"
+    lines = tmp_path / "v.jsonl"
+    lines.write_text('{"id": 1, "v": [1, 2]}\n')
     for words, end in (
         (("build", nan, "-o", tmp_path / "o"), skip),
         (("query", index, nan), skip),
@@ -56,6 +59,8 @@ def test_a_row_at_which_a_command_stops_says_what_the_command_can_do(
         (("binarize", nan, "-o", tmp_path / "o.npy"), "got nan\n"),
         (("eval", index, nan, "--truth", v), "got nan\n"),
         (("sweep", nan), "got nan\n"),
+        (("build", lines, "-o", tmp_path / "o", "--column", "w"), another % "column"),
+        (("build", lines, "-o", tmp_path / "o", "--id-column", "w"), another % "id-column"),
         (("query", index, zero), "; drop that row, or use --on-error skip\n"),
         (("eval", index, zero, "--truth", v), "; drop that row\n"),
         (("build", zero, "-o", tmp_path / "o"), "; drop that row, or use --metric ip or l2\n"),

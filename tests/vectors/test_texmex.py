@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ def write(folder: Path, kind: str, data: bytes) -> Path:
 
 def rows_of(source: Any, max_rows: int | None = None) -> np.ndarray:
     return np.concatenate([batch.vectors for batch in source.batches(max_rows)])
+
+
+def test_through_a_pipe_they_are_refused_as_what_they_are() -> None:
+    many = np.array([100_000, 5], "<u4").tobytes()
+    for data in (*(data for data, _ in FILES.values()), many):
+        with pytest.raises(InputError, match=r"jsonl or npy, got binary.*by its path"):
+            open_vectors("-", stdin=io.BytesIO(data), on_error="skip")
+    with open_vectors("-", stdin=io.BytesIO(b"[1, 2]\n\0\0\n[3, 4]\n"), on_error="skip") as lines:
+        [batch] = lines.batches()
+    assert batch.vectors.tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("kind", FILES)
