@@ -32,6 +32,17 @@ SEARCHES = [
     for rescore in ("none", "auto", "codes", "int8", "float16", "float32")
     for oversample in (4.0, "auto")
 ]
+# Of lists, also how far to look, and for what.
+EFFORTS: list[dict[str, Any]] = [
+    {},
+    {"nprobe": 1},
+    {"nprobe": 30},
+    {"target_recall": 0.5},
+    {"target_recall": 0.9999},
+    {"target_recall": 0.9, "filter_ids": list(range(0, 300, 2))},
+    {"nprobe": 2, "exclude_ids": list(range(200))},
+    {"filter_ids": [3, 5]},
+]
 MEMORY = 1 << 30
 SECONDS = 20
 
@@ -49,7 +60,11 @@ def indexes(what: str, place: Path) -> list[bytes]:
             found.append(path.read_bytes())
         return found
     if what == "ivf":
-        for method, scoring in (("itq", "hamming"), ("rabitq", "asymmetric")):
+        for method, scoring in (
+            ("itq", "hamming"),
+            ("rabitq", "asymmetric"),
+            ("learned", "asymmetric"),
+        ):
             settings = {"method": method, "scoring": scoring, "rescore": "int8"}
             binq.build(gaussian(300, 10), path, kind="ivf", **settings)
             found.append(path.read_bytes())
@@ -126,7 +141,8 @@ def forge(what: str, place: str, count: int) -> None:
     for number in range(count):
         path.write_bytes(forged(wholes[number % len(wholes)], draw))
         faulthandler.dump_traceback_later(SECONDS, exit=True)
-        answered += attack(path, draw.choice(SEARCHES))
+        effort = draw.choice(EFFORTS) if what == "ivf" else {}
+        answered += attack(path, draw.choice(SEARCHES) | effort)
     faulthandler.cancel_dump_traceback_later()
     assert count / 10 < answered < count  # what is refused on opening tries no kernel
 
