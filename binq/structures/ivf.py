@@ -229,13 +229,18 @@ class Ivf:
         if scope.exhaustive:
             rows, values = scan(queries, None)
             return self._checked(rows), values
-        found = []
-        for some in self._parts(queries) or [slice(None)]:
-            part = queries.part(some)
-            visits = self._visits(part, m, scope, scoring)
-            found.append(scan(part, Lists(self._offsets, visits)))
+        parts = self._parts(queries)
+        if len(parts) <= 1:
+            rows, values = self._of_lists(queries, m, scope, scoring, scan)
+            return self._checked(rows), values
+        found = [self._of_lists(queries.part(some), m, scope, scoring, scan) for some in parts]
         rows, values = (np.concatenate(part) for part in zip(*found, strict=True))
         return self._checked(rows), values
+
+    def _of_lists(
+        self, queries: Queries, m: int, scope: Scope, scoring: Scoring, scan: _Scan
+    ) -> tuple[Rows, NDArray[Any]]:
+        return scan(queries, Lists(self._offsets, self._visits(queries, m, scope, scoring)))
 
     def _parts(self, queries: Queries) -> list[slice]:
         """Return which queries are searched at a time, so that their visits take little memory."""
