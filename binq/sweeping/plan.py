@@ -47,7 +47,7 @@ def default_widths(dim: int) -> list[int]:
 
 
 def plan(
-    dim: int, methods: Sequence[str] | None, bits: Sequence[int] | None
+    dim: int, methods: str | Sequence[str] | None, bits: int | Sequence[int] | None
 ) -> tuple[list[Trial], list[str]]:
     """Return what to try, and notes on what was left out.
 
@@ -59,6 +59,8 @@ def plan(
     UsageError
         If a method is unknown, a width out of range, or nothing is left to try.
     """
+    methods = [methods] if isinstance(methods, str) else methods
+    bits = [bits] if isinstance(bits, int) else bits
     for name in methods or ():
         if name not in METHODS:
             raise UsageError("unknown method", "`methods`", ", ".join(METHODS), name)

@@ -38,8 +38,8 @@ def sweep(
     *,
     metric: Metric = "cosine",
     k: int = 10,
-    methods: Sequence[str] | None = None,
-    bits: Sequence[int] | None = None,
+    methods: str | Sequence[str] | None = None,
+    bits: int | Sequence[int] | None = None,
     scorings: Sequence[Scoring] = SCORINGS,
     oversamples: Sequence[float] = OVERSAMPLES,
     train_queries: Vectors | None = None,
@@ -67,9 +67,9 @@ def sweep(
     metric : {"cosine", "ip", "l2"}
     k : int
         Recall is that of the best k.
-    methods : sequence of str, optional
+    methods : str or sequence of str, optional
         Of :data:`binq.METHODS`; default :data:`binq.sweeping.plan.DEFAULT_METHODS`.
-    bits : sequence of int, optional
+    bits : int or sequence of int, optional
         Widths of codes; default by the dimension, see :func:`binq.sweeping.plan.default_widths`.
         A method that gives one bit per dimension gives fewer by truncating the vectors.
     scorings : sequence of {"hamming", "asymmetric"}

@@ -205,6 +205,7 @@ def test_plan() -> None:
     ]
     assert notes == []
     assert "`bits=2048`" in plan(1024, None, None)[1][0]
+    assert plan(32, "itq", 32) == plan(32, ["itq"], [32])  # one, as k may be in evaluate
     trials, notes = plan(32, ["itq", "ste"], [32, 64])
     assert [(t.method, t.bits) for t in trials] == [("itq", 32), ("ste", 32), ("ste", 64)]
     assert "itq at 64 bits" in notes[0]
