@@ -86,7 +86,8 @@ def load_encoder(
     static = (
         model is None or model == BUILT_IN or kind == "model2vec" or is_static_model(Path(model))
     )
-    if model and not (is_url or fingerprint or static) and _ADDRESS.match(model):
+    elsewhere = not (is_url or fingerprint or static)
+    if model and elsewhere and _ADDRESS.match(model) and not Path(model).exists():
         shown = model.partition("#")[0].rpartition("@")[2]  # no password
         raise UsageError(
             "the address of an endpoint lacks its beginning",

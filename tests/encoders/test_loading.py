@@ -39,7 +39,13 @@ def test_other_names_go_to_sentence_transformers(monkeypatch: pytest.MonkeyPatch
         load_encoder("organisation/model")
 
 
-def test_an_address_without_its_beginning_is_no_name() -> None:
+def test_an_address_without_its_beginning_is_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    (tmp_path / "a#b").mkdir()
+    with pytest.raises((InputError, MissingExtraError)):  # a folder may be called so
+        load_encoder(str(tmp_path / "a#b"))
     for model in ("localhost:11434/v1#m", "127.0.0.1:80", "api.openai.com/v1#m", "me:pw@host:8/v1"):
         with pytest.raises(UsageError, match="http:// or https:// in front") as caught:
             load_encoder(model, concurrency=2)
