@@ -29,6 +29,12 @@ from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
 
 _Numbers = TypeVar("_Numbers", Rows, NDArray[np.uint32])
 _Scan = Callable[[Queries, Lists | None], tuple[Rows, NDArray[Any]]]
+FEW = 32_768
+"""So many allowed rows, and fewer, are scanned outright.
+
+As measured in docs/speed.md: for one query lists are faster from 2 % of a million rows on, for many
+at once from 15 %; answers are the same however many there are.
+"""
 # Visits of one call: of many queries to many lists, each 4 bytes.
 _VISITS = 1 << 24
 
@@ -219,7 +225,8 @@ class Ivf:
     def _listed(self, scope: Scope) -> Rows | None:
         """Return the allowed rows where they are so few that a copy of their codes is scanned."""
         allowed = scope.allowed
-        few = allowed is not None and allowed.count < GATHER_SHARE * len(self)
+        most = GATHER_SHARE * len(self) if scope.exhaustive else 0
+        few = allowed is not None and allowed.count <= max(FEW, most)
         return allowed.rows if allowed is not None and few else None
 
     def _found(

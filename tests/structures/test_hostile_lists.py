@@ -14,6 +14,7 @@ from forging import header_of, with_checksums, with_header
 
 from binq.errors import BinqError
 from binq.index.index import Index
+from binq.structures import ivf
 
 DATA = Path(__file__).parents[1] / "data"
 SEARCHES: list[dict[str, Any]] = [
@@ -27,6 +28,12 @@ SEARCHES: list[dict[str, Any]] = [
     {"oversample": "auto"},
     {"rescore": "none"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def few_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that a filter allows are looked for in lists."""
+    monkeypatch.setattr(ivf, "FEW", 2)
 
 
 def attacked(path: Path, data: bytes) -> list[str]:

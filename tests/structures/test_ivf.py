@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import naive
@@ -13,11 +14,21 @@ from hypothesis import strategies as st
 
 from binq.binarizers import RowTerms, Weights
 from binq.structures import coarse
+from binq.structures import ivf as structures
 from binq.structures.base import AllowedRows, Effort, Scope
 from binq.structures.calibration import TARGETS, Calibration
 from binq.structures.flat import Flat
 from binq.structures.ivf import InvertedLists, Ivf
 from binq.structures.queries import Queries
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_are_ten() -> Iterator[None]:
+    """Rows that a filter allows are scanned outright only where they are fewer than here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structures, "FEW", 10)
+        yield
+
 
 NOTHING_KNOWN = Calibration(0, stand_ins=True, gaps={})
 

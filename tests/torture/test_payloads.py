@@ -21,6 +21,7 @@ import binq
 from binq.binarizers import TABLE
 from binq.errors import BinqError
 from binq.index.index import Index
+from binq.structures import ivf
 from binq.types import METHODS, METRICS
 
 GOLDEN = sorted((Path(__file__).parents[1] / "data").glob("*.binq"))
@@ -132,6 +133,7 @@ def forge(what: str, place: str, count: int) -> None:
     """Forge and search so many files; whoever takes too long or too much memory is ended."""
     warnings.simplefilter("ignore")  # of numbers that a lie makes infinite
     TABLE["ste"] = quick_ste()
+    ivf.FEW = 4  # more allowed rows than these are looked for in lists
     wholes = indexes(what, Path(place))
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
