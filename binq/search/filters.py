@@ -170,7 +170,8 @@ def _read_column(data: bytes, path: str) -> list[Any]:
 
     from binq.vectors.id_columns import candidates, choose_ids, to_ids
 
-    found: list[Any] = []
+    found: dict[Any, None] = {}
+    start = 0
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         schema = file.schema_arrow
@@ -182,12 +183,14 @@ def _read_column(data: bytes, path: str) -> list[Any]:
             expected = f"one of {', '.join(ID_NAMES)}, or a single one of strings or integers"
             got = ", ".join(f"{field.name} ({field.type})" for field in schema)
             raise InputError("no column of ids", path, expected, got)
-        for chunk in file.read(columns=[column])[column].chunks:
-            ids = to_ids(chunk, partial(_row_of, path, len(found)), "leave it out")
-            found += ids.tolist() if isinstance(ids, np.ndarray) else ids
+        # Batch by batch: of a small file the same ids may come millions of times.
+        for batch in file.iter_batches(columns=[column], use_threads=False):
+            ids = to_ids(batch.column(0), partial(_row_of, path, start), "leave it out")
+            found |= dict.fromkeys(ids.tolist() if isinstance(ids, np.ndarray) else ids)
+            start += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise InputError("not a whole Parquet file", path, "a column of ids") from error
-    return found
+    return list(found)
 
 
 def _row_of(path: str, start: int, row: int) -> str:

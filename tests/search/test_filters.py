@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from children import Server
 from corpora import gaussian, write_jsonl, write_parquet
 
 import binq
@@ -174,6 +175,24 @@ def test_files_that_hold_no_ids(tmp_path: Path) -> None:
             read_ids(mixed)  # type: ignore[arg-type]
     (tmp_path / "empty").write_bytes(b"")
     assert read_ids(tmp_path / "empty") == []
+
+
+@pytest.mark.slow
+def test_the_same_ids_many_times_take_no_memory(children: Server, tmp_path: Path) -> None:
+    path = tmp_path / "ids.parquet"
+    one = pa.DictionaryArray.from_arrays(np.zeros(1_000_000, np.int32), ["z" * 1_000, "y"])
+    pq.write_table(pa.table({"id": one}), path, write_statistics=False)
+    assert path.stat().st_size < 1 << 16
+    least = children.start("search.test_filters:ids_of", str(tmp_path / "none.txt")).wait()
+    end = children.start("search.test_filters:ids_of", str(path)).wait()
+    assert end.code == 0, end.err
+    assert end.peak < least.peak + 400  # of a gigabyte
+
+
+def ids_of(path: str) -> None:
+    """Read ids in a process of its own."""
+    Path(path).touch()
+    read_ids(path)
 
 
 def test_unknown_ids_are_counted(named: Index, tmp_path: Path) -> None:

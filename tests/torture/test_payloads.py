@@ -72,6 +72,12 @@ def indexes(what: str, place: Path) -> list[bytes]:
         return found
     corpus = write_jsonl(place / "c.jsonl", gaussian(60, 10), [f"id {row}" for row in range(60)])
     method: Any = what
+    if what == "lists":
+        for method in ("sign", "itq", "rabitq", "learned"):
+            lists: Any = {"kind": "ivf", "nlist": 6, "scoring": "asymmetric"}
+            binq.build(corpus, path, method=method, metric="ip", rescore="int8", **lists)
+            found.append(path.read_bytes())
+        return found
     for metric, stored in itertools.product(METRICS, ("int8", "float16", "float32")):
         settings = {"metric": metric, "rescore": stored, "scoring": "asymmetric"}
         binq.build(corpus, path, method=method, **settings)
