@@ -95,6 +95,8 @@ def load_encoder(
             "http:// or https:// in front of it",
             shown,
         )
+    if model and elsewhere and model.startswith(("/", "./", "../")) and not Path(model).exists():
+        raise InputError("no such folder", f"`model={model}`", next_step="check the path")
     # An option that a model cannot heed is refused rather than passed over.
     for option, value, heeded in (
         ("`device`", device, not (is_url or fingerprint or static)),

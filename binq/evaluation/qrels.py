@@ -30,7 +30,7 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
-        raise InputError("no such file", str(path)) from None
+        raise InputError("no such file", str(path), next_step="check the path") from None
     except IsADirectoryError:
         raise InputError("not a file of judgements", str(path), "a file", "a directory") from None
     except UnicodeDecodeError as error:

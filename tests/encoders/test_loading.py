@@ -46,6 +46,9 @@ def test_an_address_without_its_beginning_is_no_name(
     (tmp_path / "a#b").mkdir()
     with pytest.raises((InputError, MissingExtraError)):  # a folder may be called so
         load_encoder(str(tmp_path / "a#b"))
+    for path in (str(tmp_path / "b"), "./b", "../no/b"):
+        with pytest.raises(InputError, match=r"no such folder.*; check the path"):
+            load_encoder(path)
     for model in ("localhost:11434/v1#m", "127.0.0.1:80", "api.openai.com/v1#m", "me:pw@host:8/v1"):
         with pytest.raises(UsageError, match="http:// or https:// in front") as caught:
             load_encoder(model, concurrency=2)
