@@ -201,11 +201,18 @@ def _faiss(conditions: Conditions, structure: Ivf, asked: NDArray[np.uint8]) -> 
 
 def _least_effort(engine: _Engine, count: int, truth: NDArray[Any], target: float) -> int:
     """Return the least effort that finds the share, or the most there is."""
-    least, most = 1, engine.most
+
+    def enough(effort: int) -> bool:
+        found = engine.search(0, count, effort)[1]
+        return float((found <= truth).mean()) >= target
+
+    # From little effort on, which takes little time.
+    least, most = 1, 1
+    while most < engine.most and not enough(most):
+        least, most = most + 1, min(2 * most, engine.most)
     while least < most:
         middle = (least + most) // 2
-        found = engine.search(0, count, middle)[1]
-        if float((found <= truth).mean()) >= target:
+        if enough(middle):
             most = middle
         else:
             least = middle + 1
