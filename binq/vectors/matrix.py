@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Literal, Self
@@ -50,6 +51,7 @@ class MatrixSource(VectorSource):
         self._load = load
         self._path = path
         self._loaded: NDArray[Any] | None = None
+        self._seen = _state(path)
 
     @classmethod
     def of_file(
@@ -77,8 +79,29 @@ class MatrixSource(VectorSource):
     def _array(self) -> NDArray[Any]:
         # Mapped when first read: a thousand shards are a thousand open files otherwise.
         if self._loaded is None:
-            self._loaded = self._load()
+            loaded = self._load()
+            self._require_unchanged()
+            self._loaded = loaded
         return self._loaded
+
+    def _require_unchanged(self) -> None:
+        """Refuse to go on where the file was written to since it was opened.
+
+        One that is replaced by a rename while it is mapped is not changed: the map stays whole.
+
+        Raises
+        ------
+        InputError
+        """
+        now, seen = _state(self._path), self._seen
+        if now is None or seen is None or now == seen:
+            return
+        if self._loaded is None or now[:2] == seen[:2]:
+            raise InputError(
+                "the file was changed while it was read",
+                self.name,
+                next_step="replace files by a rename, as mv does, not by cp",
+            )
 
     def read(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.read``."""
@@ -86,6 +109,7 @@ class MatrixSource(VectorSource):
         for start in range(0, self.rows, step):
             rows = min(step, self.rows - start)
             yield sifted(start, rows, partial(self._decoded, start), self._decoder.empty)
+            self._require_unchanged()
 
     def _decoded(self, start: int, low: int, high: int) -> NDArray[Any]:
         locate = self.locator(start + low)
@@ -101,7 +125,9 @@ class MatrixSource(VectorSource):
         def locate(row: int) -> str:
             return self.locate(int(rows[row]))
 
-        return self._decoder.decode(self._elements(self._array[rows], locate), locate)
+        found = self._decoder.decode(self._elements(self._array[rows], locate), locate)
+        self._require_unchanged()
+        return found
 
     def _fingerprint(self) -> str:
         return (
@@ -116,3 +142,12 @@ class MatrixSource(VectorSource):
     def _elements(self, raw: NDArray[Any], locate: Locate) -> NDArray[Any]:  # noqa: ARG002
         """Return the elements of raw rows, where a format stores more than those."""
         return raw
+
+
+def _state(path: str | None) -> tuple[int, int, int, int] | None:
+    """Return which file stands there, its size and when it was last written to."""
+    try:
+        found = None if path is None else os.stat(path)
+    except OSError:
+        return None
+    return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -26,6 +26,8 @@ READERS: list[tuple[str, tuple[str, ...], int]] = [
     ("i.binq", (*QUERY, "--scoring", "asymmetric", "--threads", "1"), 4),
     ("i.binq", (*QUERY, "--radius", "18"), 4),
     ("i.binq", (*QUERY, "--oversample", "auto"), 4),
+    ("l.binq", ("query", "l.binq", *QUERY[2:], "--scoring", "asymmetric"), 4),
+    ("l.binq", ("query", "l.binq", *QUERY[2:], "--nprobe", "9"), 4),
     ("i.binq", ("info", "i.binq", "--verify", "--json"), 4),
     ("v.npy", (*QUERY, "--rescore-from", "v.npy"), 3),
     ("v.npy", ("build", "v.npy", "-o", "o.binq", "-q"), 3),
@@ -53,6 +55,7 @@ def test_a_reader_answers_or_says_so(
         np.save(place / "v.npy", gaussian(10_000, 64, seed=number))
         np.save(place / "q.npy", gaussian(1000 + number, 64, seed=9))
         binq.build(place / "v.npy", place / "i.binq", rescore="int8")
+        binq.build(place / "v.npy", place / "l.binq", rescore="int8", kind="ivf")
     live.mkdir()
     draw, refused = random.Random(0), 0
 

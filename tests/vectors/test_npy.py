@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,28 @@ def test_files_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(EnvironmentFailure, match="permission denied"):
         open_vectors(path)
+
+
+def test_a_file_that_is_written_over_is_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "v.npy", tmp_path / "other.npy"
+    old, new = np.ones((5, 3), np.float32), np.full((5, 3), 2, np.float32)
+
+    def put(place: Path, rows: np.ndarray, when: int) -> None:
+        np.save(place, rows)
+        os.utime(place, ns=(when, when))
+
+    for read in (
+        lambda source: source.take(np.array([1])),
+        lambda source: [batch.vectors for batch in source.read()],
+    ):
+        put(path, old, 1)
+        source = open_vectors(path)
+        assert np.array_equal(source.take(np.array([0])), old[:1])
+        put(other, new, 2)
+        os.replace(other, path)  # the old file is whole, for who has it
+        assert np.array_equal(source.take(np.array([0])), old[:1])
+        source = open_vectors(path)
+        source.take(np.array([0]))
+        put(path, old, 3)
+        with pytest.raises(InputError, match="changed while it was read"):
+            read(source)
