@@ -169,7 +169,9 @@ def build(
         if kind == "ivf":
             maker = ListMaker(writer, binarizer, options.metric, nlist, count)
         if check_queries is not None:
-            checked = read_queries(check_queries, options.metric, dim, binarizer, packed)
+            checked = read_queries(
+                check_queries, options.metric, dim, binarizer, packed, source.packed
+            )
         rows = RowWriter(
             writer, dim, options.metric, binarizer, scan, rescore, sample, count, maker, checked
         )

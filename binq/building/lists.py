@@ -79,9 +79,23 @@ class StandIns:
 
 
 def read_queries(
-    queries: Vectors, metric: Metric, dim: int, binarizer: Binarizer | None, packed: Packed | None
+    queries: Vectors,
+    metric: Metric,
+    dim: int,
+    binarizer: Binarizer | None,
+    packed: Packed | None,
+    of_bits: bool,
 ) -> Queries:
     """Read queries to calibrate with: that half of them which a check does not judge by.
+
+    Parameters
+    ----------
+    queries, packed
+        Where they are, and what they are if of 8 bits.
+    metric, dim, binarizer
+        Of the index.
+    of_bits : bool
+        The index is built from bits.
 
     Raises
     ------
@@ -89,18 +103,26 @@ def read_queries(
         If there are none, or they do not fit the index.
     """
     with open_vectors(queries, packed=packed) as source:
-        parts = []
+        if not (of_bits if source.packed else binarizer is not None):
+            raise InputError(
+                "the queries are none of this index",
+                f"`check_queries`: {source.name}",
+                *(("floats", "bits") if source.packed else ("bits", "floats")),
+            )
+        wanted = dim if source.packed or binarizer is None else binarizer.dim
+        parts, seen = [], 0
         for batch in source.batches():
             names = batch.id_list or range(batch.start, batch.start + len(batch.vectors))
             chosen = np.array(
-                [xxhash.xxh3_64_intdigest(str(name).encode()) % 2 == 0 for name in names]
+                [xxhash.xxh3_64_intdigest(str(name).encode()) % 2 == 0 for name in names], np.bool_
             )
             vectors = batch.vectors[chosen]
-            if source.dim != dim:
+            seen += len(names)
+            if source.dim != wanted:
                 raise InputError(
                     "the queries have another dimension than the index",
                     source.name,
-                    str(dim),
+                    str(wanted),
                     str(source.dim),
                 )
             if source.packed:
@@ -108,8 +130,15 @@ def read_queries(
             else:
                 ready = comparable(vectors, metric, source.locator(batch.start))
                 parts.append(Queries(ready, binarizer=binarizer))
+            if sum(map(len, parts)) >= _CHECKED:
+                break
         if not sum(map(len, parts)):
-            raise InputError("there are no queries to calibrate with", source.name)
+            raise InputError(
+                "there are no queries to calibrate with",
+                source.name,
+                "some in the half that is used (by a hash of the id)",
+                f"none of {seen}",
+            )
         return joined(parts).part(slice(0, _CHECKED))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from corpora import gaussian, write_jsonl
 
@@ -181,16 +183,39 @@ def test_what_does_not_go_together(cli: Cli, asked: Path, tmp_path: Path) -> Non
 
 
 def test_check_queries_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
-    np.save(tmp_path / "v.npy", gaussian(100, DIM))
-    np.save(tmp_path / "wide.npy", gaussian(9, DIM + 1))
-    np.save(tmp_path / "none.npy", gaussian(0, DIM))
-    np.save(tmp_path / "nan.npy", np.full((9, DIM), np.nan, np.float32))
-    for name in ("wide", "none", "nan"):
-        words = ("--kind", "ivf", "--check-queries", tmp_path / f"{name}.npy")
-        refused = cli("build", tmp_path / "v.npy", "-o", tmp_path / "i.binq", *words, code=3)
+    """None, of another width, bits where floats are wanted, and none in the half that is used."""
+    vectors = gaussian(100, DIM)
+    bits = np.packbits(vectors > 0, axis=1)
+    one = gaussian(1, DIM)
+    files = {"v": vectors, "b": bits, "wide": gaussian(9, DIM + 1), "none": gaussian(0, DIM)}
+    files |= {"nan": np.full((9, DIM), np.nan, np.float32), "one": one, "few": gaussian(9, DIM)}
+    for name, array in files.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    column = pa.array([bytes(row) for row in bits], pa.binary(DIM // 8))
+    pq.write_table(pa.table({"embedding": column}), tmp_path / "b.parquet")
+    packed = ("--packed", "ubinary")
+    for source, queries, words in (
+        ("v.npy", "wide.npy", ()),
+        ("v.npy", "none.npy", ()),
+        ("v.npy", "nan.npy", ()),
+        ("v.npy", "one.npy", ()),
+        ("v.npy", "b.npy", ()),
+        ("v.npy", "b.parquet", ()),
+        ("v.npy", "b.parquet", ("--method", "learned")),
+        ("v.npy", "b.parquet", ("--bits", 8, "--method", "lsh")),
+        ("b.npy", "few.npy", packed),
+    ):
+        words = ("--kind", "ivf", "--check-queries", tmp_path / queries, *words)
+        refused = cli("build", tmp_path / source, "-o", tmp_path / "i.binq", *words, code=3)
         assert refused.err.startswith("binq: error: ")
-        assert f"{name}.npy" in refused.err
+        assert queries in refused.err
+        assert refused.err.count("\n") == 1
     assert not (tmp_path / "i.binq").exists()
+    for queries, how in (("b.npy", ()), ("b.npy", ("--method", "sign"))):
+        words = ("--kind", "ivf", "--check-queries", tmp_path / queries, *packed, *how)
+        cli("build", tmp_path / "b.npy", "-o", tmp_path / "i.binq", *words)
+        found = cli("info", tmp_path / "i.binq", "--json").json["calibration"]
+        assert found["from"] == "queries"
 
 
 @pytest.mark.slow

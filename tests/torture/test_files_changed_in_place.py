@@ -29,6 +29,7 @@ READERS: list[tuple[str, tuple[str, ...], int]] = [
     ("l.binq", ("query", "l.binq", *QUERY[2:], "--scoring", "asymmetric"), 4),
     ("l.binq", ("query", "l.binq", *QUERY[2:], "--nprobe", "9"), 4),
     ("i.binq", ("info", "i.binq", "--verify", "--json"), 4),
+    ("l.binq", ("query", "l.binq", *QUERY[2:], "--filter-ids", "ids"), 4),
     ("v.npy", (*QUERY, "--rescore-from", "v.npy"), 3),
     ("v.npy", ("build", "v.npy", "-o", "o.binq", "-q"), 3),
     ("q.npy", (*QUERY, "--rescore", "none"), 3),
@@ -56,6 +57,7 @@ def test_a_reader_answers_or_says_so(
         np.save(place / "q.npy", gaussian(1000 + number, 64, seed=9))
         binq.build(place / "v.npy", place / "i.binq", rescore="int8")
         binq.build(place / "v.npy", place / "l.binq", rescore="int8", kind="ivf")
+        (place / "ids").write_text("".join(f"{row}\n" for row in range(0, 20_000, 3)))
     live.mkdir()
     draw, refused = random.Random(0), 0
 
