@@ -60,7 +60,8 @@ def test_recall_scan_against_the_oracle(
             same = np.isin(hits.rows[number], [row for _, row in best])
             assert not (same & ~fine).any()
             tied += int((fine & ~same).sum())
-    assert tied > 0  # what costs nothing did occur
+    # What costs nothing did occur; but so few allowed rows are scanned outright.
+    assert tied > 0 if kept is None else tied == 0
     assert 0 < found.metrics["recall_scan@5"]["value"] < 1
     assert found.metrics["recall_scan@500"]["value"] == 1
     assert set(found.metrics) == {f"recall_scan@{k}" for k in ks}
