@@ -65,10 +65,8 @@ def test_recall_scan_against_the_oracle(
             same = np.isin(hits.rows[number], [row for _, row in best])
             assert not (same & ~fine).any()
             tied += int((fine & ~same).sum())
-    # What costs nothing did occur; but so few allowed rows are scanned outright.
-    assert tied > 0 if kept is None else tied == 0
-    some = found.metrics["recall_scan@5"]["value"]
-    assert 0 < some < 1 if kept is None else some == 1
+    assert tied > 0  # what costs nothing did occur
+    assert 0 < found.metrics["recall_scan@5"]["value"] < 1
     assert found.metrics["recall_scan@500"]["value"] == 1
     assert set(found.metrics) == {f"recall_scan@{k}" for k in ks}
 
