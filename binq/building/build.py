@@ -160,18 +160,16 @@ def build(
         dim, batches = started(source, stack)
         binarizer = _binarizer_for(options, source, dim, sample, count)
         scan = options.scoring or default_scoring(binarizer.method if binarizer else None)
-        if scan == "asymmetric" and source.packed:
-            _refuse_asymmetric(binarizer)
         if scan == "asymmetric":
+            _refuse_asymmetric(binarizer, source)
             refuse_wide(binarizer.bits if binarizer else dim)
         writer = stack.enter_context(writing_index(output))
-        maker = checked = None
-        if kind == "ivf":
-            maker = ListMaker(writer, binarizer, options.metric, nlist, count)
+        lists = ListMaker(writer, binarizer, options.metric, nlist, count)
+        maker = lists if kind == "ivf" else None
+        checked = None
         if check_queries is not None:
-            checked = read_queries(
-                check_queries, options.metric, dim, binarizer, packed, source.packed
-            )
+            given = check_queries, options.metric, dim, binarizer, packed, source.packed
+            checked = read_queries(*given)
         rows = RowWriter(
             writer, dim, options.metric, binarizer, scan, rescore, sample, count, maker, checked
         )
@@ -261,9 +259,9 @@ def _refuse_for_packed(
         raise UsageError("there is no binarizer to save", "`save_binarizer`", "float vectors")
 
 
-def _refuse_asymmetric(binarizer: Binarizer | None) -> None:
+def _refuse_asymmetric(binarizer: Binarizer | None, source: VectorSource) -> None:
     """Refuse an asymmetric scan of bits whose floats are not there to say more of them."""
-    if binarizer is None or binarizer.needs_terms:
+    if source.packed and (binarizer is None or binarizer.needs_terms):
         raise UsageError(
             "an index built from bits has nothing for an asymmetric scan",
             "`scoring`",

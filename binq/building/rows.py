@@ -13,7 +13,7 @@ from binq import bits as packing
 from binq.binarizers import Binarizer
 from binq.building.choose import usable
 from binq.building.lists import SIGNS, ListMaker, StandIns
-from binq.errors import BinqWarning
+from binq.errors import BinqWarning, InputError
 from binq.similarity import comparable
 from binq.storage.format import Header
 from binq.storage.ids import IdWriter
@@ -159,7 +159,16 @@ class RowWriter:
             )
 
     def finish(self, source: VectorSource) -> Header:
-        """Write ids, the binarizer and the header, once all rows are there."""
+        """Write ids, the binarizer and the header, once all rows are there.
+
+        Raises
+        ------
+        InputError
+            If there are rows, and none can be used: what is there is worth more than that.
+        """
+        if self.skipped and self.skipped == self.count:
+            first = self.skipped_rows[0]
+            raise InputError("no row can be used", source.name, got=f"{self.count:,} rows; {first}")
         dead = np.zeros(self.count, np.bool_)
         for rows in self._dead:
             dead[rows] = True

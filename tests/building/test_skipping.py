@@ -216,11 +216,11 @@ def test_several_files_of_which_one_holds_nothing_of_use(tmp_path: Path) -> None
 
 def test_nothing_but_dead_rows(tmp_path: Path) -> None:
     nothing = np.full((70, DIM), np.nan, np.float32)
-    report = build(nothing, tmp_path / "i.binq", rescore="float16", scoring="asymmetric")
-    assert (report.rows, report.skipped) == (0, 70)
-    index = binq.open(tmp_path / "i.binq")
-    assert len(index) == 0
-    assert index.search(QUERIES, 5).rows.shape == (7, 0)
+    binq.build(QUERIES, tmp_path / "i.binq")
+    for method, kind in (("sign", "flat"), ("sign", "ivf")):
+        with pytest.raises(InputError, match=r"no row can be used.*got 70 rows; array row 0 dim 0"):
+            binq.build(nothing, tmp_path / "i.binq", method=method, kind=kind, on_error="skip")
+    assert len(binq.open(tmp_path / "i.binq")) == len(QUERIES)  # what was there stays
     with pytest.raises(InputError, match="no rows to fit on"):
         binq.build(nothing, tmp_path / "j.binq", method="mean", on_error="skip")
     path = tmp_path / "v.jsonl"

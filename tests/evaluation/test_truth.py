@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import gaussian, write_jsonl
+from data.make_golden import grow
 
 import binq
 from binq.errors import BinqWarning, InputError
@@ -113,13 +113,13 @@ def test_queries_that_have_no_exact_neighbours(tmp_path: Path) -> None:
 
 def test_an_index_in_which_nothing_can_be_found(tmp_path: Path) -> None:
     """All of its rows are dead, or there is none: no recall is no recall of 1."""
-    vectors = np.full((3, 16), np.nan, np.float32)
-    for rows in (vectors, vectors[:0]):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BinqWarning)
-            binq.build(rows, tmp_path / "i.binq", on_error="skip")
-        with pytest.raises(InputError, match=r"holds no rows.*i\.binq"):
-            evaluate(tmp_path / "i.binq", gaussian(2, 16), truth=rows, k=[1])
+    vectors = gaussian(3, 16)
+    binq.build(vectors, tmp_path / "alive.binq")
+    grow(tmp_path / "alive.binq", tmp_path / "dead.binq", dead=range(3))
+    binq.build(vectors[:0], tmp_path / "none.binq")
+    for name, rows in (("dead", vectors), ("none", vectors[:0])):
+        with pytest.raises(InputError, match=rf"holds no rows.*{name}\.binq"):
+            evaluate(tmp_path / f"{name}.binq", gaussian(2, 16), truth=rows, k=[1])
 
 
 def test_truth_of_other_rows_is_refused(tmp_path: Path) -> None:
