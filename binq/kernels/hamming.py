@@ -32,7 +32,7 @@ from binq.kernels.scan import (
     smallest,
 )
 from binq.kernels.scan import topk as smallest_keys
-from binq.kernels.tables import sections, shared_bits
+from binq.kernels.tables import looked_up
 from binq.kernels.tasks import tasks_of
 
 FAMILY = aot.Family("hamming")
@@ -97,11 +97,8 @@ def prepared(
     held: tuple[Any, ...] = (queries,)
     numbers: tuple[int, ...] = ()
     if name == "scan_tables":
-        ends, mask = sections(queries)
-        masked = np.zeros((count + count % 2, words), np.uint64)
-        masked[:count] = queries ^ mask
-        weights = np.bitwise_count(masked).sum(axis=1, dtype=np.int32)
-        held, numbers = (mask, shared_bits(masked), weights, ends), (len(ends),)
+        held = looked_up(queries)
+        numbers = (len(held[-1]),)
     arguments = (*map(address, held), *numbers)
     return Scan(library, name, codes, count, arguments, limits, held)
 

@@ -11,7 +11,7 @@ from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
 from binq.kernels.hamming import FAMILY, topk
 from binq.kernels.scan import Engine, Memory, address
-from binq.kernels.tables import sections, shared_bits
+from binq.kernels.tables import looked_up
 
 Codes = npt.NDArray[np.uint64]
 
@@ -89,11 +89,8 @@ def _keys(
     held: tuple[Any, ...] = (centroids,)
     numbers: tuple[int, ...] = ()
     if name == "nearest_tables":
-        ends, mask = sections(centroids)
-        masked = np.zeros((count + count % 2, words), np.uint64)
-        masked[:count] = centroids ^ mask
-        weights = np.bitwise_count(masked).sum(axis=1, dtype=np.int32)
-        held, numbers = (mask, shared_bits(masked), weights, ends), (len(ends),)
+        held = looked_up(centroids)
+        numbers = (len(held[-1]),)
     given = (*map(address, held), *numbers, count)
     block = layout[f"{name}.block"]
     size = max(block, _WORK_PER_BLOCK // (words * count) // block * block)

@@ -45,6 +45,28 @@ def sections(queries: Codes) -> tuple[Rows, Codes]:
     return np.array(ends, np.int64), mask.view("<u8").astype(np.uint64)
 
 
+def looked_up(
+    queries: Codes,
+) -> tuple[Codes, npt.NDArray[np.uint8], npt.NDArray[np.int32], Rows]:
+    """What a scan by look-up tables is given of its queries.
+
+    Parameters
+    ----------
+    queries : (q, words) uint64
+
+    Returns
+    -------
+    mask, tables, weights, ends
+        See `sections` and `shared_bits`; weights are the set bits of each masked query, and of
+        zeros that fill up the last pair.
+    """
+    ends, mask = sections(queries)
+    masked = np.zeros((len(queries) + len(queries) % 2, queries.shape[1]), np.uint64)
+    masked[: len(queries)] = queries ^ mask
+    weights = np.bitwise_count(masked).sum(axis=1, dtype=np.int32)
+    return mask, shared_bits(masked), weights, ends
+
+
 _SHARED = np.bitwise_count(np.arange(16, dtype=np.uint8)[:, None] & np.arange(16, dtype=np.uint8))
 
 
