@@ -7,7 +7,6 @@ centroids with two levels of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,9 +32,7 @@ _LOW_BITS = np.uint64(0x0101010101010101)
 _MOST = 255
 
 
-def train(
-    sample: Codes, lists: int, threads: int, tick: Callable[[], None] = lambda: None
-) -> Codes:
+def train(sample: Codes, lists: int, threads: int) -> Codes:
     """Find centroids for lists of codes.
 
     Parameters
@@ -45,8 +42,6 @@ def train(
     lists : int
         How many, at least 1; fewer are made where the sample holds fewer distinct codes.
     threads : int
-    tick : callable
-        Called now and then.
 
     Returns
     -------
@@ -64,7 +59,6 @@ def train(
         some = sample[: per_list * lists]
         for _ in range(rounds):
             centroids = _majorities(some, assign(some, centroids, threads), centroids)
-            tick()
     return centroids
 
 
