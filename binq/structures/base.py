@@ -125,6 +125,10 @@ class Candidates:
         scores: NDArray[np.float64] = np.float64(0.0) - distances
         return cls(rows, distances, scores)
 
+    def of(self, rows: Rows) -> Candidates:
+        """Return the same found in chosen rows (m,), by the numbers that those have themselves."""
+        return Candidates(rows[self.rows], self.distances, self.scores)
+
     def at(self, positions: NDArray[np.intp]) -> Candidates:
         """Return those at positions (q, k)."""
         rows = np.take_along_axis(self.rows, positions, axis=1)

@@ -80,6 +80,10 @@ class Flat:
             self._terms = self._terms()
         return self._terms
 
+    def part(self, rows: Rows) -> Flat:
+        """Return some rows (m,) as a structure of their own, which copies them."""
+        return Flat(self.codes[rows], lambda: self.terms.take(rows))
+
     def check(self, effort: Effort) -> None:
         """Refuse every effort: a flat index looks at all rows.
 
@@ -100,8 +104,8 @@ class Flat:
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
         listed = self._listed(scope)
         if listed is not None:
-            near, distances = hamming.topk(self.take(listed), queries.codes, m, scope.threads)
-            return Candidates.by_distance(listed[near], distances)
+            few = Scope(threads=scope.threads)
+            return self.part(listed).nearest(queries, m, few).of(listed)
         found = hamming.topk(self.codes, queries.codes, m, scope.threads, allowed=_bitmap(scope))
         return Candidates.by_distance(*found)
 
@@ -110,22 +114,21 @@ class Flat:
 
         The scan rounds the weights to 4 bits.
         """
-        codes, terms, bitmap = self.codes, self.terms, _bitmap(scope)
-        weights = queries.weights
         listed = self._listed(scope)
         if listed is not None:
-            codes, terms, bitmap = self.take(listed), terms.take(listed), None
+            few = Scope(threads=scope.threads)
+            return self.part(listed).best(queries, m, few).of(listed)
+        terms, weights = self.terms, queries.weights
         rows, scores = asymmetric.topk(
-            codes,
+            self.codes,
             weights.values,
             weights.base,
             m,
             terms.factor,
             terms.addend,
             scope.threads,
-            allowed=bitmap,
+            allowed=_bitmap(scope),
         )
-        rows = rows if listed is None else listed[rows]
         return Candidates(rows, None, scores.astype(np.float64) + weights.offset[:, None])
 
     def compared(

@@ -146,9 +146,8 @@ class Ivf:
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
         listed = self._listed(scope)
         if listed is not None:
-            codes = self.take(listed)
-            near, distances = hamming.topk(codes, queries.codes, m, scope.threads)
-            return Candidates.by_distance(listed[near], distances)
+            few = Scope(threads=scope.threads)
+            return self._flat.part(self._at(listed)).nearest(queries, m, few).of(listed)
         scan = partial(self._scan_hamming, m=m, scope=scope)
         return Candidates.by_distance(*self._found(queries, m, scope, "hamming", scan))
 
@@ -158,16 +157,13 @@ class Ivf:
         The scan rounds the weights to 4 bits.
         """
         listed = self._listed(scope)
-        weights = queries.weights
         if listed is not None:
-            positions = self._at(listed)
-            terms = self.terms.take(positions)
-            near, scores = _asymmetric(self.codes[positions], terms, queries, m, scope.threads)
-            rows = listed[near]
-        else:
-            scan = partial(self._scan_asymmetric, m=m, scope=scope)
-            rows, scores = self._found(queries, m, scope, "asymmetric", scan)
-        return Candidates(rows, None, scores.astype(np.float64) + weights.offset[:, None])
+            few = Scope(threads=scope.threads)
+            return self._flat.part(self._at(listed)).best(queries, m, few).of(listed)
+        scan = partial(self._scan_asymmetric, m=m, scope=scope)
+        rows, scores = self._found(queries, m, scope, "asymmetric", scan)
+        offset = queries.weights.offset[:, None]
+        return Candidates(rows, None, scores.astype(np.float64) + offset)
 
     def compared(
         self, queries: Queries, m: int, scope: Scope = EVERYTHING, scoring: Scoring = "hamming"
@@ -296,11 +292,14 @@ class Ivf:
     def _scan_asymmetric(
         self, queries: Queries, lists: Lists | None, m: int, scope: Scope
     ) -> tuple[Rows, NDArray[np.float32]]:
-        return _asymmetric(
+        terms, weights = self.terms, queries.weights
+        return asymmetric.topk(
             self.codes,
-            self.terms,
-            queries,
+            weights.values,
+            weights.base,
             m,
+            terms.factor,
+            terms.addend,
             scope.threads,
             allowed=self._allowed(scope)[0],
             numbers=self.lists.rows,
@@ -368,12 +367,3 @@ def _signs(binarizer: Binarizer, queries: Queries) -> Codes:
             "packed ones",
         )
     return binarizer.signs(queries.vectors, ready=queries.vectors)
-
-
-def _asymmetric(
-    codes: Codes, terms: RowTerms, queries: Queries, m: int, threads: int, **chosen: Any
-) -> tuple[Rows, NDArray[np.float32]]:
-    weights = queries.weights
-    return asymmetric.topk(
-        codes, weights.values, weights.base, m, terms.factor, terms.addend, threads, **chosen
-    )

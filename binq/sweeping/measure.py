@@ -251,7 +251,7 @@ def _scan_ms(index: Flat, queries: Queries, scoring: Scoring, setting: Setting) 
     A small corpus is repeated, so that the cost of starting a scan is not taken for that of rows.
     """
     rows = np.tile(np.arange(len(index)), -(-_TIMED_ROWS // len(index)))
-    whole = Flat(index.take(rows), index.terms.take(rows))
+    whole = index.part(rows)
     some = queries.part(slice(0, _TIMED_QUERIES))
     k, scope = setting.candidate_count(1.0), Scope(threads=setting.threads)
     best = np.inf
