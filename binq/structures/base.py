@@ -52,29 +52,29 @@ class AllowedRows:
     """
 
     def __init__(self, mask: NDArray[np.bool_]) -> None:
-        self._mask = mask
+        self.mask = mask
 
     @cached_property
     def rows(self) -> Rows:
         """The allowed rows, (count,) int64, ascending."""
-        return np.flatnonzero(self._mask)
+        return np.flatnonzero(self.mask)
 
     @cached_property
     def count(self) -> int:
         """How many rows are allowed."""
-        return int(np.count_nonzero(self._mask))
+        return int(np.count_nonzero(self.mask))
 
     @cached_property
     def bitmap(self) -> Codes:
         """Bit r % 64 of word r // 64 says whether row r is allowed; (ceil(n / 64),) uint64."""
-        words = np.zeros(-(-len(self._mask) // 64), "<u8")
-        packed = np.packbits(self._mask, bitorder="little")
+        words = np.zeros(-(-len(self.mask) // 64), "<u8")
+        packed = np.packbits(self.mask, bitorder="little")
         words.view(np.uint8)[: len(packed)] = packed
         return words.astype(np.uint64, copy=False)
 
     def contains(self, rows: Rows | NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Return which of ``rows``, of any shape, are allowed."""
-        return self._mask[rows]
+        return self.mask[rows]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers import Binarizer, RowTerms, Weights
+from binq.binarizers import Binarizer, RowTerms
 from binq.bits import words_for
 from binq.errors import UsageError
-from binq.kernels import asymmetric, hamming
-from binq.kernels.allowed import GATHER_SHARE
 from binq.kernels.lists import Lists
 from binq.kernels.near_lists import near_lists
 from binq.storage.reader import IndexFile
@@ -23,12 +21,10 @@ from binq.structures import coarse
 from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Effort, Rows, Scope
 from binq.structures.calibration import Calibration
 from binq.structures.filtered import filtered_visits
-from binq.structures.flat import Flat
+from binq.structures.placed import Damaged, Placed, joined
 from binq.structures.queries import Queries
 from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
 
-_Numbers = TypeVar("_Numbers", Rows, NDArray[np.uint32])
-_Scan = Callable[[Queries, Lists | None], tuple[Rows, NDArray[Any]]]
 FEW = 32_768
 """So many allowed rows, and fewer, are scanned outright.
 
@@ -63,10 +59,10 @@ class InvertedLists:
     rows: NDArray[np.uint32]
     calibration: Calibration
     coarse: Callable[[Queries], Codes] | None = None
-    damaged: Callable[[str, object, object], Exception] = lambda *said: ValueError(*said)
+    damaged: Damaged = lambda *said: ValueError(*said)
 
 
-class Ivf:
+class Ivf(Placed):
     """Codes in inverted lists.
 
     Parameters
@@ -87,11 +83,9 @@ class Ivf:
         lists: InvertedLists,
         terms: RowTerms | Callable[[], RowTerms] | None = None,
     ) -> None:
+        super().__init__(codes, lists.rows, "ivf.rows", lists.damaged, terms)
         self.lists = lists
-        # In the order of the lists, and by position where this class does not translate.
-        self._flat = Flat(codes, terms)
-        self.codes = codes
-        self._last: tuple[AllowedRows, Codes, Rows] | None = None
+        self._last_sizes: tuple[AllowedRows, Rows] | None = None
 
     @classmethod
     def restore(cls, file: IndexFile, binarizer: Binarizer | None) -> Ivf:
@@ -126,129 +120,66 @@ class Ivf:
             partial(row_terms, file, binarizer),
         )
 
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @property
-    def words(self) -> int:
-        """The uint64 words of a code."""
-        return self._flat.words
-
-    @property
-    def terms(self) -> RowTerms:
-        """What asymmetric scores take besides the codes, list by list."""
-        return self._flat.terms
-
     def check(self, effort: Effort) -> None:
         """Any number of lists, and any target, will do."""
 
     def nearest(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
-        listed = self._listed(scope)
+        listed = self._listed(scope, FEW)
         if listed is not None:
-            few = Scope(threads=scope.threads)
-            return self._flat.part(self._at(listed)).nearest(queries, m, few).of(listed)
-        scan = partial(self._scan_hamming, m=m, scope=scope)
-        return Candidates.by_distance(*self._found(queries, m, scope, "hamming", scan))
+            return self._part(listed).nearest(queries, m, Scope(threads=scope.threads)).of(listed)
+        if scope.exhaustive:
+            return self._nearest(queries, m, scope)
+        return joined(
+            [
+                self._nearest(some, m, scope, self._lists(some, m, scope, "hamming"))
+                for some in self._parts(queries)
+            ]
+        )
 
     def best(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows that score best; see ``Structure``.
 
         The scan rounds the weights to 4 bits.
         """
-        listed = self._listed(scope)
+        listed = self._listed(scope, FEW)
         if listed is not None:
-            few = Scope(threads=scope.threads)
-            return self._flat.part(self._at(listed)).best(queries, m, few).of(listed)
-        scan = partial(self._scan_asymmetric, m=m, scope=scope)
-        rows, scores = self._found(queries, m, scope, "asymmetric", scan)
-        offset = queries.weights.offset[:, None]
-        return Candidates(rows, None, scores.astype(np.float64) + offset)
+            return self._part(listed).best(queries, m, Scope(threads=scope.threads)).of(listed)
+        if scope.exhaustive:
+            return self._best(queries, m, scope)
+        return joined(
+            [
+                self._best(some, m, scope, self._lists(some, m, scope, "asymmetric"))
+                for some in self._parts(queries)
+            ]
+        )
 
     def compared(
         self, queries: Queries, m: int, scope: Scope = EVERYTHING, scoring: Scoring = "hamming"
     ) -> Rows:
         """Return how many rows a search is through with, (q,) int64; see ``Structure``."""
-        listed = self._listed(scope)
+        listed = self._listed(scope, FEW)
         if listed is not None or scope.exhaustive:
             return np.full(len(queries), len(self) if listed is None else len(listed))
-        counts = np.zeros(len(queries), np.int64)
-        for part in self._parts(queries):
-            visits = self._visits(queries.part(part), m, scope, scoring)
-            counts[part] = np.where(visits < 0, 0, self._sizes[visits]).sum(axis=1)
-        return counts
+        visits = (self._lists(some, m, scope, scoring).visits for some in self._parts(queries))
+        counts = [np.where(some < 0, 0, self._sizes[some]).sum(axis=1) for some in visits]
+        return np.concatenate(counts)
 
     def describe(self) -> dict[str, Any]:
         """Return how many lists there are, how long, and how far searches look."""
         lengths = coarse.lengths(self._sizes)
         return {"lists": lengths, "calibration": self.lists.calibration.to_json()}
 
-    def within(
-        self, queries: Codes, radius: int, scope: Scope = EVERYTHING
-    ) -> tuple[Rows, Rows, NDArray[np.int32]]:
-        """Return all allowed rows within ``radius``, out of all lists; see ``Structure``."""
-        radii = np.full(len(queries), min(radius, 64 * self.words))
-        found = hamming.within(
-            self.codes,
-            queries,
-            radii,
-            scope.threads,
-            allowed=self._allowed(scope)[0],
-            numbers=self.lists.rows,
-        )
-        self._checked(found[1])
-        return found
-
-    def count_within(
-        self, queries: Codes, radii: NDArray[np.int64], scope: Scope = EVERYTHING
-    ) -> Rows:
-        """Return how many allowed rows lie within ``radii[i]`` of query i, as (q,) int64."""
-        allowed = self._allowed(scope)[0]
-        return hamming.count_within(self.codes, queries, radii, scope.threads, allowed=allowed)
-
-    def distances(self, queries: Codes, rows: Rows) -> NDArray[np.int32]:
-        """Return the Hamming distances (q, m) of chosen rows (q, m)."""
-        return self._flat.distances(queries, self._at(rows))
-
-    def scores(self, weights: Weights, rows: Rows) -> NDArray[np.float64]:
-        """Return the scores (q, m) of chosen rows (q, m), by whole weights."""
-        return self._flat.scores(weights, self._at(rows))
-
-    def take(self, rows: Rows) -> Codes:
-        """Return the codes (m, words) of rows (m,)."""
-        return self.codes[self._at(rows)]
-
-    def _listed(self, scope: Scope) -> Rows | None:
-        """Return the allowed rows where they are so few that a copy of their codes is scanned."""
-        allowed = scope.allowed
-        most = GATHER_SHARE * len(self) if scope.exhaustive else 0
-        few = allowed is not None and allowed.count <= max(FEW, most)
-        return allowed.rows if allowed is not None and few else None
-
-    def _found(
-        self, queries: Queries, m: int, scope: Scope, scoring: Scoring, scan: _Scan
-    ) -> tuple[Rows, NDArray[Any]]:
-        """Return the rows and values (q, min(m, allowed)) of a scan of lists."""
-        if scope.exhaustive:
-            rows, values = scan(queries, None)
-            return self._checked(rows), values
-        parts = self._parts(queries)
-        if len(parts) <= 1:
-            rows, values = self._of_lists(queries, m, scope, scoring, scan)
-            return self._checked(rows), values
-        found = [self._of_lists(queries.part(some), m, scope, scoring, scan) for some in parts]
-        rows, values = (np.concatenate(part) for part in zip(*found, strict=True))
-        return self._checked(rows), values
-
-    def _of_lists(
-        self, queries: Queries, m: int, scope: Scope, scoring: Scoring, scan: _Scan
-    ) -> tuple[Rows, NDArray[Any]]:
-        return scan(queries, Lists(self._offsets, self._visits(queries, m, scope, scoring)))
-
-    def _parts(self, queries: Queries) -> list[slice]:
-        """Return which queries are searched at a time, so that their visits take little memory."""
+    def _parts(self, queries: Queries) -> list[Queries]:
+        """Return the queries that are searched at a time: visits of all would take much memory."""
         step = max(1, _VISITS // max(1, len(self.lists.centroids)))
-        return [slice(first, first + step) for first in range(0, len(queries), step)]
+        if len(queries) <= step:
+            return [queries]
+        return [queries.part(slice(at, at + step)) for at in range(0, len(queries), step)]
+
+    def _lists(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Lists:
+        """Return the lists that each query looks into."""
+        return Lists(self._offsets, self._visits(queries, m, scope, scoring))
 
     def _visits(
         self, queries: Queries, m: int, scope: Scope, scoring: Scoring
@@ -260,7 +191,7 @@ class Ivf:
         if effort.nprobe is None:
             target = effort.target_recall or DEFAULT_TARGET_RECALL
             if scope.allowed is not None:
-                lists, own = self.lists, self._allowed(scope)[1]
+                lists, own = self.lists, self._counted(scope)
                 known = lists.calibration, scoring, target
                 return filtered_visits(
                     lists.centroids, self._sizes, own, probes, m, *known, scope.threads
@@ -268,42 +199,12 @@ class Ivf:
             enough, gap = self.lists.calibration.reach_and_gap(scoring, m, target)
         return near_lists(
             self.lists.centroids,
-            self._allowed(scope)[1],
+            self._counted(scope),
             probes,
             enough,
             gap=gap,
             lists=effort.nprobe,
             threads=scope.threads,
-        )
-
-    def _scan_hamming(
-        self, queries: Queries, lists: Lists | None, m: int, scope: Scope
-    ) -> tuple[Rows, NDArray[np.int32]]:
-        return hamming.topk(
-            self.codes,
-            queries.codes,
-            m,
-            scope.threads,
-            allowed=self._allowed(scope)[0],
-            numbers=self.lists.rows,
-            lists=lists,
-        )
-
-    def _scan_asymmetric(
-        self, queries: Queries, lists: Lists | None, m: int, scope: Scope
-    ) -> tuple[Rows, NDArray[np.float32]]:
-        terms, weights = self.terms, queries.weights
-        return asymmetric.topk(
-            self.codes,
-            weights.values,
-            weights.base,
-            m,
-            terms.factor,
-            terms.addend,
-            scope.threads,
-            allowed=self._allowed(scope)[0],
-            numbers=self.lists.rows,
-            lists=lists,
         )
 
     @cached_property
@@ -315,40 +216,19 @@ class Ivf:
         return offsets
 
     @cached_property
-    def _positions(self) -> NDArray[np.uint32]:
-        """The position of every row, (n,); 0 for a row that a damaged file does not hold."""
-        rows = self._checked(self.lists.rows)
-        positions = np.zeros(len(rows), np.uint32)
-        positions[rows] = np.arange(len(rows), dtype=np.uint32)
-        return positions
-
-    def _at(self, rows: Rows) -> Rows:
-        """Return the positions of rows, of any shape."""
-        return self._positions[rows].astype(np.int64)
-
-    @cached_property
     def _sizes(self) -> Rows:
         return np.diff(self._offsets)
 
-    def _allowed(self, scope: Scope) -> tuple[Codes | None, Rows]:
-        """Return the bitmap of allowed positions, None for all, and how many each list holds."""
-        allowed = scope.allowed
+    def _counted(self, scope: Scope) -> Rows:
+        """Return how many allowed rows each list holds."""
+        allowed = self._allowed_positions(scope)
         if allowed is None:
-            return None, self._sizes
-        if self._last is None or self._last[0] is not allowed:
-            mask = allowed.contains(self._checked(self.lists.rows))
-            sizes = np.zeros(len(self._sizes), np.int64)
-            filled = np.flatnonzero(self._sizes)
-            if len(filled):
-                sizes[filled] = np.add.reduceat(mask, self._offsets[filled], dtype=np.int64)
-            self._last = allowed, AllowedRows(mask).bitmap, sizes
-        return self._last[1:]
-
-    def _checked(self, rows: _Numbers) -> _Numbers:
-        """Return rows as they came out of the file, none of them beyond its end."""
-        if rows.size and int(rows.max()) >= len(self):
-            raise self.lists.damaged("ivf.rows", f"below {len(self)}", int(rows.max()))
-        return rows
+            return self._sizes
+        if self._last_sizes is None or self._last_sizes[0] is not allowed:
+            before = np.zeros(len(self) + 1, np.int64)
+            np.cumsum(allowed.mask, out=before[1:])
+            self._last_sizes = allowed, np.diff(before[self._offsets])
+        return self._last_sizes[1]
 
 
 def _signs(binarizer: Binarizer, queries: Queries) -> Codes:
