@@ -28,6 +28,7 @@ def near_lists(
     enough: int,
     *,
     gap: int = 0,
+    edge: int | None = None,
     lists: int | None = None,
     threads: int = 1,
     engine: Engine | None = None,
@@ -44,6 +45,9 @@ def near_lists(
         How many rows the lists shall hold; all lists are taken where they hold fewer.
     gap : int
         How much farther to look than to the lists that hold so many.
+    edge : int, optional
+        Where the distance at which enough rows are met lies beyond it, the gap is widened by the
+        excess: of a query that is far from all rows, many lists lie at about the same distance.
     lists : int, optional
         At least 1: so many lists, if they hold enough rows, and else as few as do.
     threads : int
@@ -68,18 +72,20 @@ def near_lists(
         raise ValueError(f"sizes {sizes.shape} of {count} lists, codes of {words} words")
     if centroids.dtype != np.uint64 or queries.dtype != np.uint64 or sizes.dtype != np.int64:
         raise TypeError("centroids and queries are uint64, sizes int64")
-    if gap < 0 or (lists is not None and lists < 1):
-        raise ValueError(f"gap {gap}, lists {lists}")
+    if gap < 0 or (edge is not None and edge < 0) or (lists is not None and lists < 1):
+        raise ValueError(f"gap {gap}, edge {edge}, lists {lists}")
     if not count or not asked:
         return np.empty((asked, 0), np.int32)
-    gap, least, enough = min(gap, 64 * words), min(lists or 0, count), max(1, enough)
+    farthest = 64 * words
+    gap, edge = min(gap, farthest), farthest if edge is None else min(edge, farthest)
+    least, enough = min(lists or 0, count), max(1, enough)
     engine = engine or Engine(aot.worth_compiling(FAMILY, centroids.size * asked, _NUMPY_WORK))
     library = engine.library
     visits = np.empty((asked, count), np.int32)
     counts = np.empty(asked, np.int64)
     if library is None:
         for i, query in enumerate(queries):
-            near = _by_numpy(centroids, sizes, query, least, enough, gap)
+            near = _by_numpy(centroids, sizes, query, least, enough, gap, edge)
             visits[i, : len(near)] = near
             counts[i] = len(near)
         return _filled(visits, counts)
@@ -97,7 +103,7 @@ def near_lists(
     def work(worker: int, number: int) -> None:
         first = number * size
         kernel(
-            *given, at + 8 * words * first, min(size, asked - first), least, enough, gap,
+            *given, at + 8 * words * first, min(size, asked - first), least, enough, gap, edge,
             to + 4 * count * first, told + 8 * first, memory[worker].addresses[0],
         )  # fmt: skip
 
@@ -115,7 +121,7 @@ def _filled(visits: Visits, counts: Rows) -> Visits:
 
 
 def _by_numpy(
-    centroids: Codes, sizes: Rows, query: Codes, least: int, enough: int, gap: int
+    centroids: Codes, sizes: Rows, query: Codes, least: int, enough: int, gap: int, edge: int
 ) -> npt.NDArray[np.intp]:
     filled = np.flatnonzero(sizes > 0)
     away = np.bitwise_count(centroids[filled] ^ query).sum(axis=1, dtype=np.int64)
@@ -127,5 +133,6 @@ def _by_numpy(
     reached = (met >= enough) & (np.arange(1, len(near) + 1) >= least)
     if not reached.any():
         return near
-    chosen: npt.NDArray[np.intp] = near[away <= away[np.argmax(reached)] + gap]
+    reach = int(away[np.argmax(reached)])
+    chosen: npt.NDArray[np.intp] = near[away <= reach + gap + max(0, reach - edge)]
     return chosen

@@ -15,7 +15,7 @@ from binq.kernels.scan import Engine
 
 
 def plainly(
-    away: list[int], sizes: list[int], enough: int, gap: int, lists: int | None
+    away: list[int], sizes: list[int], enough: int, gap: int, edge: int | None, lists: int | None
 ) -> list[int]:
     order = sorted((far, i) for i, far in enumerate(away) if sizes[i])
     least = min(lists or 0, len(away))
@@ -25,7 +25,8 @@ def plainly(
     for place, (far, i) in enumerate(order):
         held += sizes[i]
         if held >= enough and place + 1 >= least:
-            return [i for near, i in order if near <= far + gap]
+            excess = 0 if edge is None else max(0, far - edge)
+            return [i for near, i in order if near <= far + gap + excess]
     return [i for _, i in order]
 
 
@@ -47,16 +48,29 @@ def test_as_a_plain_sort(engine_of: Callable[..., Engine], data: st.DataObject) 
     sizes = rng.integers(0, data.draw(st.sampled_from([1, 2, 30])) + 1, count)
     enough = data.draw(st.sampled_from([0, 1, 10, 100, 100_000]))
     gap = data.draw(st.sampled_from([0, 1, 9, 64 * words, 1 << 40]))
+    edge = data.draw(st.sampled_from([None, 0, 25 * words, 32 * words, 1 << 40]))
     lists = data.draw(st.sampled_from([None, 1, 2, 20, 1000]))
+    how = {"gap": gap, "edge": edge, "lists": lists}
     found = near_lists(
-        centroids, sizes, queries, enough, gap=gap, lists=lists, threads=2, engine=engine_of(FAMILY)
+        centroids, sizes, queries, enough, **how, threads=2, engine=engine_of(FAMILY)
     )
     away = np.bitwise_count(centroids ^ queries[:, None]).sum(axis=2, dtype=int)
-    expected = [plainly(line.tolist(), sizes.tolist(), enough, gap, lists) for line in away]
+    expected = [plainly(line.tolist(), sizes.tolist(), enough, **how) for line in away]
     assert found.dtype == np.int32
     assert found.shape == (asked, max(map(len, expected)))
     for line, numbers in zip(found.tolist(), expected, strict=True):
         assert line == numbers + [-1] * (len(line) - len(numbers))
+
+
+def test_a_gap_is_widened_beyond_the_edge(engine_of: Callable[..., Engine]) -> None:
+    bits = [(1 << i) - 1 for i in range(64)]  # list i lies at distance i
+    centroids, sizes = np.array(bits, np.uint64)[:, None], np.full(64, 2)
+    query = np.zeros((1, 1), np.uint64)
+    for enough, edge, last in ((9, None, 7), (9, 4, 7), (9, 3, 8), (9, 0, 11), (41, 3, 40)):
+        found = near_lists(
+            centroids, sizes, query, enough, gap=3, edge=edge, engine=engine_of(FAMILY)
+        )
+        assert found[0].tolist() == list(range(last + 1))
 
 
 def test_many_queries_in_blocks(engine_of: Callable[..., Engine]) -> None:
@@ -80,6 +94,7 @@ def test_what_does_not_fit_is_refused() -> None:
         {"centroids": codes[:, :1]},
         {"centroids": codes[:2]},
         {"gap": -1},
+        {"edge": -1},
         {"lists": 0},
     ):
         given = {"centroids": codes, "sizes": sizes, "queries": codes, "enough": 1} | wrong

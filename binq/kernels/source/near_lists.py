@@ -40,7 +40,7 @@ def many_near(away, n_lists, limit, sizes, met):
 
 
 @jit
-def reach(away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enough, gap):
+def reach(away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enough, gap, edge):
     """How far to look, and how many lists there are; -1 if it is farther than the limit.
 
     Of every distance up to it, `starts` tells where its lists begin.
@@ -63,7 +63,7 @@ def reach(away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enoug
         scratch[starts + i] = np.uint64(count)
         count += those
         if last < 0 and rows >= enough and count >= least:
-            last = i + gap
+            last = i + gap + max(np.int64(0), i - edge)
     return (last if last <= limit else np.int64(-1)), count
 
 
@@ -74,8 +74,8 @@ def near_lists_kernel(lanes: int) -> Any:
     distances = distances_of(v, vectors(16, None))[1]
 
     def near_lists(
-        centroids, words, n_lists, sizes, queries, n_queries, least, enough, gap, visits, counts,
-        scratch,
+        centroids, words, n_lists, sizes, queries, n_queries, least, enough, gap, edge, visits,
+        counts, scratch,
     ):  # fmt: skip
         """The lists up to `gap` farther than those that hold enough, nearest first.
 
@@ -88,7 +88,8 @@ def near_lists_kernel(lanes: int) -> Any:
         least, enough : int
             How many lists are to be reached, and how many rows; all where there are fewer. If
             `least` is not 0, no more lists than that are taken, unless they hold too few rows.
-        gap : int
+        gap, edge : int
+            The gap is widened by what the lists that hold enough are farther than the edge.
         visits : int32*, (n_queries, n_lists)
             The numbers of the lists by ascending distance, then number.
         counts : int64*, (n_queries,)
@@ -126,8 +127,9 @@ def near_lists_kernel(lanes: int) -> Any:
                 limit = min(np.int64(bins - 1), np.int64(nearest) + gap + slack)
                 n_met = many_near(away, n_lists, np.int32(limit), sizes, met)
                 last, count = reach(
-                    away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enough, gap
-                )
+                    away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enough, gap,
+                    edge,
+                )  # fmt: skip
                 if limit == bins - 1 and last < 0:
                     last = limit
                 slack *= 4
