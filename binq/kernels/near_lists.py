@@ -10,7 +10,7 @@ import numpy.typing as npt
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
 from binq.kernels.hamming import FAMILY
-from binq.kernels.scan import Engine, Memory, Rows, address
+from binq.kernels.scan import Engine, Memory, Rows, address, aligned
 
 Codes = npt.NDArray[np.uint64]
 Visits = npt.NDArray[np.int32]
@@ -21,8 +21,42 @@ _NUMPY_WORK: Final = 1 << 29
 _WORK_PER_BLOCK: Final = 1 << 22
 
 
+class Centroids:
+    """The codes (l, words) of lists, and what kernels compare queries with: kept once it is made.
+
+    Raises
+    ------
+    ValueError, TypeError
+        They are of another shape, or no uint64.
+    """
+
+    def __init__(self, codes: Codes) -> None:
+        if codes.ndim != 2 or codes.shape[1] == 0:
+            raise ValueError(f"centroids {codes.shape} are not (lists, words)")
+        if codes.dtype != np.uint64:
+            raise TypeError(f"centroids are {codes.dtype}, not uint64")
+        self.codes = np.ascontiguousarray(codes)
+        self._transposed: Codes | None = None
+
+    def of(self, library: aot.Library) -> Codes:
+        """What `near_lists` of these kernels takes; there is at least one centroid."""
+        if not library.layout["near_lists.transposed"]:
+            return self.codes
+        if self._transposed is None:
+            count, words = self.codes.shape
+            groups = -(-count // 8)
+            transposed = aligned(groups * words * 8, np.uint64).reshape(groups, words, 8)
+            whole = self.codes[: count // 8 * 8].reshape(-1, 8, words)
+            transposed[: count // 8] = whole.transpose(0, 2, 1)
+            if count % 8:
+                transposed[-1] = self.codes[-1][:, None]
+                transposed[-1, :, : count % 8] = self.codes[count // 8 * 8 :].T
+            self._transposed = transposed
+        return self._transposed
+
+
 def near_lists(
-    centroids: Codes,
+    centroids: Codes | Centroids,
     sizes: Rows,
     queries: Codes,
     enough: int,
@@ -37,7 +71,7 @@ def near_lists(
 
     Parameters
     ----------
-    centroids : (l, words) uint64, C-contiguous
+    centroids : (l, words) uint64, or Centroids
     sizes : (l,) int64
         The rows that count in each list; lists without any are left out.
     queries : (q, words) uint64
@@ -65,13 +99,14 @@ def near_lists(
     ValueError, TypeError
         Shapes, dtypes or numbers do not fit.
     """
-    if centroids.ndim != 2 or queries.ndim != 2 or centroids.shape[1] != queries.shape[1]:
-        raise ValueError(f"centroids {centroids.shape} and queries {queries.shape} differ in words")
-    (count, words), asked = centroids.shape, len(queries)
-    if words == 0 or sizes.shape != (count,):
-        raise ValueError(f"sizes {sizes.shape} of {count} lists, codes of {words} words")
-    if centroids.dtype != np.uint64 or queries.dtype != np.uint64 or sizes.dtype != np.int64:
-        raise TypeError("centroids and queries are uint64, sizes int64")
+    places = centroids if isinstance(centroids, Centroids) else Centroids(centroids)
+    (count, words), asked = places.codes.shape, len(queries)
+    if queries.ndim != 2 or queries.shape[1] != words:
+        raise ValueError(f"centroids of {words} words and queries {queries.shape}")
+    if sizes.shape != (count,):
+        raise ValueError(f"sizes {sizes.shape} of {count} lists")
+    if queries.dtype != np.uint64 or sizes.dtype != np.int64:
+        raise TypeError("queries are uint64, sizes int64")
     if gap < 0 or (edge is not None and edge < 0) or (lists is not None and lists < 1):
         raise ValueError(f"gap {gap}, edge {edge}, lists {lists}")
     if not count or not asked:
@@ -79,23 +114,23 @@ def near_lists(
     farthest = 64 * words
     gap, edge = min(gap, farthest), farthest if edge is None else min(edge, farthest)
     least, enough = min(lists or 0, count), max(1, enough)
-    engine = engine or Engine(aot.worth_compiling(FAMILY, centroids.size * asked, _NUMPY_WORK))
+    engine = engine or Engine(aot.worth_compiling(FAMILY, places.codes.size * asked, _NUMPY_WORK))
     library = engine.library
     visits = np.empty((asked, count), np.int32)
     counts = np.empty(asked, np.int64)
     if library is None:
         for i, query in enumerate(queries):
-            near = _by_numpy(centroids, sizes, query, least, enough, gap, edge)
+            near = _by_numpy(places.codes, sizes, query, least, enough, gap, edge)
             visits[i, : len(near)] = near
             counts[i] = len(near)
         return _filled(visits, counts)
-    centroids, queries = np.ascontiguousarray(centroids), np.ascontiguousarray(queries)
+    compared, queries = places.of(library), np.ascontiguousarray(queries)
     sizes = np.ascontiguousarray(sizes)
-    kernel, layout = library.functions["near_lists"], library.layout
-    needed = layout["near_lists.scratch"] + layout["near_lists.scratch_per_word"] * words
-    needed += layout["near_lists.scratch_per_list"] * (count + 4)
-    given = address(centroids), words, count, address(sizes)
-    size = max(1, _WORK_PER_BLOCK // centroids.size)
+    kernel = library.functions["near_lists"]
+    needed = scratch_of(library, words, count)
+    given = address(compared), words, count, address(sizes)
+    together = library.layout["near_lists.together"]
+    size = max(1, _WORK_PER_BLOCK // (places.codes.size * together)) * together
     blocks = -(-asked // size)
     memory = [Memory(needed) for _ in range(max(1, min(threads, blocks)))]
     at, to, told = address(queries), address(visits), address(counts)
@@ -109,6 +144,13 @@ def near_lists(
 
     run_blocks(blocks, threads, work)
     return _filled(visits, counts)
+
+
+def scratch_of(library: aot.Library, words: int, lists: int) -> int:
+    """Bytes of scratch that `near_lists` of these kernels needs."""
+    layout = library.layout
+    needed = layout["near_lists.scratch"] + layout["near_lists.scratch_per_word"] * words
+    return needed + layout["near_lists.scratch_per_list"] * (lists + 16)
 
 
 def _filled(visits: Visits, counts: Rows) -> Visits:

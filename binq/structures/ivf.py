@@ -14,7 +14,7 @@ from binq.binarizers import Binarizer, RowTerms
 from binq.bits import words_for
 from binq.errors import UsageError
 from binq.kernels.lists import Lists
-from binq.kernels.near_lists import near_lists
+from binq.kernels.near_lists import Centroids, near_lists
 from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms
 from binq.structures import coarse
@@ -198,7 +198,7 @@ class Ivf(Placed):
                 )
             enough, gap = self.lists.calibration.reach_and_gap(scoring, m, target)
         return near_lists(
-            self.lists.centroids,
+            self._centroids,
             self._counted(scope),
             probes,
             enough,
@@ -214,6 +214,10 @@ class Ivf(Placed):
         if offsets[0] != 0 or offsets[-1] != len(self) or (offsets[1:] < offsets[:-1]).any():
             raise self.lists.damaged("ivf.offsets", f"ascending from 0 to {len(self)}", "others")
         return offsets
+
+    @cached_property
+    def _centroids(self) -> Centroids:
+        return Centroids(self.lists.centroids)
 
     @cached_property
     def _sizes(self) -> Rows:

@@ -45,6 +45,13 @@ def counts() -> SimpleNamespace:
     def store(builder, pointer, offset, value):
         builder.store(value, address(builder, pointer, offset, kind), align=64)
 
+    @instruction(types.void, None, types.intp, vec)
+    def store32(builder, pointer, offset, value):
+        # As 32-bit numbers.
+        narrow = ir.VectorType(I32, 8)
+        target = address(builder, pointer, offset, narrow)
+        builder.store(builder.trunc(value, narrow), target, align=32)
+
     @instruction(vec, None, types.intp, types.intp)
     def rows(builder, pointer, offset, stride):
         # 8 words, `stride` bytes apart, side by side.
@@ -95,6 +102,6 @@ def counts() -> SimpleNamespace:
         return builder.select(builder.icmp_unsigned("<", a, b), a, b)
 
     return SimpleNamespace(
-        load=load, store=store, rows=rows, broadcast=broadcast, splat=splat, ones=ones,
-        below=below, add=add, xor=xor, keyed=keyed, least=least,
+        load=load, store=store, store32=store32, rows=rows, broadcast=broadcast, splat=splat,
+        ones=ones, below=below, add=add, xor=xor, keyed=keyed, least=least,
     )  # fmt: skip

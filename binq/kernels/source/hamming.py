@@ -81,8 +81,10 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         for name, size in zip(names, sizes, strict=True)
     }
     found |= visits.kernels(compiled)
+    near = near_lists.near_lists_of(lanes, features.counts)
     sized = (_U64, _INT, _INT, _I64, _U64, *[_INT] * 5, _I32, _I64, _U64)
-    found["near_lists"] = compiled(void(*sized))(near_lists.near_lists_kernel(lanes))
-    for name in ("SCRATCH", "SCRATCH_PER_WORD", "SCRATCH_PER_LIST"):
+    found["near_lists"] = compiled(void(*sized))(near.py_func)
+    layout["near_lists.transposed"] = int(features.counts)
+    for name in ("SCRATCH", "SCRATCH_PER_WORD", "SCRATCH_PER_LIST", "TOGETHER"):
         layout[f"near_lists.{name.lower()}"] = getattr(near_lists, name)
     return found, layout | {"lanes": lanes, "shuffle": int(shuffle_name is not None)}

@@ -1,7 +1,10 @@
 """The lists whose centroids are near to a query (source; imported only to be compiled).
 
-A query is compared with all centroids. A histogram of the distances of near ones, which are small
+A query is compared with all centroids.  A histogram of the distances of near ones, which are small
 numbers, says how far to look, and orders them by a counting sort.
+
+Where bits are counted in registers, centroids come transposed, eight to a register, and four
+queries run over them at once; else they come row by row.
 """
 
 from __future__ import annotations
@@ -9,43 +12,51 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
+from binq.kernels.source.counts import counts
+from binq.kernels.source.registers import near16
 from binq.kernels.source.rows import distances_of
-from binq.kernels.source.scalars import int32s, jit
+from binq.kernels.source.scalars import int32s, jit, trailing_zeros
 from binq.kernels.source.simd import vectors
 
+# Queries that are compared with the centroids at once.
+TOGETHER = 4
 # Bytes of a few registers, whatever their width.
 _SPARE = 128
 # Bytes of scratch: these, so many for each distance that may occur, and for each list.
 SCRATCH = _SPARE + 128
 SCRATCH_PER_WORD = 2 * 8 * 64
-SCRATCH_PER_LIST = 8
+SCRATCH_PER_LIST = 4 * (TOGETHER + 1)
+# Distances of a query are made up to a multiple of so many.
+LISTS = 16
+_FAR = 0x7FFFFFFF
 
 
 @jit
 def many_near(away, n_lists, limit, sizes, met):
     """How many lists lie up to a limit; their numbers, ascending, are put into `met`."""
     count = np.intp(0)
-    for first in range(0, n_lists, 16):
-        last = min(first + 16, n_lists)
-        least = limit + np.int32(1)
-        for i in range(first, last):
-            least = away[i] if away[i] < least else least
-        if least <= limit:
-            for i in range(first, last):
-                if away[i] <= limit and sizes[i] > 0:
-                    met[count] = np.int32(i)
-                    count += 1
+    for first in range(0, n_lists, LISTS):
+        near = near16(away, 4 * first, limit)
+        while near != np.uint64(0):
+            i = first + np.intp(trailing_zeros(near))
+            near &= near - np.uint64(1)
+            if sizes[i] > 0:
+                met[count] = np.int32(i)
+                count += 1
     return count
 
 
 @jit
-def reach(away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enough, gap, edge):
+def reach(
+    away, met, n_met, sizes, scratch, rows_at, starts, nearest, limit, least, enough, gap, edge
+):  # fmt: skip
     """How far to look, and how many lists there are; -1 if it is farther than the limit.
 
-    Of every distance up to it, `starts` tells where its lists begin.
+    Of every distance from the nearest up to it, `starts` tells where its lists begin.
     """
-    for i in range(limit + 1):
+    for i in range(nearest, limit + 1):
         scratch[rows_at + i] = np.uint64(0)
         scratch[starts + i] = np.uint64(0)
     for j in range(n_met):
@@ -55,7 +66,7 @@ def reach(away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enoug
     last = np.int64(-1)
     rows = np.int64(0)
     count = np.int64(0)
-    for i in range(limit + 1):
+    for i in range(nearest, limit + 1):
         if last >= 0 and i > last:
             break
         those = np.int64(scratch[starts + i])
@@ -67,12 +78,118 @@ def reach(away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enoug
     return (last if last <= limit else np.int64(-1)), count
 
 
-def near_lists_kernel(lanes: int) -> Any:
-    """`near_lists` for registers of `lanes` bytes."""
+@njit(error_model="numpy", inline="never")
+def choose(
+    away, nearest, words, n_lists, sizes, least, enough, gap, edge, visits, line, met, scratch
+):  # fmt: skip
+    """Put the lists of a query into `visits`, from `line` on, and return how many there are."""
+    bins = 64 * words + 1
+    rows_at = _SPARE >> 3
+    starts = rows_at + bins
+    # Lists are met up to a distance that is guessed, and farther if it was too near.
+    slack = np.int64(words)
+    last = np.int64(-1)
+    limit = np.int64(0)
+    count = np.int64(0)
+    n_met = np.intp(0)
+    while last < 0:
+        limit = min(np.int64(bins - 1), nearest + gap + slack)
+        n_met = many_near(away, n_lists, limit, sizes, met)
+        last, count = reach(
+            away, met, n_met, sizes, scratch, rows_at, starts, nearest, limit, least, enough, gap,
+            edge,
+        )  # fmt: skip
+        if limit == bins - 1 and last < 0:
+            last = limit
+        slack *= 4
+    for j in range(n_met):
+        i = np.intp(met[j])
+        if away[i] <= last:
+            place = np.int64(scratch[starts + away[i]])
+            scratch[starts + away[i]] = np.uint64(place + 1)
+            visits[line + place] = np.int32(i)
+    if least > 0:
+        held = np.int64(0)
+        for j in range(line, line + min(least, count)):
+            held += sizes[visits[j]]
+        if held >= enough:
+            count = min(least, count)
+    return count
+
+
+def _by_rows(lanes: int) -> Any:
+    """Distances row by row."""
     v = vectors(lanes, None)
     load, store, splat8 = v.load, v.store, v.splat8
     distances = distances_of(v, vectors(16, None))[1]
 
+    @njit(error_model="numpy", inline="never")
+    def measure(centroids, words, n_lists, queries, first, last, scratch, own, pitch):
+        store(scratch, 0, splat8(0))
+        store(scratch, lanes, splat8(255))
+        tail = load(scratch, words * 8 % lanes)
+        final = n_lists - 1
+        for query in range(first, last):
+            for i in range(0, n_lists, 4):
+                at = (
+                    i * words,
+                    min(i + 1, final) * words,
+                    min(i + 2, final) * words,
+                    min(i + 3, final) * words,
+                )
+                distances(centroids, at, queries, query * words, words, scratch, tail, own + 4 * i)
+            own += pitch
+
+    return measure
+
+
+def _by_counts() -> Any:
+    """Distances of eight centroids at once, which come transposed."""
+    ops = counts()
+    load, store32, broadcast = ops.load, ops.store32, ops.broadcast
+    splat, ones, add, xor = ops.splat, ops.ones, ops.add, ops.xor
+
+    @njit(error_model="numpy", inline="never")
+    def measure(centroids, words, n_lists, queries, first, last, scratch, own, pitch):
+        q0 = first * words * 8
+        if last - first == 1:
+            for i in range(0, n_lists, 8):
+                at = i * words * 8
+                s0 = splat(0)
+                for word in range(0, words * 8, 8):
+                    x = load(centroids, at + word * 8)
+                    s0 = add(s0, ones(xor(x, broadcast(queries, q0 + word))))
+                store32(scratch, own + 4 * i, s0)
+            return
+        q1 = q0 + words * 8
+        q2 = min(first + 2, last - 1) * words * 8
+        q3 = min(first + 3, last - 1) * words * 8
+        for i in range(0, n_lists, 8):
+            at = i * words * 8
+            s0 = splat(0)
+            s1 = s0
+            s2 = s0
+            s3 = s0
+            for word in range(0, words * 8, 8):
+                x = load(centroids, at + word * 8)
+                s0 = add(s0, ones(xor(x, broadcast(queries, q0 + word))))
+                s1 = add(s1, ones(xor(x, broadcast(queries, q1 + word))))
+                s2 = add(s2, ones(xor(x, broadcast(queries, q2 + word))))
+                s3 = add(s3, ones(xor(x, broadcast(queries, q3 + word))))
+            to = own + 4 * i
+            store32(scratch, to, s0)
+            store32(scratch, to + pitch, s1)
+            store32(scratch, to + 2 * pitch, s2)
+            store32(scratch, to + 3 * pitch, s3)
+
+    return measure
+
+
+def near_lists_of(lanes: int, counted: bool) -> Any:
+    """`near_lists` for registers of `lanes` bytes, or for CPUs that count bits in registers."""
+    measure = _by_counts() if counted else _by_rows(lanes)
+
+    @njit(error_model="numpy")
     def near_lists(
         centroids, words, n_lists, sizes, queries, n_queries, least, enough, gap, edge, visits,
         counts, scratch,
@@ -81,7 +198,8 @@ def near_lists_kernel(lanes: int) -> Any:
 
         Parameters
         ----------
-        centroids : uint64*, (n_lists, words)
+        centroids : uint64*, (n_lists, words), or (ceil(n_lists / 8), words, 8), 64-byte aligned
+            Transposed where bits are counted in registers; then the last group is filled up.
         sizes : int64*, (n_lists,)
             The rows that count in each list; lists without any are left out.
         queries : uint64*, (n_queries, words)
@@ -96,56 +214,22 @@ def near_lists_kernel(lanes: int) -> Any:
             How many lists there are of each query.
         scratch : uint64*, 64-byte aligned
         """
-        bins = 64 * words + 1
-        rows_at = _SPARE >> 3
-        starts = rows_at + bins
-        own = (8 * (starts + bins) + 15) // 16 * 16
-        away = int32s(scratch, own)
-        met = int32s(scratch, own + 4 * (n_lists + 4))
-        store(scratch, 0, splat8(0))
-        store(scratch, lanes, splat8(255))
-        tail = load(scratch, words * 8 % lanes)
-        final = n_lists - 1
-        for query in range(n_queries):
-            for i in range(0, n_lists, 4):
-                at = (
-                    i * words,
-                    min(i + 1, final) * words,
-                    min(i + 2, final) * words,
-                    min(i + 3, final) * words,
-                )
-                distances(centroids, at, queries, query * words, words, scratch, tail, own + 4 * i)
-            nearest = np.int32(bins)
-            for i in range(n_lists):
-                nearest = away[i] if away[i] < nearest else nearest
-            # Lists are met up to a distance that is guessed, and farther if it was too near.
-            slack = np.int64(words)
-            last = np.int64(-1)
-            limit = np.int64(0)
-            count = np.int64(0)
-            while last < 0:
-                limit = min(np.int64(bins - 1), np.int64(nearest) + gap + slack)
-                n_met = many_near(away, n_lists, np.int32(limit), sizes, met)
-                last, count = reach(
-                    away, met, n_met, sizes, scratch, rows_at, starts, limit, least, enough, gap,
-                    edge,
+        own = (_SPARE + 16 * (64 * words + 1) + 63) & -64
+        pitch = 4 * ((n_lists + LISTS - 1) // LISTS * LISTS)
+        met = int32s(scratch, own + TOGETHER * pitch)
+        for first in range(0, n_queries, TOGETHER):
+            last = min(first + TOGETHER, n_queries)
+            measure(centroids, words, n_lists, queries, first, last, scratch, own, pitch)
+            for query in range(first, last):
+                away = int32s(scratch, own + (query - first) * pitch)
+                for i in range(n_lists, pitch >> 2):
+                    away[i] = np.int32(_FAR)
+                nearest = np.int32(_FAR)
+                for i in range(pitch >> 2):
+                    nearest = min(nearest, away[i])
+                counts[query] = choose(
+                    away, np.int64(nearest), words, n_lists, sizes, least, enough, gap, edge,
+                    visits, query * n_lists, met, scratch,
                 )  # fmt: skip
-                if limit == bins - 1 and last < 0:
-                    last = limit
-                slack *= 4
-            line = query * n_lists
-            for j in range(n_met):
-                i = np.intp(met[j])
-                if away[i] <= last:
-                    place = np.int64(scratch[starts + away[i]])
-                    scratch[starts + away[i]] = np.uint64(place + 1)
-                    visits[line + place] = np.int32(i)
-            if least > 0:
-                held = np.int64(0)
-                for j in range(line, line + min(least, count)):
-                    held += sizes[visits[j]]
-                if held >= enough:
-                    count = min(least, count)
-            counts[query] = count
 
     return near_lists

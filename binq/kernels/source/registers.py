@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.core.datamodel import PrimitiveModel, register_default
 
-from binq.kernels.source.scalars import I32, U8
+from binq.kernels.source.scalars import I32, U8, U16, U64, address, instruction
 
 
 class VectorType(types.Type):
@@ -50,6 +50,16 @@ def interleave(builder: Any, a: Any, b: Any, lanes: int, size: int, high: bool) 
     return builder.shuffle_vector(
         builder.bitcast(a, kind), builder.bitcast(b, kind), constants(order)
     )
+
+
+@instruction(types.uint64, None, types.intp, types.int64)
+def near16(builder, pointer, offset, limit):
+    """A bit for each of the 16 signed 32-bit numbers at byte `offset` that is at most a limit."""
+    kind = ir.VectorType(I32, 16)
+    values = builder.load(address(builder, pointer, offset, kind), align=16)
+    limits = splat(builder, builder.trunc(limit, I32), 16)
+    found = builder.icmp_signed("<=", values, limits)
+    return builder.zext(builder.bitcast(found, U16), U64)
 
 
 class Register(NamedTuple):

@@ -98,6 +98,12 @@ def int16s(builder, pointer, offset):
     return address(builder, pointer, offset, U16)
 
 
+@instruction(types.CPointer(types.int64), None, types.intp)
+def int64s(builder, pointer, offset):
+    """The memory at byte `offset` as signed 64-bit numbers."""
+    return address(builder, pointer, offset, U64)
+
+
 @instruction(types.CPointer(types.int32), None, types.intp)
 def int32s(builder, pointer, offset):
     """The memory at byte `offset` as signed 32-bit numbers."""
