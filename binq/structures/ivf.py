@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from binq.binarizers import Binarizer, RowTerms
 from binq.bits import words_for
 from binq.errors import UsageError
+from binq.kernels.aot.compile import ready
+from binq.kernels.hamming import FAMILY
 from binq.kernels.lists import Lists
 from binq.kernels.near_lists import Centroids, near_lists
+from binq.kernels.one_query import OneQuery
 from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms
 from binq.structures import coarse
@@ -85,6 +88,7 @@ class Ivf(Placed):
     ) -> None:
         super().__init__(codes, lists.rows, "ivf.rows", lists.damaged, terms)
         self.lists = lists
+        self._one_query: OneQuery | None = None
         self._last_sizes: tuple[AllowedRows, Rows] | None = None
 
     @classmethod
@@ -130,6 +134,10 @@ class Ivf(Placed):
             return self._part(listed).nearest(queries, m, Scope(threads=scope.threads)).of(listed)
         if scope.exhaustive:
             return self._nearest(queries, m, scope)
+        if len(queries) == 1 and scope.allowed is None and self.lists.coarse is None:
+            alone = self._alone(queries.codes, m, scope.effort or Effort())
+            if alone is not None:
+                return Candidates.by_distance(*alone)
         return joined(
             [
                 self._nearest(some, m, scope, self._lists(some, m, scope, "hamming"))
@@ -187,16 +195,13 @@ class Ivf(Placed):
         """Return which lists each query looks into: (q, p) list numbers, -1 for none."""
         probes = queries.codes if self.lists.coarse is None else self.lists.coarse(queries)
         effort = scope.effort or Effort()
-        enough, gap = m, 0
-        if effort.nprobe is None:
-            target = effort.target_recall or DEFAULT_TARGET_RECALL
-            if scope.allowed is not None:
-                lists, own = self.lists, self._counted(scope)
-                known = lists.calibration, scoring, target
-                return filtered_visits(
-                    lists.centroids, self._sizes, own, probes, m, *known, scope.threads
-                )
-            enough, gap = self.lists.calibration.reach_and_gap(scoring, m, target)
+        if effort.nprobe is None and scope.allowed is not None:
+            lists, own = self.lists, self._counted(scope)
+            known = lists.calibration, scoring, effort.target_recall or DEFAULT_TARGET_RECALL
+            return filtered_visits(
+                lists.centroids, self._sizes, own, probes, m, *known, scope.threads
+            )
+        enough, gap = self._enough_and_gap(effort, m, scoring)
         return near_lists(
             self._centroids,
             self._counted(scope),
@@ -206,6 +211,25 @@ class Ivf(Placed):
             lists=effort.nprobe,
             threads=scope.threads,
         )
+
+    def _enough_and_gap(self, effort: Effort, m: int, scoring: Scoring) -> tuple[int, int]:
+        """Return how many rows the lists are to hold, and how much farther to look than these."""
+        if effort.nprobe is not None:
+            return m, 0
+        target = effort.target_recall or DEFAULT_TARGET_RECALL
+        return self.lists.calibration.reach_and_gap(scoring, m, target)
+
+    def _alone(self, query: Codes, m: int, effort: Effort) -> tuple[Rows, NDArray[np.int32]] | None:
+        """Return what one query (1, words) finds, where that is a matter of one call."""
+        library = ready(FAMILY)
+        if library is None or not m:
+            return None
+        if self._one_query is None:
+            self._one_query = OneQuery(
+                library, self.codes, self.lists.rows, self._centroids, self._offsets, self._sizes
+            )
+        enough, gap = self._enough_and_gap(effort, m, "hamming")
+        return self._one_query.topk(query, m, enough, gap=gap, lists=effort.nprobe)
 
     @cached_property
     def _offsets(self) -> Rows:

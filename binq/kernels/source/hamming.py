@@ -17,6 +17,7 @@ from binq.kernels.source import (
     hamming_nearest,
     hamming_tables,
     near_lists,
+    one_query,
     rows,
     visits,
 )
@@ -87,4 +88,8 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     layout["near_lists.transposed"] = int(features.counts)
     for name in ("SCRATCH", "SCRATCH_PER_WORD", "SCRATCH_PER_LIST", "TOGETHER"):
         layout[f"near_lists.{name.lower()}"] = getattr(near_lists, name)
+    given = (types.CPointer(_U64), *[_INT] * 5)
+    found["one_query"] = compiled(void(*given))(one_query.one_query_of(near, scan_rows))
+    layout |= {f"one_query.{name}": place for place, name in enumerate(one_query.GIVEN)}
+    layout["one_query.answer_size"] = one_query.ANSWER_SIZE
     return found, layout | {"lanes": lanes, "shuffle": int(shuffle_name is not None)}

@@ -1,0 +1,114 @@
+"""One query over inverted lists, from the choice of lists to its hits (source; to be compiled).
+
+A query that looks at few lists is answered in some ten microseconds, which a call of each of the
+kernels involved, with tables between them, would multiply.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from binq.kernels.source.scalars import int32s, int64s, jit, uint32s
+from binq.kernels.source.select import select
+from binq.kernels.source.visits import tasks_by_query
+
+# What `given` holds, in this order.
+GIVEN = (
+    "numbers", "centroids", "sizes", "offsets", "codes", "rows", "query", "visits", "seen", "table",
+    "keys", "scratch", "answer", "found_rows", "found_distances",
+)  # fmt: skip
+# Places in `answer`: whether the query was answered, how many lists, what became of them as tasks,
+# hits, their limit, the number of the query.
+_ANSWERED, _LISTS, _TASKS, _FOUND, _LIMIT, _MEMBER = 0, 1, 2, 4, 5, 6
+ANSWER_SIZE = 7
+_FAR = 0x7FFFFFFF
+
+
+@jit
+def _sort(keys, count):
+    # Shell's, as there may be thousands.
+    step = count
+    while step > 1:
+        step = max(1, step * 5 // 11)
+        for i in range(step, count):
+            key = keys[i]
+            j = i
+            while j >= step and keys[j - step] > key:
+                keys[j] = keys[j - step]
+                j -= step
+            keys[j] = key
+
+
+def one_query_of(near_lists: Any, scan_rows: Any) -> Any:
+    """`one_query`, of the kernels that choose lists and scan rows."""
+    scan = njit(error_model="numpy", inline="never")(scan_rows)
+    tasks_of = njit(error_model="numpy", inline="never")(tasks_by_query)
+
+    def one_query(given, least, enough, gap, edge, k):
+        """The k nearest codes on the lists that `near_lists` chooses.
+
+        Parameters
+        ----------
+        given : uint64**
+            What does not change from call to call, in the order of `GIVEN`. `numbers`: words of a
+            code, lists, codes, the most words to compare, the capacity of `keys`.
+        least, enough, gap, edge : int
+            As for `near_lists`.
+        k : int
+            At least 1, and fewer than the capacity by a group of rows and one.
+
+        ``answer[0]`` becomes 1, unless the lists hold too much for one call, or there is something
+        wrong with them, or with the numbers of their rows. Hits are written to `found_rows`, (k,)
+        int64, and `found_distances`, (k,) int32; -1 and the largest int32 where there are fewer.
+        """
+        numbers = int64s(given[0], 0)
+        words = np.intp(numbers[0])
+        n_lists = np.intp(numbers[1])
+        n = np.intp(numbers[2])
+        capacity = np.intp(numbers[4])
+        codes, query, keys, scratch = given[4], given[6], given[10], given[11]
+        visits = int32s(given[7], 0)
+        table = int64s(given[9], 0)
+        answer = int64s(given[12], 0)
+        rows = int64s(given[13], 0)
+        distances = int32s(given[14], 0)
+        answer[_ANSWERED] = 0
+        near_lists(
+            given[1], words, n_lists, int64s(given[2], 0), query, 1, least, enough, gap, edge,
+            visits, int64s(given[12], 8 * _LISTS), scratch,
+        )  # fmt: skip
+        tasks_of(
+            int64s(given[3], 0), n_lists, n, visits, 1, answer[_LISTS], given[8], table,
+            int64s(given[12], 8 * _TASKS),
+        )  # fmt: skip
+        if answer[_TASKS] < 0 or answer[_TASKS + 1] * words > numbers[3]:
+            return
+        answer[_FOUND] = 0
+        answer[_MEMBER] = 0
+        limits = int32s(given[12], 8 * _LIMIT)
+        limits[0] = np.int32(_FAR)
+        keys[capacity - 1] = ~np.uint64(0)
+        scan(
+            codes, words, n, table, answer[_TASKS], codes, 0, uint32s(given[5], 0), 1, query,
+            int64s(given[12], 8 * _MEMBER), limits, int64s(given[12], 8 * _FOUND), keys, capacity,
+            k, scratch,
+        )  # fmt: skip
+        count = np.intp(answer[_FOUND])
+        if count > k:
+            select(keys, 0, count, k)
+            count = k
+        _sort(keys, count)
+        for i in range(count):
+            rows[i] = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
+            distances[i] = np.int32(keys[i] >> np.uint64(32))
+            if rows[i] >= n:
+                return
+        for i in range(count, k):
+            rows[i] = -1
+            distances[i] = np.int32(_FAR)
+        answer[_ANSWERED] = 1
+
+    return one_query
