@@ -167,7 +167,7 @@ def test_sections_of_other_shapes(tmp_path: Path) -> None:
     for change in changes:
         sections = [part | change.get(part["name"], {}) for part in header["sections"]]
         said = attacked(tmp_path / "i.binq", with_header(data, header | {"sections": sections}))
-        assert len(said) == len(SEARCHES) + 3, change
+        assert len(said) == len(SEARCHES) + 4, change
     assert attacked(tmp_path / "i.binq", with_header(data, header | {"kind": "flat"}))
     flat = (DATA / "flat-1.0.binq").read_bytes()
     assert attacked(tmp_path / "i.binq", with_header(flat, header_of(flat) | {"kind": "ivf"}))
