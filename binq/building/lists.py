@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,16 +11,14 @@ import xxhash
 from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer, RowTerms
+from binq.building.calibrating import Calibrator
 from binq.errors import InputError
-from binq.kernels.asymmetric import max_words
 from binq.similarity import comparable
 from binq.storage.writer import IndexWriter
 from binq.structures import coarse
-from binq.structures.base import AllowedRows, Scope
-from binq.structures.calibration import COUNTS, Calibration, calibrate, to_centroids
-from binq.structures.flat import Flat
+from binq.structures.calibration import Calibration
 from binq.structures.queries import Queries, joined
-from binq.types import Metric, Packed, Scoring, Vectors
+from binq.types import Metric, Packed, Vectors
 from binq.vectors import open_vectors
 
 Codes = NDArray[np.uint64]
@@ -37,10 +34,6 @@ _BLOCK: Final = 65_536
 _SAMPLE_BYTES: Final = 1 << 28
 _STAND_INS: Final = 400
 _CHECKED: Final = 2_000
-# What rows promise for queries that are none: of what is missing from a target, so much may be.
-# On the corpora that docs/speed.md names 1.0 and 0.85 were enough; the rest is for those that are
-# harder, and for chance in the choice of the rows.
-_SAFETY: Final[dict[Scoring, float]] = {"hamming": 0.8, "asymmetric": 0.65}
 
 
 def lists_for(rows: int) -> int:
@@ -193,7 +186,6 @@ class ListMaker:
             part = slice(first, first + _BLOCK)
             lists[part] = coarse.assign(probes[part], centroids, threads)
         sizes = np.bincount(lists, minlength=len(centroids))
-        alive = np.bincount(lists[~dead], minlength=len(centroids)) if dead.any() else sizes
 
         own = None
         if queries is None:
@@ -203,23 +195,13 @@ class ListMaker:
                 queries = Queries(codes=codes[own])
             else:
                 queries = Queries(comparable(vectors, self.metric, str), binarizer=self.binarizer)
-        if signs:
-            assert self.binarizer is not None
-            assert queries.vectors is not None
-            asked = self.binarizer.signs(queries.vectors, ready=queries.vectors)
-        else:
-            asked = queries.codes
-        away = to_centroids(centroids, asked)
-        allowed = AllowedRows(~dead) if dead.any() else None
-        gaps: dict[Scoring, dict[int, tuple[int, ...]]] = {}
-        for scan, found in self._truth(codes, queries, own, allowed):
-            safety = 1.0 if own is None else _SAFETY[scan]
-            there = np.where(found < 0, -1, lists[found].astype(np.int64))
-            gaps[scan] = {
-                count: calibrate(away, alive, there[:, :count], count, safety)
-                for count in COUNTS
-                if count <= max(n, COUNTS[0])
-            }
+        terms = {
+            name: writer.written(f"codes.{name}").astype(np.float32)
+            for name in ("factor", "addend")
+            if writer.holds(f"codes.{name}")
+        }
+        known = codes, RowTerms(**terms), self.binarizer, self.metric, centroids, lists, dead
+        calibration = Calibrator(*known, threads).calibration(queries, own)
         order = _order(lists, sizes)
         writer.reorder(("codes", "codes.factor", "codes.addend"), order)
         if signs:
@@ -227,38 +209,7 @@ class ListMaker:
         writer.add("ivf.centroids", centroids)
         writer.add("ivf.offsets", np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64))
         writer.add("ivf.rows", order)
-        return Calibration(len(queries), own is not None, gaps)
-
-    def _truth(
-        self, codes: Codes, queries: Queries, own: Numbers | None, allowed: AllowedRows | None
-    ) -> Iterator[tuple[Scoring, Numbers]]:
-        """Yield every scan, and the best rows (q, m) of every query by it; -1 for no row.
-
-        A row that stands in for a query does not count, and neither does any that equals it:
-        queries are no rows.
-        """
-        scope = Scope(allowed, threads=self.threads)
-        most = min(COUNTS[-1], len(codes)) + (own is not None)
-        binarizer = self.binarizer
-        terms = {
-            name: self.writer.written(f"codes.{name}").astype(np.float32)
-            for name in ("factor", "addend")
-            if self.writer.holds(f"codes.{name}")
-        }
-        flat = Flat(codes, RowTerms(**terms))
-        near = flat.nearest(queries, most, scope)
-        yield "hamming", near.rows if own is None else _others(near.rows, near.scores == 0, own)
-        if binarizer is None or queries.vectors is None or codes.shape[1] > max_words():
-            return
-        if terms or not binarizer.needs_terms:
-            best = flat.best(queries, most, scope)
-            found = best.rows
-            if own is not None:
-                itself = np.where(found == own[:, None], best.scores, -np.inf).max(
-                    1, initial=-np.inf
-                )
-                found = _others(found, best.scores == itself[:, None], own)
-            yield "asymmetric", found
+        return calibration
 
 
 def _order(lists: NDArray[np.uint16], sizes: Numbers) -> NDArray[np.uint32]:
@@ -288,10 +239,3 @@ def _sample(codes: Codes, dead: NDArray[np.bool_], lists: int) -> Codes:
         part = slice(first, first + _BLOCK)
         sample[places[part]] = codes[drawn[part]]
     return sample
-
-
-def _others(rows: Numbers, equal: NDArray[np.bool_], own: Numbers) -> Numbers:
-    """Return rows (q, m) without those that equal a query's own, which end as -1."""
-    found = np.where(equal | (rows == own[:, None]), -1, rows)
-    order = np.argsort(found < 0, axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)

@@ -24,7 +24,8 @@ from binq.cli import render
         "nlist": opt.option(int, "How many lists. [default: 4 sqrt(n)]"),
         "check_queries": opt.option(
             list[str],
-            "Queries to calibrate searches of lists with; by default rows stand in for them.",
+            "Queries to calibrate searches of lists with; by default rows stand in for them, "
+            "some disturbed until they are far from all others.",
             metavar="VECTORS",
         ),
         "scoring": opt.option(

@@ -55,7 +55,7 @@ def filtered_visits(
     total = int(allowed.sum())
     if not total or not len(probes):
         return np.empty((len(probes), 0), np.int32)
-    counts, gaps = calibration.known(scoring, target)
+    counts, gaps, edges = calibration.known(scoring, target)
     enough = min(m, total)
     size = min(len(centroids), 4 + 2 * enough * len(centroids) // total)
     while True:
@@ -72,7 +72,8 @@ def filtered_visits(
     met = np.argmax(own >= wanted[:, None], axis=1)[:, None]
     opposed = _at(away, first) - _at(away, np.argmax(every >= m, axis=1)[:, None])
     gap = np.maximum(gaps[place], gaps[min(int(np.searchsorted(counts, m)), len(counts) - 1)])
-    limits = _at(away, met) + gap + np.maximum(opposed, 0)
+    reached = _at(away, met)
+    limits = reached + gap + np.maximum(opposed, np.maximum(reached - edges[place], 0))
     filled = AllowedRows(allowed > 0).bitmap
     ends, lists, _ = hamming.within(centroids, probes, limits, threads, allowed=filled)
     found = np.diff(ends)

@@ -201,23 +201,24 @@ class Ivf(Placed):
             return filtered_visits(
                 lists.centroids, self._sizes, own, probes, m, *known, scope.threads
             )
-        enough, gap = self._enough_and_gap(effort, m, scoring)
+        enough, gap, edge = self._how_far(effort, m, scoring)
         return near_lists(
             self._centroids,
             self._counted(scope),
             probes,
             enough,
             gap=gap,
+            edge=edge,
             lists=effort.nprobe,
             threads=scope.threads,
         )
 
-    def _enough_and_gap(self, effort: Effort, m: int, scoring: Scoring) -> tuple[int, int]:
-        """Return how many rows the lists are to hold, and how much farther to look than these."""
+    def _how_far(self, effort: Effort, m: int, scoring: Scoring) -> tuple[int, int, int | None]:
+        """Return how many rows lists are to hold, how much farther to look, and from where more."""
         if effort.nprobe is not None:
-            return m, 0
-        target = effort.target_recall or DEFAULT_TARGET_RECALL
-        return self.lists.calibration.reach_and_gap(scoring, m, target)
+            return m, 0, None
+        target, known = effort.target_recall or DEFAULT_TARGET_RECALL, self.lists.calibration
+        return *known.reach_and_gap(scoring, m, target), known.edge(scoring, m, target)
 
     def _alone(self, query: Codes, m: int, effort: Effort) -> tuple[Rows, NDArray[np.int32]] | None:
         """Return what one query (1, words) finds, where that is a matter of one call."""
@@ -228,8 +229,8 @@ class Ivf(Placed):
             self._one_query = OneQuery(
                 library, self.codes, self.lists.rows, self._centroids, self._offsets, self._sizes
             )
-        enough, gap = self._enough_and_gap(effort, m, "hamming")
-        return self._one_query.topk(query, m, enough, gap=gap, lists=effort.nprobe)
+        enough, gap, edge = self._how_far(effort, m, "hamming")
+        return self._one_query.topk(query, m, enough, gap=gap, edge=edge, lists=effort.nprobe)
 
     @cached_property
     def _offsets(self) -> Rows:

@@ -80,6 +80,33 @@ def test_what_is_promised_of_queries_that_are_no_rows(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["sign", "learned", "packed"])
+def test_what_is_promised_of_queries_far_from_all_rows(method: Any, tmp_path: Path) -> None:
+    """Rows lie close about centres: without edges, 0.9 finds as little as 0.57 for others."""
+    centres = gaussian(150, 128)
+    rng = np.random.default_rng(0)
+
+    def about(count: int, noise: float, seed: int) -> np.ndarray:
+        return centres[rng.integers(150, size=count)] + noise * gaussian(count, 128, seed)
+
+    corpus, packed = about(12_000, 0.7, 1), method == "packed"
+    settings: Any = {"packed": "ubinary"} if packed else {"method": method}
+    rows = np.packbits(corpus > 0, axis=1) if packed else corpus
+    binq.build(rows, tmp_path / "i.binq", kind="ivf", **settings)
+    index = Index(tmp_path / "i.binq")
+    calibration = index.structure.describe()["calibration"]
+    scoring = index.file.header.scoring
+    assert set(calibration["edges"]) <= set(calibration["gaps"])
+    for queries in (about(300, 1.5, 2), about(300, 2.5, 3), gaussian(300, 128, 4), corpus[:300]):
+        asked = np.packbits(queries > 0, axis=1) if packed else queries
+        prepared = index.prepare(asked, "ubinary" if packed else None)
+        promises_hold(index, prepared, [scoring])
+    # Where queries come with the build there is no need to guess.
+    binq.build(rows, tmp_path / "i.binq", kind="ivf", check_queries=rows[:500], **settings)
+    assert "edges" not in Index(tmp_path / "i.binq").structure.describe()["calibration"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sign", "learned"])
 def test_filters_that_agree_and_filters_that_oppose(
     method: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from binq.structures.calibration import TARGETS, Calibration, calibrate, reach
+from binq.structures.calibration import TARGETS, Calibration, Survey, calibrate, reach
 from binq.types import MAX_DIM
 
 GAPS = tuple(range(len(TARGETS)))
+EDGES = {"hamming": {10: tuple(90 - place for place in GAPS)}}
 KNOWN = Calibration(5, stand_ins=True, gaps={"hamming": {10: GAPS, 100: (0,) * len(TARGETS)}})
+WIDENED = replace(KNOWN, edges=EDGES)
 
 
 def test_the_next_larger_count_and_target_serve() -> None:
@@ -27,20 +30,38 @@ def test_the_next_larger_count_and_target_serve() -> None:
     assert nothing.reach_and_gap("hamming", 7, 0.5) == (7, MAX_DIM)
 
 
+def test_edges_are_known_or_none_is() -> None:
+    place = TARGETS.index(0.95)
+    assert WIDENED.edge("hamming", 7, 0.95) == 90 - place
+    assert WIDENED.edge("asymmetric", 7, 0.95) == 90 - place
+    assert WIDENED.edge("hamming", 11, 0.95) == MAX_DIM
+    assert WIDENED.edge("hamming", 10, 0.9999) == MAX_DIM
+    assert KNOWN.edge("hamming", 10, 0.95) == MAX_DIM
+    known = [found.tolist() for found in WIDENED.known("hamming", 0.95)]
+    assert known == [[10, 100], [place, 0], [90 - place, MAX_DIM]]
+
+
 def test_as_json_and_back() -> None:
-    document = KNOWN.to_json()
-    assert Calibration.from_json(document) == KNOWN
+    for known in (KNOWN, WIDENED):
+        assert Calibration.from_json(known.to_json()) == known
+    assert "edges" not in KNOWN.to_json()
+    document = WIDENED.to_json()
     wrong: list[tuple[str, Any]] = [
         ("targets", []),
         ("queries", -1),
         ("queries", True),
         ("gaps", None),
-        ("gaps", {"hamming": 1}),
-        ("gaps", {"hamming": {"10": [0]}}),
         ("gaps", {"hamming": {"10": list(GAPS[::-1])}}),
-        ("gaps", {"hamming": {"10": [0.0] * len(TARGETS)}}),
-        ("gaps", {"hamming": {"10": [MAX_DIM + 1] * len(TARGETS)}}),
+        ("edges", None),
     ]
+    for name in ("gaps", "edges"):
+        wrong += [
+            (name, {"hamming": 1}),
+            (name, {"hamming": {"10": [0]}}),
+            (name, {"hamming": {"10": [0.0] * len(TARGETS)}}),
+            (name, {"hamming": {"10": [-1] * len(TARGETS)}}),
+            (name, {"hamming": {"10": [MAX_DIM + 1] * len(TARGETS)}}),
+        ]
     for name, value in wrong:
         with pytest.raises(ValueError, match=r"."):
             Calibration.from_json(copy.deepcopy(document) | {name: value})
@@ -49,26 +70,57 @@ def test_as_json_and_back() -> None:
 def test_reach_counts_rows_from_the_nearest_list_on() -> None:
     distances = np.array([[5, 1, 3, 1], [0, 0, 0, 9]], np.int32)
     sizes = np.array([10, 2, 0, 3])
-    assert reach(distances, sizes, 1).tolist() == [1, 0]
-    assert reach(distances, sizes, 5).tolist() == [1, 0]
-    assert reach(distances, sizes, 6).tolist() == [5, 0]
-    assert reach(distances, sizes, 10**6).tolist() == [5, 9]
+    found = reach(distances, sizes, [1, 5, 6, 10**6])
+    assert found.tolist() == [[1, 1, 5, 5], [0, 0, 0, 9]]
+
+
+def surveyed(seed: int, far: int = 0) -> Survey:
+    """Two hundred queries, their reach for 10 rows, and where 10 rows lie, if they are known."""
+    rng = np.random.default_rng(seed)
+    reached = rng.integers(far, 20 + far, (200, 1)).astype(np.int32)
+    away = rng.integers(0, 60 + 2 * far, (200, 10)).astype(np.int32)
+    away[::7, 4:] = -1
+    return Survey(reached, away)
+
+
+def share_found(survey: Survey, gap: int, edge: int = MAX_DIM) -> float:
+    limits = survey.reach + gap + np.maximum(survey.reach - edge, 0)
+    return float((survey.away <= limits)[survey.away >= 0].mean())
 
 
 def test_gaps_find_the_shares_they_were_made_for() -> None:
-    rng = np.random.default_rng(0)
-    distances = rng.integers(0, 60, (200, 30)).astype(np.int32)
-    sizes = rng.integers(0, 20, 30)
-    lists = rng.integers(0, 30, (200, 10))
-    lists[::7, 4:] = -1
-    found = calibrate(distances, sizes, lists, 10, safety=1.0)
-    assert list(found) == sorted(found)
-    own = np.take_along_axis(distances, np.maximum(lists, 0), axis=1)
-    beyond = (own - reach(distances, sizes, 10)[:, None])[lists >= 0]
-    for target, gap in zip(TARGETS, found, strict=True):
-        assert (beyond <= gap).mean() >= target
-        assert gap == 0 or (beyond <= gap - 1).mean() < target
-    safer = calibrate(distances, sizes, lists, 10, safety=0.5)
-    assert all(a >= b for a, b in zip(safer, found, strict=True))
-    assert safer != found
-    assert calibrate(distances, sizes, np.full((200, 10), -1), 10, 1.0) == (0,) * len(TARGETS)
+    survey = surveyed(0)
+    gaps, edges = calibrate(survey, [], 0, 10, safety=1.0)
+    assert list(gaps) == sorted(gaps)
+    assert edges == (MAX_DIM,) * len(TARGETS)
+    for target, gap in zip(TARGETS, gaps, strict=True):
+        assert share_found(survey, gap) >= target
+        assert gap == 0 or share_found(survey, gap - 1) < target
+    safer = calibrate(survey, [], 0, 10, safety=0.5)[0]
+    assert all(a >= b for a, b in zip(safer, gaps, strict=True))
+    assert safer != gaps
+    nothing = Survey(survey.reach, np.full((200, 10), -1, np.int32))
+    for empty in (nothing, Survey(survey.reach[:0], survey.away[:0])):
+        found = calibrate(empty, [empty], 0, 10, 1.0)
+        assert found == ((0,) * len(TARGETS), (MAX_DIM,) * len(TARGETS))
+
+
+def test_edges_find_them_for_queries_that_are_farther() -> None:
+    survey, far = surveyed(0), [surveyed(1, far=40), surveyed(2, far=80)]
+    gaps, edges = calibrate(survey, far, 0, 10, safety=1.0)
+    assert gaps == calibrate(survey, [], 0, 10, safety=1.0)[0]
+    looked = np.arange(200)[:, None]
+    limits = looked + np.array(gaps) + np.maximum(looked - np.array(edges), 0)
+    assert (np.diff(limits, axis=1) >= 0).all()
+    for target, gap, edge in zip(TARGETS, gaps, edges, strict=True):
+        shares = [share_found(group, gap, edge) for group in far]
+        assert min(shares) >= target
+        assert min(share_found(group, gap) for group in far) < target
+        assert share_found(survey, gap, edge) >= target
+    # As far as it must be and no farther: where the gaps alone suffice, there is no edge.
+    assert calibrate(survey, [survey], 0, 10, 1.0)[1] == (MAX_DIM,) * len(TARGETS)
+    first = min(share_found(group, gaps[0], edges[0] + 1) for group in far)
+    assert first < TARGETS[0]
+    # Nothing finds rows that lie farther than twice the reach and the gap: the edge is 0.
+    beyond = Survey(survey.reach, np.full((200, 10), 500, np.int32))
+    assert calibrate(survey, [beyond], 0, 10, 1.0)[1][0] == 0

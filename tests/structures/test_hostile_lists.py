@@ -128,6 +128,11 @@ def calibrations(good: Any) -> Iterator[Any]:
         yield good | {"gaps": {"hamming": {"10": row}, "asymmetric": {"10": row}}}
     for gaps in (None, [], {}, {"hamming": []}, {"other": {}}, {"hamming": {str(huge): [0]}}):
         yield good | {"gaps": gaps}
+        yield good | {"edges": gaps}
+    for edge in (0, 1, 65_536, 65_537, -1, huge, True, None, 0.5):
+        row = [edge] * count
+        for edges in ({"10": row, "40": []}, {"10": row}, {"40": row, "10": None}):
+            yield good | {"edges": {"hamming": edges, "asymmetric": edges}}
 
 
 def test_calibrations_that_are_none(tmp_path: Path) -> None:
