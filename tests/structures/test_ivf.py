@@ -43,10 +43,10 @@ def listed(codes: np.ndarray, lists: int, terms: RowTerms | None = None) -> Ivf:
     return Ivf(codes[order], parts, None if terms is None else terms.take(order))
 
 
-def knowing(ivf: Ivf, gap: int) -> Ivf:
-    """The same structure, calibrated to one gap."""
-    gaps = {"hamming": {10: (gap,) * len(TARGETS)}}
-    lists = replace(ivf.lists, calibration=Calibration(1, stand_ins=True, gaps=gaps))
+def knowing(ivf: Ivf, gap: int, edge: int) -> Ivf:
+    """The same structure, calibrated to one gap and one edge."""
+    gaps, edges = ({"hamming": {10: (known,) * len(TARGETS)}} for known in (gap, edge))
+    lists = replace(ivf.lists, calibration=Calibration(1, True, gaps, edges))  # type: ignore[arg-type]
     return Ivf(ivf.codes, lists, ivf.terms)
 
 
@@ -118,17 +118,20 @@ def test_some_lists_hold_some_rows() -> None:
             expected = naive.topk(codes[rows], query, 20)
             assert found.rows[number].tolist() == [rows[row] for _, row in expected]
             assert compared[number] == len(rows)
-    for gap in (0, 9):
-        scope, known = Scope(effort=Effort(target_recall=0.9)), knowing(ivf, gap)
+    for gap, edge in ((0, 128), (9, 128), (3, 45), (0, 0)):
+        scope, known = Scope(effort=Effort(target_recall=0.9)), knowing(ivf, gap, edge)
         found, compared = known.nearest(asked, 5, scope), known.compared(asked, 5, scope)
         for number, query in enumerate(queries):
             order = np.argsort(away[number], kind="stable")
-            met = np.cumsum(np.bincount(own, minlength=40)[order]) >= 5
-            far = away[number][order[np.argmax(met)]] + gap
+            met = np.cumsum(np.bincount(own, minlength=40)[order]) >= 10
+            reach = int(away[number][order[np.argmax(met)]])
+            far = reach + gap + max(0, reach - edge)
             rows = np.flatnonzero(away[number][own] <= far)
             expected = naive.topk(codes[rows], query, 5)
             assert found.rows[number].tolist() == [rows[row] for _, row in expected]
             assert compared[number] == len(rows)
+            alone = known.nearest(asked.part(slice(number, number + 1)), 5, scope)
+            assert alone.rows.tolist() == found.rows[number : number + 1].tolist()
     few = AllowedRows(np.arange(600) < 3)
     for scope, rows in ((Scope(exhaustive=True), 600), (Scope(few), 3)):
         assert ivf.compared(asked, 5, scope).tolist() == [rows] * 5
