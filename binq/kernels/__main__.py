@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from binq.kernels import asymmetric, descent, hamming, pack, shingles
+from binq.kernels import asymmetric, descent, graph, hamming, pack, shingles
 from binq.kernels.aot import compile as aot
 
-for _module in (hamming, asymmetric, pack, descent, shingles):
+for _module in (hamming, asymmetric, pack, descent, shingles, graph):
     aot.load(_module.FAMILY)

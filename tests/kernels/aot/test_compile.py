@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from binq.kernels import asymmetric, descent, hamming, pack, scan, shingles
+from binq.kernels import asymmetric, descent, graph, hamming, pack, scan, shingles
 from binq.kernels.allowed import Chosen
 from binq.kernels.aot import cache
 from binq.kernels.aot import compile as aot
 
-FAMILIES = [hamming.FAMILY, asymmetric.FAMILY, pack.FAMILY, descent.FAMILY, shingles.FAMILY]
+FAMILIES = [module.FAMILY for module in (hamming, asymmetric, pack, descent, shingles, graph)]
 ROOT = Path(__file__).parents[3]
 
 

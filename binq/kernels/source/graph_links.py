@@ -1,0 +1,316 @@
+"""Links of a graph: chosen, given back, cut down, mended (source; imported only to be compiled)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from binq.kernels.source.graph_walk import (
+    ENDED,
+    KTH,
+    NONE,
+    PHASE,
+    QUERY,
+    SLOTS,
+    SPARE,
+)
+from binq.kernels.source.scalars import int32s, jit, offset_by, uint32s
+from binq.kernels.source.select import select
+
+# Of a target's candidates: no more are looked at than the nearest of them.
+MOST = 256
+# Bytes of scratch for choosing among them.
+FIXED = 128 + 16 + 8 * MOST + 64
+
+
+def link_kernels(walk: SimpleNamespace) -> dict[str, Any]:
+    """`insert`, `link` and `cut`, by the functions of a walk."""
+    begin, step, parts, distances, v = walk.begin, walk.step, walk.parts, walk.distances, walk.v
+    load, store, splat8, lanes = v.load, v.store, v.splat8, v.lanes
+
+    @jit
+    def prepared(words, scratch):
+        store(scratch, 0, splat8(0))
+        store(scratch, lanes, splat8(255))
+        return load(scratch, words * 8 % lanes)
+
+    @jit
+    def choose(codes, words, keys, first, count, node, most, factor, chosen, to, scratch, away_at):
+        """Choose from candidates, nearest first, those to which no chosen one is much nearer.
+
+        A candidate is left out if a chosen one is nearer to it, `factor` 256ths of the distance,
+        than it is to the node; equals stay.
+        """
+        tail = prepared(words, scratch)
+        away = int32s(scratch, away_at)
+        kept = np.intp(0)
+        for i in range(first, first + count):
+            key = keys[i]
+            other = np.intp(key & np.uint64(NONE))
+            if other == node:
+                continue
+            far = np.intp(key >> np.uint64(32)) * 256
+            good = True
+            j = np.intp(0)
+            while good and j < kept:
+                rows = (
+                    np.intp(chosen[to + j]) * words,
+                    np.intp(chosen[to + min(j + 1, kept - 1)]) * words,
+                    np.intp(chosen[to + min(j + 2, kept - 1)]) * words,
+                    np.intp(chosen[to + min(j + 3, kept - 1)]) * words,
+                )
+                distances(codes, rows, codes, other * words, words, scratch, tail, away_at)
+                for lane in range(4):
+                    if np.intp(away[lane]) * factor < far:
+                        good = False
+                j += 4
+            if good:
+                chosen[to + kept] = np.uint32(other)
+                kept += 1
+                if kept == most:
+                    break
+        return kept
+
+    @njit(error_model="numpy", inline="never")
+    def finish(codes, words, width, node, most, factor, chosen, to, scratch, slots, marks):
+        """Choose among the nearest that a walk has found."""
+        at = parts(scratch, words, width, slots, marks)
+        numbers = int32s(scratch, at[0])
+        histogram = int32s(scratch, at[2])
+        own = at[6] >> 3
+        kth = np.intp(numbers[KTH])
+        # Those found, sorted by counting, into the memory of what followed what, and of marks.
+        place = np.int32(0)
+        for far in range(kth + 1):
+            count = histogram[far]
+            histogram[far] = place
+            place += count
+        found = np.intp(place)
+        order = uint32s(scratch, at[7])
+        for slot in range(np.intp(numbers[SLOTS])):
+            far = np.intp(scratch[own + slot] >> np.uint64(32))
+            if far <= kth:
+                order[np.intp(histogram[far])] = np.uint32(slot)
+                histogram[far] += np.int32(1)
+        keys = offset_by(scratch, at[8], scratch)
+        for i in range(found):
+            keys[i] = scratch[own + np.intp(order[i])]
+        kept = choose(codes, words, keys, 0, found, node, most, factor, chosen, to, scratch, at[5])
+        for i in range(kept, most):
+            chosen[to + i] = np.uint32(NONE)
+
+    def insert(
+        codes, words, n, neighbours, width, entries, n_entries, batch, count, most, rank, factor,
+        chosen, scratch, size, turns, slots, marks,
+    ):  # fmt: skip
+        """The neighbours that new nodes choose, each by a walk over those that are there.
+
+        Parameters
+        ----------
+        codes : uint64*, (n, words)
+        neighbours : uint32*, (n, width)
+        entries : uint32*, (n_entries,)
+        batch : uint32*, (count,)
+            The new nodes.
+        most, rank, factor : int
+            How many to choose, among how many, see `choose`.
+        chosen : uint32*, (count, most)
+        scratch, size, turns, slots, marks
+            As for `search`; a walk that finds no more room ends there.
+        """
+        following = np.intp(0)
+        active = np.intp(0)
+        for lane in range(turns):
+            own = offset_by(scratch, lane * size, scratch)
+            numbers = int32s(own, SPARE)
+            numbers[QUERY] = np.int32(-1)
+            if following < count:
+                begin(
+                    codes, words, n, batch, 0, width, entries, n_entries, n, codes, 0, codes,
+                    np.intp(batch[following]), rank, -1, own, slots, marks,
+                )  # fmt: skip
+                numbers[QUERY] = np.int32(following)
+                following += 1
+                active += 1
+        while active > 0:
+            for lane in range(turns):
+                own = offset_by(scratch, lane * size, scratch)
+                numbers = int32s(own, SPARE)
+                number = np.intp(numbers[QUERY])
+                if number < 0:
+                    continue
+                node = np.intp(batch[number])
+                if numbers[PHASE] < ENDED:
+                    step(
+                        codes, words, n, batch, 0, neighbours, width, n, codes, 0, codes, node,
+                        rank, -1, 0, own, slots, marks,
+                    )  # fmt: skip
+                if numbers[PHASE] >= ENDED:
+                    finish(
+                        codes, words, width, node, most, factor, chosen, number * most, own, slots,
+                        marks,
+                    )  # fmt: skip
+                    if following < count:
+                        begin(
+                            codes, words, n, batch, 0, width, entries, n_entries, n, codes, 0,
+                            codes, np.intp(batch[following]), rank, -1, own, slots, marks,
+                        )  # fmt: skip
+                        numbers[QUERY] = np.int32(following)
+                        following += 1
+                    else:
+                        numbers[QUERY] = np.int32(-1)
+                        active -= 1
+
+    @njit(error_model="numpy", inline="never")
+    def cut_line(codes, words, line, keys, have, node, most, factor, scratch):
+        """Choose a node's neighbours among `have` candidates, keys of no distance yet."""
+        tail = prepared(words, scratch)
+        away = int32s(scratch, 128)
+        for i in range(0, have, 4):
+            rows = (
+                np.intp(keys[i]) * words,
+                np.intp(keys[min(i + 1, have - 1)]) * words,
+                np.intp(keys[min(i + 2, have - 1)]) * words,
+                np.intp(keys[min(i + 3, have - 1)]) * words,
+            )
+            distances(codes, rows, codes, node * words, words, scratch, tail, 128)
+            for j in range(i, min(i + 4, have)):
+                keys[j] |= np.uint64(away[j - i]) << np.uint64(32)
+        if have > MOST:
+            select(keys, 0, have, MOST)
+            have = np.intp(MOST)
+        for i in range(1, have):
+            key = keys[i]
+            j = i
+            while j > 0 and keys[j - 1] > key:
+                keys[j] = keys[j - 1]
+                j -= 1
+            keys[j] = key
+        return choose(codes, words, keys, 0, have, node, most, factor, line, 0, scratch, 128)
+
+    def link(
+        codes, words, neighbours, width, most, factor, edges, groups, first, last, keys, scratch
+    ):  # fmt: skip
+        """Give edges back: add new neighbours to lines, and cut those that overflow.
+
+        Parameters
+        ----------
+        codes : uint64*, (n, words)
+        neighbours : uint32*, (n, width)
+        most : int
+            How many neighbours a line is cut to.
+        edges : uint64*
+            (target << 32) | source, ascending.
+        groups : int64*
+            Where the edges of each target begin, and end.
+        first, last : int
+            Which of the groups.
+        keys : uint64*
+            Room for the neighbours of a line and the edges of the largest group.
+        scratch : uint64*, 64-byte aligned
+        """
+        for group in range(first, last):
+            start = groups[group]
+            end = groups[group + 1]
+            node = np.intp(edges[start] >> np.uint64(32))
+            line = offset_by(neighbours, 4 * node * width, neighbours)
+            have = np.intp(0)
+            while have < width and line[have] != np.uint32(NONE):
+                have += 1
+            if have + end - start <= width:
+                for i in range(start, end):
+                    line[have] = np.uint32(edges[i] & np.uint64(NONE))
+                    have += 1
+                continue
+            for i in range(have):
+                keys[i] = np.uint64(line[i])
+            for i in range(start, end):
+                keys[have] = edges[i] & np.uint64(NONE)
+                have += 1
+            kept = cut_line(codes, words, line, keys, have, node, most, factor, scratch)
+            for i in range(kept, width):
+                line[i] = np.uint32(NONE)
+
+    def cut(codes, words, neighbours, width, most, factor, first, last, lines, keys, scratch):
+        """Copy the lines of some nodes to `lines` (n, most), cut where they are longer."""
+        for node in range(first, last):
+            line = offset_by(neighbours, 4 * node * width, neighbours)
+            to = offset_by(lines, 4 * node * most, lines)
+            have = np.intp(0)
+            while have < width and line[have] != np.uint32(NONE):
+                keys[have] = np.uint64(line[have])
+                have += 1
+            if have > most:
+                have = cut_line(codes, words, line, keys, have, node, most, factor, scratch)
+            for i in range(most):
+                to[i] = line[i] if i < have else np.uint32(NONE)
+
+    return {"insert": insert, "link": link, "cut": cut}
+
+
+def reach(neighbours, width, n, parents, queue, ends, steps):
+    """Go on to all that can be reached, breadth first, by at most so many nodes.
+
+    Parameters
+    ----------
+    neighbours : uint32*, (n, width)
+    parents : uint32*, (n,)
+        From where a node was reached; an entry is its own; `NONE` for those that were not.
+    queue : uint32*, (n,)
+    ends : int64*, (2,)
+        What of the queue is done, and where it ends.
+    """
+    head = ends[0]
+    tail = ends[1]
+    while head < tail and steps > 0:
+        node = np.intp(queue[head])
+        head += 1
+        steps -= 1
+        for i in range(node * width, (node + 1) * width):
+            other = np.intp(neighbours[i])
+            if other >= n:
+                break
+            if parents[other] == np.uint32(NONE):
+                parents[other] = np.uint32(node)
+                queue[tail] = np.uint32(other)
+                tail += 1
+    ends[0] = head
+    ends[1] = tail
+
+
+def mend(neighbours, width, n, parents, node, result):
+    """Link a node that was not reached from one of its neighbours that was.
+
+    Takes a free place of a neighbour's line, or that of an edge by which nothing was reached.
+
+    Parameters
+    ----------
+    neighbours : uint32*, (n, width)
+    parents : uint32*, (n,)
+        As of `reach`.
+    node : int
+    result : int64*, (1,)
+        1 where a place was found.
+    """
+    result[0] = 0
+    for spare in range(2):
+        for i in range(node * width, (node + 1) * width):
+            other = np.intp(neighbours[i])
+            if other >= n:
+                break
+            if parents[other] == np.uint32(NONE):
+                continue
+            for j in range((other + 1) * width - 1, other * width - 1, -1):
+                far = np.intp(neighbours[j])
+                if far >= n:
+                    if j > other * width and np.intp(neighbours[j - 1]) >= n:
+                        continue
+                elif spare == 0 or np.intp(parents[far]) == other:
+                    continue
+                neighbours[j] = np.uint32(node)
+                parents[node] = np.uint32(other)
+                result[0] = 1
+                return
