@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from binq.encoders.keys import API_KEY_VARIABLE, Redaction, proxy_secrets
+from binq.encoders.keys import API_KEY_VARIABLE
 from binq.encoders.limits import AnswerError, Limits, limited_opener, too_large
 from binq.errors import BinqError, EnvironmentFailure, InputError
+from binq.io.redaction import Redaction, proxy_secrets
 from binq.types import OnWait
 
 _TRANSIENT: Final = {408, 425, 429, 500, 502, 503, 504, 529}

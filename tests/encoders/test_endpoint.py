@@ -19,9 +19,10 @@ import pytest
 from endpoints import DIM, FakeEndpoint, dripping, vector_of
 
 from binq.encoders.endpoint import CohereEncoder, OpenAIEncoder
-from binq.encoders.keys import Redaction, check_url, find_key
+from binq.encoders.keys import check_url, find_key
 from binq.encoders.transport import Transport
 from binq.errors import BinqError, EnvironmentFailure, InputError, UsageError
+from binq.io.redaction import Redaction
 
 
 def _openai(endpoint: FakeEndpoint, waits: list[float], **options: Any) -> OpenAIEncoder:
