@@ -20,6 +20,7 @@ from children import Server
 from corpora import gaussian, quick_ste
 from endpoints import FakeEndpoint
 from hypothesis import HealthCheck, settings
+from stores import S3, running_s3
 
 from binq.binarizers import TABLE
 
@@ -239,6 +240,21 @@ def endpoint() -> Iterator[FakeEndpoint]:
     fake = FakeEndpoint()
     yield fake
     fake.close()
+
+
+@pytest.fixture(scope="session")
+def _s3() -> Iterator[S3]:
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    """An S3 server on loopback with an empty bucket, which the environment names."""
+    for name, value in _s3.environment.items():
+        monkeypatch.setenv(name, value)
+    yield _s3
+    _s3.clear()
 
 
 @pytest.fixture

@@ -69,8 +69,8 @@ def output(text: str, metavar: str, default: Any = REQUIRED) -> Option:
 VECTORS: Final = argument(
     list[str],
     "VECTORS...",
-    "npy, Parquet, Arrow, jsonl, fvecs, bvecs, fbin or u8bin files, globs, directories, "
-    "or - for stdin (jsonl or npy).",
+    "npy, Parquet, Arrow, jsonl, fvecs, bvecs, fbin or u8bin files, globs, directories, s3:// and "
+    "gs:// URIs, or - for stdin (jsonl or npy).",
 )
 INDEX: Final = argument(Path, "INDEX", "An index file.")
 QUERIES_HELP: Final = "Query vectors: files, globs or directories as for build, or - for stdin."

@@ -11,13 +11,13 @@ It notices another file, another length, another header or footer; it is no chec
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from binq.io.objects import ObjectFile, open_binary, size_of
 from binq.io.paths import opening
 
 WHOLE: Final = 1 << 20
@@ -35,10 +35,15 @@ def fingerprint_file(path: str) -> str:
     EnvironmentFailure
         If it cannot be read.
     """
-    with opening(path), open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with opening(path), open_binary(path) as file:
+        size = size_of(file)
         state = _begin(size)
-        for start, end in _pieces(size):
+        pieces = _pieces(size)
+        if isinstance(file, ObjectFile):
+            for piece in file.ranges((start, end - start) for start, end in pieces):
+                state.update(piece)
+            return str(state.hexdigest())
+        for start, end in pieces:
             file.seek(start)
             state.update(file.read(end - start))
     return str(state.hexdigest())

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 from binq.errors import EnvironmentFailure, InputError, UsageError
+from binq.io.objects import StoreObject, find, open_binary
+from binq.io.stores import is_uri
 
 Format = Literal[
     "npy", "parquet", "arrow", "arrow-stream", "jsonl", "fvecs", "bvecs", "fbin", "u8bin", "pipe"
@@ -109,18 +111,23 @@ def _no_paths(given: Any, what: str) -> UsageError:
 
 
 def expand(paths: Sequence[str]) -> list[str]:
-    """Turn paths, globs and directories into files.
+    """Turn paths, globs and directories into files, and URIs into objects of a store.
 
-    Explicit paths keep their order; the files of a glob or of a directory are sorted by
-    ``natural_key``. An existing path is never taken for a glob.
+    Explicit paths keep their order; the files of a glob or of a directory, and the objects under a
+    prefix, are sorted by ``natural_key``. An existing path is never taken for a glob.
 
     Raises
     ------
     InputError
         If a path does not exist, a glob matches nothing, or a directory holds no vector file.
+    EnvironmentFailure
+        If a store cannot be asked.
     """
     files: list[str] = []
     for path in paths:
+        if is_uri(path):
+            files += _objects(path)
+            continue
         if os.path.lexists(path) or not glob.has_magic(path):
             files += _files(path)
             continue
@@ -147,6 +154,21 @@ def _files(path: str) -> list[str]:
     return files
 
 
+def _objects(uri: str) -> list[str]:
+    """Return the object that a URI names, or the vector files under a prefix or of a pattern."""
+    found = find(uri, pattern=True)
+    if isinstance(found, StoreObject):
+        return [found]
+    files: list[str] = [
+        each
+        for each in sorted(found, key=natural_key)
+        if os.path.basename(each)[0] not in "._" and _is_vector_file(each)
+    ]
+    if not files:
+        raise InputError("no vector files under the URI", uri.partition("?")[0], _FORMATS)
+    return files
+
+
 def _is_vector_file(path: str) -> bool:
     if os.path.splitext(path)[1].lower() in _SUFFIXES:
         return True
@@ -170,9 +192,10 @@ def detect(path: str) -> Format:
     """
     suffix = os.path.splitext(path)[1].lower()
     with opening(path):
-        mode = os.stat(path).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return "pipe"
+        if not isinstance(path, StoreObject):
+            mode = os.stat(path).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                return "pipe"
         head = _head(path)
     kind = format_of(head)
     if kind is not None:
@@ -228,5 +251,5 @@ def _refuse_compressed(head: bytes, name: str) -> None:
 
 
 def _head(path: str) -> bytes:
-    with opening(path), open(path, "rb") as file:
+    with opening(path), open_binary(path) as file:
         return file.read(4096)

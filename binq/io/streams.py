@@ -10,11 +10,12 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import xxhash
 
 from binq.errors import EnvironmentFailure, InputError, UsageError
+from binq.io.objects import StoreObject
 from binq.io.paths import opening
 
 _MAX_LINE: Final = 64 << 20
@@ -85,7 +86,7 @@ class ByteStream:
 
     @classmethod
     def of_path(cls, path: str) -> ByteStream:
-        """Open a file or FIFO.
+        """Open a file, a FIFO or an object of a store.
 
         Raises
         ------
@@ -94,6 +95,8 @@ class ByteStream:
         EnvironmentFailure
             If it may not be read.
         """
+        if isinstance(path, StoreObject):
+            return cls(path, cast(BinaryIO, path.open()))
         with opening(path):
             return cls(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), owned=True)
 

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from binq.bits import bytes_for
-from binq.errors import InputError
+from binq.errors import EnvironmentFailure, InputError
 from binq.io.fingerprint import fingerprint_file
+from binq.io.objects import StoreObject
 from binq.io.paths import opening
 from binq.vectors.batch import Batch
 from binq.vectors.columns import Columns, choose_columns, to_matrix
@@ -59,9 +60,17 @@ def open_columnar(
 def open_parquet(path: str) -> pq.ParquetFile:
     """Open a Parquet file such that pages are decoded as they are reached."""
     # With pre-buffering, or without a read buffer, whole row groups are held.
+    source = path.open() if isinstance(path, StoreObject) else path
     return pq.ParquetFile(
-        path, pre_buffer=False, buffer_size=_READ_BUFFER, page_checksum_verification=True
+        source, pre_buffer=False, buffer_size=_READ_BUFFER, page_checksum_verification=True
     )
+
+
+def _open_arrow(path: str) -> Any:
+    """Open a file for Arrow's own readers."""
+    if isinstance(path, StoreObject):
+        return pa.PythonFile(path.open(), "r")
+    return pa.memory_map(path)
 
 
 @contextmanager
@@ -73,7 +82,7 @@ def damage_named(path: str) -> Iterator[None]:
                 yield
             except OSError as error:
                 # Arrow reports broken compression and encodings as OSError without a number.
-                if error.errno is not None:
+                if error.errno is not None or isinstance(error, EnvironmentFailure):
                     raise
                 raise _damage(path, error) from error
     except (pa.ArrowException, MemoryError, UnicodeDecodeError, OverflowError) as error:
@@ -117,7 +126,7 @@ class _ArrowFile(_Blocks):
         self.path = path
         self.stream = stream
         self._open = pa.ipc.open_stream if stream else pa.ipc.open_file
-        with damage_named(path), pa.memory_map(path) as file:
+        with damage_named(path), _open_arrow(path) as file:
             with self._open(file) as reader:
                 self.schema = reader.schema
             options = pa.ipc.IpcReadOptions(included_fields=_cheapest(self.schema))
@@ -131,7 +140,7 @@ class _ArrowFile(_Blocks):
     def read(self, columns: list[str], group: int | None, rows: int) -> Generator[pa.RecordBatch]:
         wanted = [self.schema.get_field_index(name) for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=sorted(wanted), use_threads=False)
-        with pa.memory_map(self.path) as file, self._open(file, options=options) as reader:
+        with _open_arrow(self.path) as file, self._open(file, options=options) as reader:
             yield from _bounded(self._batches(reader, group), rows)
 
     def _batches(self, reader: Any, group: int | None) -> Iterator[pa.RecordBatch]:
@@ -208,6 +217,11 @@ class ColumnarSource(VectorSource):
     def _fingerprint(self) -> str:
         return fingerprint_file(self.name)
 
+    def interrupt(self) -> None:
+        """End a read that waits in another thread."""
+        if isinstance(self.name, StoreObject):
+            self.name.interrupt()
+
     def close(self) -> None:
         """Let go of everything."""
         self._groups.close()
@@ -275,6 +289,8 @@ class ColumnarSource(VectorSource):
             while True:
                 with damage_named(self.name):
                     record = next(blocks, None)
+                if isinstance(self.name, StoreObject):
+                    self.name.require_unchanged()
                 if record is None:
                     break
                 if record.num_rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from itertools import pairwise
 from typing import Final
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from binq.errors import InputError
+from binq.io.objects import open_binary
 from binq.io.paths import opening
 from binq.types import ID_NAMES
 
@@ -46,8 +48,9 @@ def refuse_csv(path: str) -> None:
     delimiter = _DELIMITERS.get(os.path.splitext(path)[1].lower())
     if delimiter is None:
         return
-    with opening(path), open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = list(csv.reader(file.read(_HEAD).splitlines()[:2], delimiter=delimiter))
+    with opening(path), open_binary(path) as file:
+        text = io.TextIOWrapper(file, "utf-8-sig", "replace", "")
+        rows = list(csv.reader(text.read(_HEAD).splitlines()[:2], delimiter=delimiter))
     names, values = (*rows, [], [])[:2]
     how = "" if delimiter == "," else ", sep='\\t'"
     if not _is_header(names):

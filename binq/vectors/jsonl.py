@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
+from binq.io.objects import StoreObject
 from binq.io.streams import ByteStream, lines, parse_json
 from binq.types import ID_NAMES, Layout
 from binq.vectors.batch import Batch
@@ -82,6 +83,8 @@ class JsonlSource(VectorSource):
         self._stream = stream = self._opener()
         try:
             yield from self._batches(stream, max_rows)
+            if isinstance(self._path, StoreObject):
+                self._path.require_unchanged()
         finally:
             stream.close()
 
@@ -97,7 +100,9 @@ class JsonlSource(VectorSource):
 
     def interrupt(self) -> None:
         """End a read that waits in another thread."""
-        if not self.rewindable:
+        if isinstance(self._path, StoreObject):
+            self._path.interrupt()
+        elif not self.rewindable:
             self._opener().interrupt()
 
     def close(self) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_array, fingerprint_file
+from binq.io.objects import StoreObject
 from binq.io.paths import opening
 from binq.kernels.aot import bus
 from binq.types import Locate
 from binq.vectors.batch import Batch, sifted
 from binq.vectors.decoding import Decoder
+from binq.vectors.ranges import RangedRows
 from binq.vectors.source import VectorSource, rows_per_batch
 
 
@@ -30,7 +32,8 @@ class MatrixSource(VectorSource):
     rows : int
     decoder : Decoder
     load : callable
-        Returns the (rows, width) array: a map of the file, or the array itself.
+        Returns the (rows, width) array: a map of the file, or the array itself, or the rows of an
+        object in a store.
     path : str or None
         The file that the rows come from, for its fingerprint.
     """
@@ -40,7 +43,7 @@ class MatrixSource(VectorSource):
         name: str,
         rows: int,
         decoder: Decoder,
-        load: Callable[[], NDArray[Any]],
+        load: Callable[[], NDArray[Any] | RangedRows],
         path: str | None,
     ) -> None:
         super().__init__(name)
@@ -50,7 +53,7 @@ class MatrixSource(VectorSource):
         self._decoder = decoder
         self._load = load
         self._path = path
-        self._loaded: NDArray[Any] | None = None
+        self._loaded: NDArray[Any] | RangedRows | None = None
         self._seen = _state(path)
 
     @classmethod
@@ -63,9 +66,11 @@ class MatrixSource(VectorSource):
         shape: tuple[int, ...],
         order: Literal["C", "F"] = "C",
     ) -> Self:
-        """Map an array that stands in a file."""
+        """Map an array that stands in a file, or in C order in an object of a store."""
 
-        def load() -> NDArray[Any]:
+        def load() -> NDArray[Any] | RangedRows:
+            if isinstance(path, StoreObject):
+                return RangedRows(path, dtype, offset, shape)
             bus.prepare()
             try:
                 with opening(path):
@@ -76,7 +81,7 @@ class MatrixSource(VectorSource):
         return cls(path, shape[0], decoder, load, path)
 
     @property
-    def _array(self) -> NDArray[Any]:
+    def _array(self) -> NDArray[Any] | RangedRows:
         # Mapped when first read: a thousand shards are a thousand open files otherwise.
         if self._loaded is None:
             loaded = self._load()
@@ -93,6 +98,8 @@ class MatrixSource(VectorSource):
         ------
         InputError
         """
+        if isinstance(self._path, StoreObject):
+            self._path.require_unchanged()
         now, seen = _state(self._path), self._seen
         if now is None or seen is None or now == seen:
             return
@@ -108,8 +115,10 @@ class MatrixSource(VectorSource):
         step = rows_per_batch(self._decoder.row_bytes, max_rows)
         for start in range(0, self.rows, step):
             rows = min(step, self.rows - start)
-            yield sifted(start, rows, partial(self._decoded, start), self._decoder.empty)
+            _ = self._array  # what is wrong with the file is not wrong with each of its rows
+            batch = sifted(start, rows, partial(self._decoded, start), self._decoder.empty)
             self._require_unchanged()
+            yield batch
 
     def _decoded(self, start: int, low: int, high: int) -> NDArray[Any]:
         locate = self.locator(start + low)
@@ -130,9 +139,14 @@ class MatrixSource(VectorSource):
         return found
 
     def _fingerprint(self) -> str:
-        return (
-            fingerprint_array(self._array) if self._path is None else fingerprint_file(self._path)
-        )
+        if self._path is not None:
+            return fingerprint_file(self._path)
+        return fingerprint_array(cast("NDArray[Any]", self._array))
+
+    def interrupt(self) -> None:
+        """End a read that waits in another thread."""
+        if isinstance(self._path, StoreObject):
+            self._path.interrupt()
 
     def release(self) -> None:
         """Let go of what can be opened again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError
+from binq.io.objects import StoreObject, open_binary, size_of
 from binq.io.paths import opening
 from binq.io.streams import ByteStream
 from binq.vectors.batch import Batch, sifted
@@ -35,7 +35,7 @@ class _Header:
 
 
 def open_npy(path: str, options: ReadOptions) -> VectorSource:
-    """Map an npy file.
+    """Map an npy file, or read it by ranges where it is an object of a store.
 
     Raises
     ------
@@ -45,8 +45,8 @@ def open_npy(path: str, options: ReadOptions) -> VectorSource:
     EnvironmentFailure
         If the file cannot be read.
     """
-    with opening(path), open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with opening(path), open_binary(path) as file:
+        size = size_of(file)
         header = _read_header(file.read, path)
     decoder = _decoder(header, options, path)
     wanted = header.offset + math.prod(header.shape) * header.dtype.itemsize
@@ -55,6 +55,8 @@ def open_npy(path: str, options: ReadOptions) -> VectorSource:
         raise InputError(what, path, f"{wanted} bytes", f"{size} bytes")
 
     order: Literal["F", "C"] = "F" if header.fortran else "C"
+    if isinstance(path, StoreObject) and header.fortran:
+        _refuse_fortran(header, path, "write it in C order, or download it")
     return MatrixSource.of_file(path, decoder, header.dtype, header.offset, header.shape, order)
 
 
@@ -85,13 +87,8 @@ class NpyStream(VectorSource):
         self.rewindable = False
         self._stream = stream
         header = _read_header(stream.read_exactly, self.name)
-        if header.fortran and min(header.shape, default=0) > 1:
-            raise InputError(
-                "an npy array in Fortran order cannot be streamed",
-                self.name,
-                "C order",
-                next_step="give the file by its path",
-            )
+        if header.fortran:
+            _refuse_fortran(header, self.name, "give the file by its path")
         self._dtype = header.dtype
         self._decoder = _decoder(header, options, self.name)
         self.rows: int = header.shape[0]
@@ -210,6 +207,12 @@ def _read_header(read: Callable[[int], bytes], where: str) -> _Header:
     if structured:
         raise InputError("vectors have the wrong type", where, "numbers", "structured records")
     return _Header(dtype, shape, fortran, 8 + length_bytes + length)
+
+
+def _refuse_fortran(header: _Header, where: str, step: str) -> None:
+    if min(header.shape, default=0) > 1:
+        what = "an npy array in Fortran order cannot be streamed"
+        raise InputError(what, where, "C order", next_step=step)
 
 
 def _decoder(header: _Header, options: ReadOptions, where: str) -> Decoder:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.errors import InputError, UsageError
+from binq.io.objects import StoreObject, open_binary
 from binq.io.paths import Format, detect, expand, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream
 from binq.types import ON_ERROR, OnError, Packed
@@ -35,13 +36,14 @@ def open_vectors(
     on_error: OnError | None = None,
     stdin: BinaryIO | None = None,
 ) -> VectorSource:
-    """Open one or more paths, globs or directories, standard input, or an array.
+    """Open one or more paths, globs, directories or URIs, standard input, or an array.
 
     Parameters
     ----------
     paths : path, sequence of paths, or (n, dim) array
         ``-`` is standard input and stands alone. Explicit paths keep their order; the files of a
-        glob or directory are sorted with numbers by value.
+        glob or directory are sorted with numbers by value. ``s3://BUCKET/KEY`` and ``gs://…`` name
+        an object of a store, or all objects right under a prefix.
     column, id_column, packed, bits, dims, every_line
         See `ReadOptions`.
     on_error : {"stop", "skip"}, optional
@@ -117,8 +119,8 @@ def _open_file(path: str, options: ReadOptions, groups: DecodedGroups) -> Vector
     if kind == "jsonl":
         from binq.vectors.jsonl import JsonlSource
 
-        with opening(path), open(path, "rb") as file:
-            refuse_document(file.read(HEAD), path, path)
+        with opening(path), open_binary(path) as file:
+            refuse_document(file.read(HEAD), path, None if isinstance(path, StoreObject) else path)
         return JsonlSource(path, partial(ByteStream.of_path, path), path, options)
     if kind == "parquet" or kind == "arrow" or kind == "arrow-stream":
         from binq.vectors.columnar import open_columnar

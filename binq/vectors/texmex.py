@@ -6,7 +6,6 @@ uint8. ``fbin`` and ``u8bin``: rows and dim as little-endian uint32, then all ro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from binq.errors import InputError
 from binq.io.fingerprint import fingerprint_file
+from binq.io.objects import open_binary, size_of
 from binq.io.paths import opening
 from binq.types import Layout, Locate
 from binq.vectors.batch import Batch
@@ -56,8 +56,8 @@ def open_texmex(
     """
     element = np.dtype("<f4") if kind in ("fvecs", "fbin") else np.dtype(np.uint8)
     layout = settle_layout(element, options.packed, options.bits, path, eight_bit_numbers=True)
-    with opening(path), open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with opening(path), open_binary(path) as file:
+        size = size_of(file)
         head = file.read(8)
     if kind in ("fbin", "u8bin"):
         if len(head) < 8:
