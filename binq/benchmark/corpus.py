@@ -92,8 +92,11 @@ def of_index(index: Index, queries: int, seed: int = 0) -> Corpus:
     rng = np.random.default_rng(seed)
     if not len(index):
         raise InputError("the index is empty", str(index.file.path), "at least one row", "none")
-    header = index.file.header
-    codes = index.file.array("codes", "uint64", (header.rows, header.words))
+    words = index.file.header.words
+    parts = [
+        shard.array("codes", "uint64", (shard.header.rows, words)) for shard in index.file.shards
+    ]
+    codes = parts[0] if len(parts) == 1 else np.concatenate(parts)
     chosen = packing.unpack(codes[rng.integers(0, len(codes), queries)], index.bits)
     asked = chosen ^ (rng.random(chosen.shape) < _FLIP)
     factors = rng.gamma(2.0, 1.0, asked.shape).astype(np.float32)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import Unpack, cast
 
 from binq import binarizers
 from binq.binarizers import Binarizer, default_scoring
 from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit, watched
 from binq.building.lists import MAX_LISTS, ListMaker, read_queries
 from binq.building.options import BinarizerOptions, BinarizerSettings
-from binq.building.rows import RowWriter
+from binq.building.rows import RowWriter, Skipping, warn_of_skipped
+from binq.building.shards import ShardedRows, ShardPlan, check_shards
 from binq.errors import InputError, UsageError
 from binq.io.streams import refuse_stdin_twice
+from binq.storage.format import Header
+from binq.storage.publishing import writing_directory
+from binq.storage.sections import Int8Range
 from binq.storage.writer import writing_index
 from binq.structures.flat import refuse_wide
 from binq.threads import limited
@@ -30,7 +35,7 @@ from binq.types import (
     StoredVectors,
     Vectors,
 )
-from binq.vectors import VectorSource, open_vectors
+from binq.vectors import Batch, VectorSource, open_vectors
 from binq.vectors.ids import IdType, note_of
 from binq.vectors.sample import Sample, started
 
@@ -78,6 +83,7 @@ def build(
     vectors: Vectors,
     output: str | os.PathLike[str],
     *,
+    shard_rows: int | None = None,
     kind: Kind = "flat",
     nlist: int | None = None,
     check_queries: Vectors | None = None,
@@ -91,13 +97,15 @@ def build(
     progress: Progress | None = None,
     **settings: Unpack[BinarizerSettings],
 ) -> BuildReport:
-    """Build an index file; it appears whole under its name, or not at all.
+    """Build an index; it appears whole under its name, or not at all.
 
     Parameters
     ----------
     vectors : path, list of paths, "-" or (n, dim) array
         Floats or packed bits.
     output : path
+    shard_rows : int, optional
+        Write a directory of files with at most so many rows each.
     kind : {"flat", "ivf"}
         The structure over the codes: flat scans all of them, ivf lays them in inverted lists.
     nlist : int, optional
@@ -144,7 +152,7 @@ def build(
         )
     _check_lists(kind, nlist, check_queries)
     options = BinarizerOptions(**settings)
-    options.refuse_overwrites(output, "index", vectors, check_queries, overwrite=overwrite)
+    _check_output(options, output, shard_rows, kind, vectors, check_queries, overwrite)
     refuse_stdin_twice(vectors=vectors, check_queries=check_queries)
     # What is entered last ends first: the output, then reading ahead, then the source it reads.
     with ExitStack() as stack:
@@ -163,36 +171,82 @@ def build(
         if scan == "asymmetric":
             _refuse_asymmetric(binarizer, source)
             refuse_wide(binarizer.bits if binarizer else dim)
-        writer = stack.enter_context(writing_index(output))
-        lists = ListMaker(writer, binarizer, options.metric, nlist, count)
-        maker = lists if kind == "ivf" else None
-        checked = None
-        if check_queries is not None:
-            given = check_queries, options.metric, dim, binarizer, packed, source.packed
-            checked = read_queries(*given)
-        rows = RowWriter(
-            writer, dim, options.metric, binarizer, scan, rescore, sample, count, maker, checked
-        )
-        for batch in watched(batches, binarizer):
-            rows.append(batch, source)
-            if progress is not None:
-                progress(rows.count, source.rows)
-        header = rows.finish(source)
+        spread = None
+        if rescore == "int8" and sample is not None:
+            spread = Int8Range.spanning(sample.low, sample.high)
+        how = dim, options.metric, binarizer, scan, rescore, spread, count
+        rows: RowWriter | ShardedRows
+        if shard_rows is not None:
+            check_shards(shard_rows, source.rows)
+            directory = stack.enter_context(writing_directory(output))
+            rows = ShardedRows(directory, ShardPlan(str(directory.path), *how), shard_rows)
+        else:
+            writer = stack.enter_context(writing_index(output))
+            lists = ListMaker(writer, binarizer, options.metric, nlist, count)
+            checked = None
+            if check_queries is not None:
+                given = check_queries, options.metric, dim, binarizer, packed, source.packed
+                checked = read_queries(*given)
+            rows = RowWriter(writer, *how, lists if kind == "ivf" else None, checked)
+        header = rows.write(_counted(watched(batches, binarizer), source, progress), source)
         keep_binarizer(options, binarizer)
-    rows.warn_of_skipped()
+        size = rows.publish()
+    warn_of_skipped(rows)
+    note = None if source.could_be_ids is None else note_of(source.could_be_ids)
+    chosen = binarizer.chosen_by if binarizer and options.method == "auto" else None
+    return _report(header, binarizer, rows, size, chosen, note)
+
+
+def _report(
+    header: Header,
+    binarizer: Binarizer | None,
+    rows: Skipping,
+    size: int,
+    chosen_by: str | None,
+    id_note: str | None,
+) -> BuildReport:
     return BuildReport(
         header.rows - rows.skipped,
         header.dim,
         header.bits,
         binarizer.method if binarizer else None,
-        rescore,
-        os.stat(output).st_size,
-        binarizer.chosen_by if binarizer and options.method == "auto" else None,
+        cast(StoredVectors, header.rescore),
+        size,
+        chosen_by,
         header.id_type,
-        None if source.could_be_ids is None else note_of(source.could_be_ids),
+        id_note,
         rows.skipped,
         rows.skipped_rows,
     )
+
+
+def _check_output(
+    options: BinarizerOptions,
+    output: str | os.PathLike[str],
+    shard_rows: int | None,
+    kind: Kind,
+    vectors: Vectors,
+    check_queries: Vectors | None,
+    overwrite: bool,
+) -> None:
+    """Refuse outputs that would destroy something, and shards that there cannot be."""
+    if shard_rows is None:
+        options.refuse_overwrites(output, "index", vectors, check_queries, overwrite=overwrite)
+        return
+    check_shards(shard_rows, None)
+    if kind != "flat":
+        raise UsageError("shards are flat so far", "`kind`", "flat", kind)
+    options.refuse_directory(output, vectors, check_queries, overwrite=overwrite)
+
+
+def _counted(
+    batches: Iterator[Batch], source: VectorSource, progress: Progress | None
+) -> Iterator[Batch]:
+    """Pass batches on, and tell how many rows are done once the next is asked for."""
+    for batch in batches:
+        yield batch
+        if progress is not None:
+            progress(batch.start + len(batch), source.rows)
 
 
 def _check_lists(kind: Kind, nlist: int | None, check_queries: Vectors | None) -> None:

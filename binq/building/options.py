@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from binq.errors import UsageError
-from binq.io.outputs import Content, Outputs, refuse_overwrites
+from binq.io.outputs import Content, Outputs, refuse_inside, refuse_overwrites
+from binq.storage.publishing import refuse_other_things
 from binq.types import (
     DEFAULT_SAMPLE,
     METHODS,
@@ -106,3 +107,13 @@ class BinarizerOptions:
             "`save_binarizer`": (self.save_binarizer, "binarizer"),
         }
         refuse_overwrites(outputs, *inputs, self.binarizer, overwrite=overwrite)
+
+    def refuse_directory(
+        self, output: str | os.PathLike[str], *inputs: Vectors | None, overwrite: bool
+    ) -> None:
+        """Refuse a directory of shards that would destroy something, or mix with it."""
+        kept_as = {"`save_binarizer`": self.save_binarizer}
+        refuse_inside(output, kept_as, *inputs, self.binarizer)
+        refuse_other_things(output)
+        kept: Outputs = {"`save_binarizer`": (self.save_binarizer, "binarizer")}
+        refuse_overwrites(kept, *inputs, self.binarizer, overwrite=overwrite)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,10 @@ from binq.storage.writer import IndexWriter, creation_time
 from binq.structures.queries import Queries
 from binq.types import Locate, Metric, Scoring, StoredVectors
 from binq.vectors import Batch, VectorSource
-from binq.vectors.sample import Sample
 from binq.version import __version__
 
-_LISTED: Final = 5
+LISTED: Final = 5
+"""Rows that cannot be used, of which it is told what is wrong."""
 
 
 @dataclass(eq=False)
@@ -44,13 +45,15 @@ class RowWriter:
         Terms are written for an asymmetric one.
     rescore : str
         The vectors to store.
-    sample : Sample or None
+    spread : Int8Range or None
         Needed to store int8.
     threads : int
     maker : ListMaker or None
         Lays the codes list by list; None for a flat index.
     checked : Queries or None
         What searches of lists are calibrated with; rows, where there are none.
+    first : int
+        The number of the first row in the source: not 0 of a shard that follows others.
     count, skipped : int
         Rows written, and how many of them are dead.
     skipped_rows : list of str
@@ -63,10 +66,11 @@ class RowWriter:
     binarizer: Binarizer | None
     scan: Scoring
     rescore: StoredVectors
-    sample: Sample | None
+    spread: Int8Range | None
     threads: int
     maker: ListMaker | None = None
     checked: Queries | None = None
+    first: int = 0
     count: int = 0
     skipped: int = 0
     skipped_rows: list[str] = field(default_factory=list)
@@ -87,9 +91,7 @@ class RowWriter:
         self._terms = TermWriter(self.writer, self.metric)
         self._stored = None
         if self.rescore != "none":
-            needed = self.sample if self.rescore == "int8" else None
-            spread = Int8Range.spanning(needed.low, needed.high) if needed else None
-            self._stored = VectorWriter(self.writer, self.rescore, self.dim, spread)
+            self._stored = VectorWriter(self.writer, self.rescore, self.dim, self.spread)
         self.ids = IdWriter(self.writer)
 
     def append(self, batch: Batch, source: VectorSource) -> None:
@@ -140,39 +142,51 @@ class RowWriter:
 
     def _bury(self, batch: Batch) -> None:
         """Take note of the rows of a batch that are refused."""
-        self._dead.append(
-            np.array([batch.start + refusal.offset for refusal in batch.refused], np.int64)
-        )
+        start = batch.start - self.first
+        self._dead.append(np.array([start + refusal.offset for refusal in batch.refused], np.int64))
         self.skipped += len(batch.refused)
-        for refusal in batch.refused[: _LISTED - len(self.skipped_rows)]:
+        for refusal in batch.refused[: LISTED - len(self.skipped_rows)]:
             if refusal.error is not None:
                 self.skipped_rows.append(f"{refusal.error.where}: {refusal.error.what}")
 
-    def warn_of_skipped(self) -> None:
-        """Say which rows are dead because they could not be used."""
-        if self.skipped:
-            listed = "; ".join(self.skipped_rows + ["…"] * (self.skipped > len(self.skipped_rows)))
-            warnings.warn(
-                f"{self.skipped:,} rows cannot be used and are dead: {listed}",
-                BinqWarning,
-                stacklevel=3,
-            )
+    @property
+    def dead(self) -> NDArray[np.bool_]:
+        """Which rows are dead, (count,)."""
+        dead = np.zeros(self.count, np.bool_)
+        for rows in self._dead:
+            dead[rows] = True
+        return dead
 
-    def finish(self, source: VectorSource) -> Header:
-        """Write ids, the binarizer and the header, once all rows are there.
+    def write(self, batches: Iterator[Batch], source: VectorSource) -> Header:
+        """Write a file of all rows.
 
         Raises
         ------
         InputError
             If there are rows, and none can be used: what is there is worth more than that.
         """
-        if self.skipped and self.skipped == self.count:
-            first = self.skipped_rows[0]
-            raise InputError("no row can be used", source.name, got=f"{self.count:,} rows; {first}")
-        dead = np.zeros(self.count, np.bool_)
-        for rows in self._dead:
-            dead[rows] = True
-        self.ids.warn_of_duplicates(dead if self.skipped else None)
+        for batch in batches:
+            self.append(batch, source)
+        refuse_unusable(self, source)
+        self.ids.warn_of_duplicates(self.dead if self.skipped else None)
+        return self.close(source)
+
+    def publish(self) -> int:
+        """Return the bytes of the file, which appears when its writer ends."""
+        return self.writer.written_as.file_length
+
+    def close(self, source: VectorSource, shared: str | None = None) -> Header:
+        """Write ids, the binarizer and the header, once all rows are there.
+
+        Parameters
+        ----------
+        source : VectorSource
+            What the rows came from.
+        shared : str, optional
+            Of a shard: the fingerprint of what it has in common with others. It says nothing of
+            files that it holds a part of; the manifest does.
+        """
+        dead = self.dead
         ids = self.ids.finish()
         calibration = None
         if self.maker is not None:
@@ -195,10 +209,43 @@ class RowWriter:
             rescore=self.rescore,
             ids=ids,
             packed=source.layout,
-            sources=source.describe(),
+            sources=source.describe() if shared is None else [],
             model=source.metadata,
             kind="flat" if calibration is None else "ivf",
             calibration=None if calibration is None else calibration.to_json(),
+            shard=None if shared is None else {"first": self.first, "shared": shared},
         )
         self.writer.finish(header)
         return header
+
+
+class Skipping(Protocol):
+    """What counts rows that cannot be used.
+
+    Attributes
+    ----------
+    count, skipped : int
+    skipped_rows : list of str
+    """
+
+    count: int
+    skipped: int
+    skipped_rows: list[str]
+
+
+def refuse_unusable(rows: Skipping, source: VectorSource) -> None:
+    """Raise an ``InputError`` if there are rows, and none of them can be used."""
+    if rows.skipped and rows.skipped == rows.count:
+        first = rows.skipped_rows[0]
+        raise InputError("no row can be used", source.name, got=f"{rows.count:,} rows; {first}")
+
+
+def warn_of_skipped(rows: Skipping) -> None:
+    """Say which rows are dead because they could not be used."""
+    if rows.skipped:
+        listed = "; ".join(rows.skipped_rows + ["…"] * (rows.skipped > len(rows.skipped_rows)))
+        warnings.warn(
+            f"{rows.skipped:,} rows cannot be used and are dead: {listed}",
+            BinqWarning,
+            stacklevel=3,
+        )

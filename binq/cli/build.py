@@ -13,7 +13,10 @@ from binq.cli import render
 @opt.command(
     {
         "vectors": opt.VECTORS,
-        "output": opt.output("The index.", "INDEX"),
+        "output": opt.output("The index: a file, or with --shard-rows a directory.", "INDEX"),
+        "shard_rows": opt.option(
+            int, "Write a directory of files with so many rows each, which are one index."
+        ),
         **opt.BINARIZER,
         "kind": opt.option(
             types.Kind,
@@ -42,7 +45,7 @@ from binq.cli import render
     }
 )
 def build(*, vectors: list[str], output: Path, **settings: Any) -> None:
-    """Build an index file from vectors."""
+    """Build an index from vectors."""
     from binq.building.build import build as build_index
 
     render.awaiting("vectors", render.VECTOR_LINES, vectors)

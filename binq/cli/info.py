@@ -32,26 +32,44 @@ def info(*, index: Path, verify: bool, json: bool) -> None:
         rows = [
             (name, told.get(name, _shown)(value))
             for name, value in found.items()
-            if name != "sections"
+            if name not in ("sections", "shards")
         ]
         render.table(str(index), ("property", "value"), rows)
         if "calibration" in found:
             _show_gaps(found["calibration"])
-        render.table(
-            "sections",
-            ("name", "dtype", "shape", "offset", "bytes"),
-            [
-                (
-                    section["name"],
-                    section["dtype"],
-                    " x ".join(map(str, section["shape"])),
-                    f"{section['offset']:,}",
-                    f"{section['length']:,}",
-                )
-                for section in found["sections"]
-            ],
-        )
+        if "shards" in found:
+            _show_shards(found["shards"])
+        else:
+            _show_sections(found["sections"])
     require_whole(index, found)
+
+
+def _show_sections(sections: list[dict[str, Any]]) -> None:
+    render.table(
+        "sections",
+        ("name", "dtype", "shape", "offset", "bytes"),
+        [
+            (
+                section["name"],
+                section["dtype"],
+                " x ".join(map(str, section["shape"])),
+                f"{section['offset']:,}",
+                f"{section['length']:,}",
+            )
+            for section in sections
+        ],
+    )
+
+
+def _show_shards(shards: list[dict[str, Any]]) -> None:
+    render.table(
+        f"{len(shards):,} shards",
+        ("name", "first row", "rows", "bytes"),
+        [
+            (shard["name"], *(f"{shard[name]:,}" for name in ("first", "rows", "bytes")))
+            for shard in shards
+        ],
+    )
 
 
 def _lists(lists: dict[str, Any]) -> str:

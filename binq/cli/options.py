@@ -72,7 +72,7 @@ VECTORS: Final = argument(
     "npy, Parquet, Arrow, jsonl, fvecs, bvecs, fbin or u8bin files, globs, directories, s3:// and "
     "gs:// URIs, or - for stdin (jsonl or npy).",
 )
-INDEX: Final = argument(Path, "INDEX", "An index file.")
+INDEX: Final = argument(Path, "INDEX", "An index: a file, or a directory of shards.")
 QUERIES_HELP: Final = "Query vectors: files, globs or directories as for build, or - for stdin."
 METRIC: Final = option(
     types.Metric,

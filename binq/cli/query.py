@@ -75,7 +75,7 @@ def query(
         {"`output`": (output, results.CONTENTS[shape]) if to_file else ("-", None)},
         *(index, queries, "-" if asked == "-" else None, settings["key_file"]),
         *(settings[name] for name in search_options.FILES),
-        folders=[settings["model"]],
+        folders=[settings["model"], index],
         overwrite=overwrite,
     )
     render.awaiting("queries", render.VECTOR_LINES, queries)

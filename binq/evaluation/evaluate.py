@@ -104,15 +104,11 @@ def evaluate(
     ks = _sizes(k)
     if cache_truth is not None and truth is None:
         raise UsageError("`cache_truth` goes with `truth`", next_step="give `truth`")
+    place = index.file.path if isinstance(index, Index) else index
     refuse_overwrites(
         {"`cache_truth`": (cache_truth, "kept neighbours")},
-        *(
-            index.file.path if isinstance(index, Index) else index,
-            queries,
-            truth,
-            qrels,
-            *options.paths,
-        ),
+        *(place, queries, truth, qrels, *options.paths),
+        folders=[place],
         overwrite=overwrite,
     )
     ix = index if isinstance(index, Index) else Index(index)

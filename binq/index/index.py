@@ -17,13 +17,13 @@ from binq.search.options import SearchOptions, SearchSettings
 from binq.search.pipeline import Pipeline
 from binq.search.rescore import ByCodes, ByVectors, Originals, Rescorer
 from binq.similarity import comparable
-from binq.storage.reader import IndexFile
-from binq.storage.sections import StoredVectorReader, restore_binarizer
-from binq.structures import STRUCTURES
+from binq.storage.directory import Stored, open_stored
+from binq.storage.sections import restore_binarizer, stored_vectors
+from binq.structures import restore_structure
 from binq.structures.base import Scope, Structure
 from binq.structures.queries import Queries, joined
 from binq.threads import resolve
-from binq.types import DEFAULT_K, LAYOUTS, Kind, Layout, Locate, Metric, Rescore, Scoring
+from binq.types import DEFAULT_K, LAYOUTS, Layout, Locate, Metric, Rescore, Scoring
 from binq.vectors import VectorSource, open_vectors
 
 
@@ -32,12 +32,13 @@ class Index:
 
     Parameters
     ----------
-    path : path or IndexFile
+    path : path, IndexFile or IndexDirectory
+        Of a file, or of a directory of shards.
 
     Attributes
     ----------
-    file : IndexFile
-        Header, sections and identity.
+    file : IndexFile or IndexDirectory
+        Header and identity, and the sections, which a directory holds by shard.
     binarizer : Binarizer or None
         None for an index built from bits of unknown origin: it takes packed queries only.
     ids : StoredIds or None
@@ -51,13 +52,12 @@ class Index:
         If it is missing, not an index, damaged or of an unsupported version.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | IndexFile) -> None:
-        self.file = path if isinstance(path, IndexFile) else IndexFile(path)
+    def __init__(self, path: str | os.PathLike[str] | Stored) -> None:
+        self.file: Stored = open_stored(path) if isinstance(path, (str, os.PathLike)) else path
         header = self.file.header
-        self.binarizer = restore_binarizer(self.file)
+        self.binarizer = restore_binarizer(self.file.shards[0])
         self.ids = self.file.ids()
-        restore = STRUCTURES[cast(Kind, header.kind)].restore
-        self.structure: Structure = restore(self.file, self.binarizer)
+        self.structure: Structure = restore_structure(self.file, self.binarizer)
         alive = self.file.alive()
         self._alive = None if alive is None else packing.unpack(alive[None], header.rows)[0]
         self._pipelines: dict[tuple[SearchOptions, bool, bool], Pipeline] = {}
@@ -277,7 +277,7 @@ class Index:
         if packed:
             scoring = "hamming"
         if scoring == "asymmetric":
-            _ = self.structure.terms  # refused here, if the index holds none
+            self.structure.require_terms()  # refused here, if the index holds none
         rescore = options.rescore or ("none" if radius else "auto")
         threads = resolve(options.threads)
         allowed = allowed_rows(
@@ -320,10 +320,10 @@ class Index:
                 f"build it with `rescore={rescore}`, or use `rescore_from=VECTORS`",
             )
         if rescore != "codes" and header.rescore != "none":
-            return ByVectors(header.rescore, StoredVectorReader(self.file), self.metric)
+            return ByVectors(header.rescore, stored_vectors(self.file), self.metric)
         if rescore == "auto" and scoring == "hamming":
             return None
-        _ = self.structure.terms  # refused here, if the index holds none
+        self.structure.require_terms()  # refused here, if the index holds none
         assert self.binarizer is not None
         return ByCodes(self.structure, self.binarizer)
 

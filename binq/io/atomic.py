@@ -8,7 +8,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -22,7 +22,12 @@ _BUFFER: Final = 1 << 17
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(
+    path: str | os.PathLike[str],
+    *,
+    unnamed: bool = True,
+    named: Callable[[], str] | None = None,
+) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of ``path`` when the block ends without an error.
 
     The bytes go to a temporary file in the same directory, which is synced and then renamed over
@@ -37,6 +42,9 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
         Where the file shall appear.
     unnamed : bool
         Hold the bytes in a file without a name where the system has such.
+    named : callable, optional
+        Returns, once the file is written, the name to give it in place of the last part of
+        ``path``, which messages and temporary files are called by.
 
     Yields
     ------
@@ -61,13 +69,13 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
     file, name = _open_temporary(target, path, unnamed)
     held = None
     try:
-        with _failures_named(path):
+        with failures_named(path):
             held = os.dup(file.fileno())  # keeps the lock until the temporary name is gone
             fresh = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if old is not None:
                 os.fchmod(file.fileno(), 0o600)  # until it is whole, nobody else's
         yield cast(BinaryIO, file)
-        with _failures_named(path):
+        with failures_named(path):
             file.flush()
             if old is not None:
                 _take_over(file.fileno(), old, fresh)
@@ -76,11 +84,11 @@ def atomic_write(path: str | os.PathLike[str], *, unnamed: bool = True) -> Itera
                 name = _unique_name(target)  # known before it is there: a signal may come any time
                 _give_name(file.fileno(), name)
             file.close()
-            os.replace(name, target)
+            os.replace(name, target if named is None else target.parent / named())
         name = None
         outcome = "the new file is there, but a power cut may undo it"
-        with _failures_named(path, outcome, "cannot sync the directory of the output"):
-            _sync_directory(target.parent)
+        with failures_named(path, outcome, "cannot sync the directory of the output"):
+            sync_directory(target.parent)
     finally:
         with suppress(OSError):
             file.close()
@@ -109,7 +117,7 @@ def scratch_name(path: str | os.PathLike[str]) -> Iterator[str]:
     It is for who has to open a file by its name. The name is gone when the block ends, and should
     the process be killed before, with the next :func:`atomic_write` for ``path``.
     """
-    with _failures_named(path):
+    with failures_named(path):
         descriptor, name = _create(Path(os.path.realpath(path)))
     try:
         yield name
@@ -127,16 +135,16 @@ class _OutputFile(io.FileIO):
         self._output = output
 
     def write(self, data: Any) -> int:
-        with _failures_named(self._output):
+        with failures_named(self._output):
             return super().write(data)
 
     def readinto(self, buffer: Any) -> int:
-        with _failures_named(self._output):
+        with failures_named(self._output):
             return cast(int, super().readinto(buffer))
 
 
 @contextmanager
-def _failures_named(
+def failures_named(
     path: str | os.PathLike[str],
     outcome: str = "the output was left as it was",
     what: str = "cannot write",
@@ -204,7 +212,7 @@ def _open_temporary(
     The kernel applies the umask to its mode: to look at the umask a process has to set it, for
     all of its threads.
     """
-    with _failures_named(output):
+    with failures_named(output):
         if unnamed and _O_TMPFILE and os.path.isdir("/proc/self/fd"):
             try:
                 flags = _O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
@@ -276,7 +284,7 @@ def _remove_unlocked(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a rename durable; file systems and systems that cannot sync a directory are passed."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)

@@ -125,6 +125,36 @@ def refuse_overwrites(
             _refuse_other_kind(path, kind)
 
 
+def refuse_inside(
+    directory: str | os.PathLike[str], outputs: Mapping[str, object], *inputs: object
+) -> None:
+    """Refuse to write a directory in which an input lies, or another output.
+
+    Parameters
+    ----------
+    directory : path
+    outputs : mapping of str to path or None
+        Other outputs, by what messages call them.
+    *inputs
+        As of :func:`refuse_overwrites`.
+
+    Raises
+    ------
+    UsageError
+    """
+    if os.fspath(directory) == "-":
+        raise UsageError("`output` cannot go to stdout", "-", "the name of a directory")
+    within = os.path.join(os.path.realpath(directory), "")
+    for name, path in outputs.items():
+        if isinstance(path, (str, os.PathLike)) and os.path.realpath(path).startswith(within):
+            raise UsageError(f"{name} lies in `output`", os.fspath(path), next_step=_ANOTHER)
+    found = _stat(within, "", stat.S_ISDIR)
+    if found is not None:
+        for source, _ in _files(inputs):
+            if any(os.path.samestat(parent, found) for parent in _parents(source)):
+                raise UsageError("an input lies in `output`", source, next_step=_ANOTHER)
+
+
 _ANOTHER: Final = "choose another name"
 
 

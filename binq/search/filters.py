@@ -205,7 +205,8 @@ def _find(
 ) -> tuple[NDArray[np.bool_], int]:
     """Return which rows carry a wanted id, (rows,) bool, and how many no living row does."""
     if ids is not None:
-        return ids.find(wanted, alive)
+        found, known = ids.find(wanted, alive)
+        return found, len(wanted) - int(np.count_nonzero(known))
     mask = np.zeros(rows, np.bool_)
     numbers = [int(value) for value in wanted if is_row(value, rows)]
     mask[numbers] = True

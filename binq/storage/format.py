@@ -129,6 +129,9 @@ class Header:
         What the input said of the model that made the vectors.
     calibration : dict or None
         How far a search of lists looks, see :mod:`binq.structures.calibration`; None for flat.
+    shard : dict or None
+        Of a shard of a larger index: ``first``, the number of its first row there, and ``shared``,
+        the fingerprint of what all shards have in common, see :mod:`binq.storage.manifest`.
     created, binq : str
         Time of the build (ISO 8601, UTC) and the version of binq that wrote the file.
     """
@@ -149,6 +152,7 @@ class Header:
     sources: list[dict[str, Any]] = field(default_factory=list)
     model: dict[str, str] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    shard: dict[str, Any] | None = None
 
     @property
     def id_type(self) -> IdType:
@@ -158,8 +162,9 @@ class Header:
     def to_json(self) -> dict[str, Any]:
         """Return the header's own members, without sections and checksums."""
         document = {"bit_order": "lsb"} | {f.name: getattr(self, f.name) for f in fields(self)}
-        if self.calibration is None:
-            del document["calibration"]
+        for name in ("calibration", "shard"):
+            if document[name] is None:
+                del document[name]
         return document
 
     @classmethod
@@ -179,6 +184,7 @@ class Header:
         values["binarizer"] = optional(document, "binarizer", dict)
         values["packed"] = optional(document, "packed", str)
         values["calibration"] = optional(document, "calibration", dict)
+        values["shard"] = optional(document, "shard", dict)
         values["sources"] = member(document, "sources", list)
         values["model"] = member(document, "model", dict)
         header = cls(**values)
@@ -197,6 +203,9 @@ class Header:
         for entry in header.sources:
             whole(member(entry, "rows", int, "sources"), "sources rows")
             member(entry, "fingerprint", str, "sources")
+        if header.shard is not None:
+            whole(member(header.shard, "first", int, "shard"), "shard first")
+            member(header.shard, "shared", str, "shard")
         if not all(isinstance(text, str) for text in header.model.values()):
             raise corrupt("model", "strings", "something else")
         return header
@@ -288,7 +297,7 @@ def decode_header(
         If anything is missing, of a wrong type, out of bounds, misaligned or overlapping.
     """
     try:
-        document = json.loads(data, parse_constant=_refuse_constant)
+        document = json.loads(data, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise corrupt("header", "JSON", "something else") from error
     header = Header.from_json(document)
@@ -317,7 +326,7 @@ def decode_header(
     return header, sections, checksums, member(entry, "xxh3", str, "checksums")
 
 
-def _refuse_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
     """Refuse NaN and the infinities, which are no JSON."""
     raise ValueError(name)
 

@@ -8,7 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from binq.errors import BinqWarning, InputError
 from binq.vectors.ids import CommonType, Ids, IdType
 
 if TYPE_CHECKING:
+    from binq.storage.directory import IndexDirectory
     from binq.storage.reader import IndexFile
     from binq.storage.writer import IndexWriter
 
@@ -30,7 +31,7 @@ _DECIMAL: Final = re.compile(r"0|-?[1-9][0-9]{0,19}")
 class StoredIds(ABC):
     """The ids of an index, indexed by row number as a list is; each a str, or an int."""
 
-    def __init__(self, file: IndexFile, rows: int) -> None:
+    def __init__(self, file: IndexFile | IndexDirectory, rows: int) -> None:
         self._file = file
         self._rows = rows
 
@@ -54,7 +55,7 @@ class StoredIds(ABC):
     @abstractmethod
     def find(
         self, wanted: Sequence[str] | Sequence[int], alive: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.bool_], int]:
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Find the rows of some ids.
 
         Parameters
@@ -68,8 +69,8 @@ class StoredIds(ABC):
         -------
         found : (n,) bool
             Whether a row, alive or dead, carries one of them.
-        unknown : int
-            How many of them no row that is alive carries.
+        known : (len(wanted),) bool
+            Which of them a row that is alive carries.
         """
 
     @abstractmethod
@@ -90,17 +91,18 @@ class IntegerIds(StoredIds):
 
     def find(
         self, wanted: Sequence[str] | Sequence[int], alive: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.bool_], int]:
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Find the rows of some ids; see ``StoredIds.find``."""
         limits = np.iinfo(self._values.dtype)
-        numbers = {int(value) for value in wanted if _is_integer(value)}
-        held = np.array(
-            sorted(value for value in numbers if limits.min <= value <= limits.max),
-            self._values.dtype,
-        )
+        numbers = [int(value) if _is_integer(value) else None for value in wanted]
+        fit = [number is not None and limits.min <= number <= limits.max for number in numbers]
+        possible = np.array(fit, np.bool_)
+        held = np.array(list(compress(numbers, fit)), self._values.dtype)
         found = np.isin(self._values, held)
         living = self._values if alive is None else self._values[alive]
-        return found, len(wanted) - int(np.isin(held, living).sum())
+        known = possible.copy()
+        known[possible] = np.isin(held, living)
+        return found, known
 
     def _at(self, row: int) -> int:
         return int(self._values[row])
@@ -124,7 +126,7 @@ class StringIds(StoredIds):
 
     def find(
         self, wanted: Sequence[str] | Sequence[int], alive: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.bool_], int]:
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Find the rows of some ids; see ``StoredIds.find``.
 
         Raises
@@ -146,7 +148,8 @@ class StringIds(StoredIds):
         )
         found = pc.is_in(ids, value_set=names).to_numpy(zero_copy_only=False)
         living = ids if alive is None else ids.filter(pa.array(alive))
-        return found, len(wanted) - int(pc.sum(pc.is_in(names, value_set=living)).as_py() or 0)
+        known = pc.is_in(names, value_set=living).to_numpy(zero_copy_only=False)
+        return found, known.astype(np.bool_, copy=False)
 
     def _at(self, row: int) -> str:
         start, end = int(self._offsets[row]), int(self._offsets[row + 1])
@@ -165,6 +168,60 @@ class StringIds(StoredIds):
                 bounds = pairwise((places - places[0]).tolist())
                 return [text[start:stop].decode() for start, stop in bounds]
         return map(self._at, range(first, end))
+
+
+class JoinedIds(StoredIds):
+    """The ids of several shards, one after the other.
+
+    Parameters
+    ----------
+    file : IndexDirectory
+    parts : list of (int, StoredIds or None)
+        How many rows a shard has, and their ids; None where all of its rows are dead.
+    texts : bool
+        Whether integers are written as texts, since others are.
+    """
+
+    def __init__(
+        self, file: IndexDirectory, parts: list[tuple[int, StoredIds | None]], texts: bool
+    ) -> None:
+        ends = np.cumsum([rows for rows, _ in parts])
+        super().__init__(file, int(ends[-1]))
+        self._parts = parts
+        self._ends = ends
+        self._texts = texts
+
+    def find(
+        self, wanted: Sequence[str] | Sequence[int], alive: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Find the rows of some ids; see ``StoredIds.find``."""
+        found = np.zeros(self._rows, np.bool_)
+        known = np.zeros(len(wanted), np.bool_)
+        for end, (rows, ids) in zip(self._ends, self._parts, strict=True):
+            if ids is not None:
+                own = slice(end - rows, end)
+                found[own], there = ids.find(wanted, None if alive is None else alive[own])
+                known |= there
+        return found, known
+
+    def _at(self, row: int) -> str | int:
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        rows, ids = self._parts[part]
+        place = row - int(self._ends[part]) + rows
+        return next(iter(self._of(ids, place, place + 1)))
+
+    def _block(self, first: int, end: int) -> Iterable[str | int]:
+        for stop, (rows, ids) in zip(self._ends.tolist(), self._parts, strict=True):
+            low, high = max(first, stop - rows), min(end, stop)
+            if low < high:
+                yield from self._of(ids, low - stop + rows, high - stop + rows)
+
+    def _of(self, ids: StoredIds | None, first: int, end: int) -> Iterable[str | int]:
+        """Return the ids of some rows of a shard."""
+        if ids is None:
+            return ["" if self._texts else 0] * (end - first)
+        found = ids._block(first, end)
+        return map(str, found) if self._texts else found
 
 
 def _is_integer(value: str | int) -> bool:
@@ -219,24 +276,26 @@ class IdWriter:
         self._numbers = []
         self._append_strings(ids.tolist() if isinstance(ids, np.ndarray) else ids)
 
+    @property
+    def type(self) -> CommonType:
+        """What the ids are so far."""
+        return self._type
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """Return what tells ids apart, of all rows so far, (n,); or nothing where there are none.
+
+        An integer tells itself; a text its xxh3-64.
+        """
+        parts = [*self._hashes, *(numbers.view(np.uint64) for numbers in self._numbers)]
+        return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+
     def warn_of_duplicates(self, dead: NDArray[np.bool_] | None = None) -> None:
         """Warn, once all rows are there, if an id stands on more than one of those not dead."""
-        parts = [*self._hashes, *(numbers.view(np.uint64) for numbers in self._numbers)]
-        if not parts:
-            return
-        hashes = np.concatenate(parts)
-        numbers = np.arange(len(hashes)) if dead is None else np.flatnonzero(~dead)
-        hashes = hashes[numbers]
-        _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
-        repeated = first[counts > 1]
-        if len(repeated):
-            rows = numbers[hashes == hashes[repeated.min()]]
-            warnings.warn(
-                f"{len(repeated)} ids stand on more than one row (first: rows {rows[0]} and"
-                f" {rows[1]}); the row is the identity",
-                BinqWarning,
-                stacklevel=4,
-            )
+        hashes = self.hashes()
+        numbers = np.arange(len(hashes))
+        if dead is not None and len(hashes):
+            numbers = np.flatnonzero(~dead)
+        warn_of_duplicates(hashes[numbers], numbers)
 
     def finish(self) -> IdType:
         """Write what is left to write, once all rows are there.
@@ -271,6 +330,29 @@ class IdWriter:
         self._writer.append("ids.bytes", np.frombuffer(b"".join(encoded), np.uint8))
         hashes = map(xxhash.xxh3_64_intdigest, encoded)
         self._hashes.append(np.fromiter(hashes, np.uint64, len(ids)))
+
+
+def text_hashes(hashes: NDArray[np.uint64], kind: IdType) -> NDArray[np.uint64]:
+    """Return what tells ids apart from texts, given what tells those of a type apart."""
+    if kind == "strings":
+        return hashes
+    numbers = hashes.view(np.int64) if kind == "int64" else hashes
+    digits = (xxhash.xxh3_64_intdigest(str(number).encode()) for number in numbers.tolist())
+    return np.fromiter(digits, np.uint64, len(hashes))
+
+
+def warn_of_duplicates(hashes: NDArray[np.uint64], numbers: NDArray[np.int64]) -> None:
+    """Warn if an id stands on more than one row, given what tells ids apart, and row numbers."""
+    _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+    repeated = first[counts > 1]
+    if len(repeated):
+        rows = numbers[hashes == hashes[repeated.min()]]
+        warnings.warn(
+            f"{len(repeated)} ids stand on more than one row (first: rows {rows[0]} and"
+            f" {rows[1]}); the row is the identity",
+            BinqWarning,
+            stacklevel=5,
+        )
 
 
 def _scattered(

@@ -58,6 +58,8 @@ class IndexFile:
         "major.minor" of the file's format.
     length : int
         Of the file, in bytes.
+    header_checksum : int
+        The xxh3-64 of its header.
 
     Raises
     ------
@@ -71,7 +73,7 @@ class IndexFile:
         self.path = Path(path)
         self._absolute = os.path.abspath(path)  # now: the working directory may change
         try:
-            self._descriptor = _open(self.path)
+            self._descriptor = open_regular(self.path)
             self._release = weakref.finalize(self, os.close, self._descriptor)
             self._seen = _state(self._descriptor)
             self._map = _mapped(self.path, self._descriptor)
@@ -82,6 +84,7 @@ class IndexFile:
             fmt.refuse_newer(preamble, self._map)
             preamble.check()
             self.length, self.uuid, self.version = len(self._map), preamble.uuid, preamble.version
+            self.header_checksum = preamble.header_checksum
             if uuid not in (None, self.uuid):
                 raise IndexFileError(
                     "the index was replaced", expected=f"UUID {uuid.hex()}", got=self.uuid.hex()
@@ -109,6 +112,11 @@ class IndexFile:
             self.sections = {section.name: section for section in sections}
         except IndexFileError as error:
             raise self._placed(error) from error
+
+    @property
+    def shards(self) -> list[IndexFile]:
+        """The files that hold it: itself."""
+        return [self]
 
     def array(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a section as a read-only array over the map.
@@ -258,8 +266,16 @@ class IndexFile:
             position = end
 
 
-def _open(path: Path) -> int:
-    """Open a regular file, without waiting for whoever would write to a pipe."""
+def open_regular(path: Path) -> int:
+    """Open a regular file, without waiting for whoever would write to a pipe.
+
+    Raises
+    ------
+    IndexFileError
+        If there is none.
+    EnvironmentFailure
+        If it may not be read.
+    """
     missing = "make one with: binq build VECTORS -o INDEX.binq"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -285,7 +301,8 @@ def _mapped(path: Path, descriptor: int) -> mmap.mmap | bytes:
 
 def _unreadable(path: Path, error: OSError) -> EnvironmentFailure:
     reason = (error.strerror or str(error)).lower()
-    return EnvironmentFailure("cannot read the index", str(path), got=reason)
+    step = "allow more with ulimit -n" if error.errno == errno.EMFILE else ""
+    return EnvironmentFailure("cannot read the index", str(path), got=reason, next_step=step)
 
 
 def _state(descriptor: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ codes              rows, as they are encoded   the structure of the kind
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer, RowTerms
 from binq.errors import InputError
+from binq.storage.directory import Stored
 from binq.storage.reader import IndexFile
 from binq.storage.writer import IndexWriter
 from binq.types import MAX_NORM, Locate, Metric, StoredVectors
@@ -268,6 +270,38 @@ class StoredVectorReader:
                     f"section rescore.vectors row {row}", "finite numbers", "others"
                 )
         return vectors
+
+
+class JoinedVectors:
+    """The stored vectors of several shards, one after the other, for rescoring."""
+
+    def __init__(self, shards: Sequence[IndexFile]) -> None:
+        self._parts = [StoredVectorReader(shard) for shard in shards]
+        self._ends = np.cumsum([shard.header.rows for shard in shards])
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors (m, dim) float32 of rows (m,), ascending.
+
+        Raises
+        ------
+        IndexFileError
+            As :meth:`StoredVectorReader.take`.
+        """
+        cuts = [0, *np.searchsorted(rows, self._ends).tolist()]
+        firsts = [0, *self._ends.tolist()]
+        found = [
+            part.take(rows[low:high] - first)
+            for part, first, low, high in zip(self._parts, firsts, cuts, cuts[1:], strict=False)
+            if low < high
+        ]
+        return np.concatenate(found) if found else self._parts[0].take(rows[:0])
+
+
+def stored_vectors(stored: Stored) -> StoredVectorReader | JoinedVectors:
+    """Return what an index holds to rescore by, of a file or of all its shards."""
+    if isinstance(stored, IndexFile):
+        return StoredVectorReader(stored)
+    return JoinedVectors(stored.shards)
 
 
 def write_tombstones(writer: IndexWriter, dead: NDArray[np.bool_]) -> None:

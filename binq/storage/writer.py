@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, Final
 
@@ -71,7 +71,14 @@ class IndexWriter:
     The codes go straight into the file. The sections that grow beside them are spooled to unnamed
     files in the same directory and copied behind the codes at the end, so that a stream of unknown
     length is written in one pass and in bounded memory.
+
+    Attributes
+    ----------
+    written_as : Preamble
+        What the file begins with, once it is finished.
     """
+
+    written_as: pre.Preamble
 
     def __init__(self, file: BinaryIO, path: str | os.PathLike[str], stack: ExitStack) -> None:
         self._file = file
@@ -216,6 +223,7 @@ class IndexWriter:
         )
         self._file.seek(0)
         self._file.write(preamble.encode())
+        self.written_as = preamble
 
     def _pad(self) -> int:
         """Write zero bytes up to the next aligned offset and return it."""
@@ -226,18 +234,29 @@ class IndexWriter:
 
 
 @contextmanager
-def writing_index(path: str | os.PathLike[str]) -> Iterator[IndexWriter]:
+def writing_index(
+    path: str | os.PathLike[str], named: Callable[[bytes], str] | None = None
+) -> Iterator[IndexWriter]:
     """Write an index that appears under ``path`` when the block ends without an error.
 
     The block must call :meth:`IndexWriter.finish`.
+
+    Parameters
+    ----------
+    path : path
+    named : callable, optional
+        Given the UUID, returns the name to appear under in place of the last part of ``path``.
 
     Raises
     ------
     EnvironmentFailure
         If the file cannot be written; the old one is left as it was.
     """
-    with atomic_write(path) as file, ExitStack() as stack:
-        yield IndexWriter(file, path, stack)
+    writers: list[IndexWriter] = []
+    final = None if named is None else lambda: named(writers[0].written_as.uuid)
+    with atomic_write(path, named=final) as file, ExitStack() as stack:
+        writers.append(IndexWriter(file, path, stack))
+        yield writers[0]
 
 
 def creation_time() -> str:

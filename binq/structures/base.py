@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.binarizers import RowTerms, Weights
+from binq.binarizers import Weights
 from binq.structures.queries import Queries
 from binq.types import Kind, Scoring
+
+if TYPE_CHECKING:
+    from binq.structures.flat import Flat
 
 Codes = NDArray[np.uint64]
 Rows = NDArray[np.int64]
@@ -159,9 +162,8 @@ class Structure(Protocol):
     def words(self) -> int:
         """The uint64 words of a code."""
 
-    @property
-    def terms(self) -> RowTerms:
-        """What asymmetric scores take besides the codes; an ``InputError`` where there is none."""
+    def require_terms(self) -> None:
+        """Raise an ``InputError`` where there is nothing for asymmetric scores but the codes."""
 
     def check(self, effort: Effort) -> None:
         """Raise a ``UsageError`` if the structure takes no such effort."""
@@ -238,3 +240,6 @@ class Structure(Protocol):
 
     def take(self, rows: Rows) -> Codes:
         """Return the codes (m, words) of rows (m,)."""
+
+    def part(self, rows: Rows) -> Flat:
+        """Return some rows (m,) as a structure of their own, which copies them."""

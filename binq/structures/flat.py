@@ -80,6 +80,10 @@ class Flat:
             self._terms = self._terms()
         return self._terms
 
+    def require_terms(self) -> None:
+        """Refuse asymmetric scores where there is nothing for them; see ``Structure``."""
+        _ = self.terms
+
     def part(self, rows: Rows) -> Flat:
         """Return some rows (m,) as a structure of their own, which copies them."""
         return Flat(self.codes[rows], lambda: self.terms.take(rows))

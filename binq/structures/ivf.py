@@ -131,7 +131,7 @@ class Ivf(Placed):
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
         listed = self._listed(scope, FEW)
         if listed is not None:
-            return self._part(listed).nearest(queries, m, Scope(threads=scope.threads)).of(listed)
+            return self.part(listed).nearest(queries, m, Scope(threads=scope.threads)).of(listed)
         if scope.exhaustive:
             return self._nearest(queries, m, scope)
         if len(queries) == 1 and scope.allowed is None and self.lists.coarse is None:
@@ -152,7 +152,7 @@ class Ivf(Placed):
         """
         listed = self._listed(scope, FEW)
         if listed is not None:
-            return self._part(listed).best(queries, m, Scope(threads=scope.threads)).of(listed)
+            return self.part(listed).best(queries, m, Scope(threads=scope.threads)).of(listed)
         if scope.exhaustive:
             return self._best(queries, m, scope)
         return joined(

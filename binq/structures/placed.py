@@ -66,6 +66,10 @@ class Placed:
         """What asymmetric scores take besides the codes, by position."""
         return self._flat.terms
 
+    def require_terms(self) -> None:
+        """Refuse asymmetric scores where there is nothing for them; see ``Structure``."""
+        self._flat.require_terms()
+
     def within(
         self, queries: Codes, radius: int, scope: Scope = EVERYTHING
     ) -> tuple[Rows, Rows, NDArray[np.int32]]:
@@ -97,6 +101,10 @@ class Placed:
         """Return the codes (m, words) of rows (m,)."""
         return self.codes[self._at(rows)]
 
+    def part(self, rows: Rows) -> Flat:
+        """Return some rows (m,) as a structure of their own, which copies them."""
+        return self._flat.part(self._at(rows))
+
     def _listed(self, scope: Scope, few: int) -> Rows | None:
         """Return the allowed rows where they are so few that a copy of their codes is scanned."""
         allowed = scope.allowed
@@ -104,10 +112,6 @@ class Placed:
         if allowed is None or allowed.count > max(few, most):
             return None
         return allowed.rows
-
-    def _part(self, rows: Rows) -> Flat:
-        """Return chosen rows (m,) as a structure of their own."""
-        return self._flat.part(self._at(rows))
 
     def _nearest(
         self, queries: Queries, m: int, scope: Scope, lists: Lists | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,18 @@ class Batch:
         kept = offset - len(refused)
         ids = None if self.ids is None else self.ids[:kept]
         return Batch(self.start, self.vectors[:kept], ids, refused)
+
+    def part(self, low: int, high: int) -> Batch:
+        """Return some of its rows, by their numbers within the batch, as a batch."""
+        first = low - sum(refusal.offset < low for refusal in self.refused)
+        inside = [refusal for refusal in self.refused if low <= refusal.offset < high]
+        kept = slice(first, first + high - low - len(inside))
+        return Batch(
+            self.start + low,
+            self.vectors[kept],
+            None if self.ids is None else self.ids[kept],
+            tuple(replace(refusal, offset=refusal.offset - low) for refusal in inside),
+        )
 
     def without(self, refused: dict[int, InputError]) -> Batch:
         """Return it with some of the rows that ``vectors`` holds, by their numbers there, refused.

@@ -46,6 +46,14 @@ class CommonType:
             return "uint64" if self._high <= unsigned.max else "strings"
         return "int64" if signed.min <= self._low and self._high <= signed.max else "strings"
 
+    def join(self, other: CommonType) -> None:
+        """Take what others are into account."""
+        self._seen |= other._seen
+        self._strings |= other._strings
+        self._unsigned |= other._unsigned
+        self._low = min(self._low, other._low)
+        self._high = max(self._high, other._high)
+
     def add(self, ids: Ids) -> NDArray[Any] | None:
         """Take further ids, at least one, into account; return integers as an array."""
         numbers = None if self._strings else integers(ids)

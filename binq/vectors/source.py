@@ -104,6 +104,22 @@ class VectorSource(ABC):
                 assert wrong.error is not None
                 raise stopping(wrong.error) if self.on_error == "stop" else wrong.error
 
+    def between(self, first: int, end: int) -> Generator[Batch]:
+        """Yield the rows from ``first`` up to ``end``, by the numbers that they have in all.
+
+        Raises
+        ------
+        InputError
+            As :meth:`batches`.
+        """
+        with closing(self.batches()) as batches:
+            for batch in batches:
+                low, high = max(first, batch.start), min(end, batch.start + len(batch))
+                if low < high:
+                    yield batch.part(low - batch.start, high - batch.start)
+                if batch.start + len(batch) >= end:
+                    return
+
     def describe(self) -> list[dict[str, Any]]:
         """Return one ``{"rows", "fingerprint"}`` per file: no path and no time.
 
@@ -266,6 +282,19 @@ class ShardedSource(VectorSource):
             shard.release()
             self._count_known()
             start = self._starts[position + 1]
+
+    def between(self, first: int, end: int) -> Generator[Batch]:
+        """Yield some rows, of the files that hold them; see ``VectorSource.between``."""
+        if self.rows is None:
+            yield from super().between(first, end)
+            return
+        for shard, start, stop in zip(self.shards, self._starts, self._starts[1:], strict=False):
+            if start < end and first < stop:
+                shard.on_error = self.on_error
+                for batch in shard.between(first - start, end - start):
+                    self._agree(shard)
+                    yield replace(batch, start=start + batch.start)
+                shard.release()
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fetch single rows; see ``VectorSource.take``."""

@@ -146,11 +146,11 @@ def test_header_members() -> None:
     members = set(named(table("Header", "member"), "member", "means"))
     header = fmt.Header(1, 1, 1, 1, "ip", None, "", "")
     bare = fmt.Section("checksums", "uint64", (0,), 128, 0)
-    whole = replace(header, ids="int64", calibration={})
+    whole = replace(header, ids="int64", calibration={}, shard={})
     document = json.loads(fmt.encode_header(whole, [], bare, ""))
     assert set(document) == members
     left_out = members - set(json.loads(fmt.encode_header(header, [], bare, "")))
-    assert left_out == {"needs", "calibration"}
+    assert left_out == {"needs", "calibration", "shard"}
 
 
 def sections_of(path: Path) -> dict[str, tuple[str, int]]:

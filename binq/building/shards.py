@@ -1,0 +1,252 @@
+"""Building a directory of shards: rows stream once, and every so many of them are a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.binarizers import Binarizer
+from binq.building.rows import LISTED, RowWriter, refuse_unusable
+from binq.errors import UsageError
+from binq.storage import manifest
+from binq.storage.format import Header
+from binq.storage.ids import text_hashes, warn_of_duplicates
+from binq.storage.manifest import MOST_SHARDS, Manifest
+from binq.storage.publishing import DirectoryWriter, writing_shard
+from binq.storage.sections import Int8Range
+from binq.types import Metric, Scoring, StoredVectors, Vectors
+from binq.vectors import Batch, VectorSource, open_vectors
+from binq.vectors.ids import CommonType
+
+
+@dataclass(frozen=True, eq=False)
+class ShardPlan:
+    """What is the same for all shards of an index; all of it can be pickled.
+
+    Attributes
+    ----------
+    directory : str
+        Where they are written.
+    dim, metric, binarizer, scan, rescore, spread, threads
+        As of :class:`binq.building.rows.RowWriter`.
+    """
+
+    directory: str
+    dim: int
+    metric: Metric
+    binarizer: Binarizer | None
+    scan: Scoring
+    rescore: StoredVectors
+    spread: Int8Range | None
+    threads: int
+
+    @property
+    def shared(self) -> str:
+        """The fingerprint of what all shards hold alike."""
+        arrays = {} if self.binarizer is None else self.binarizer.arrays()
+        named = {f"binarizer.{name}": array for name, array in arrays.items()}
+        if self.spread is not None:
+            named |= {"rescore.low": self.spread.low, "rescore.step": self.spread.step}
+        return manifest.fingerprint(named)
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenShard:
+    """A shard that is written; all of it can be pickled.
+
+    Attributes
+    ----------
+    shard : Shard
+        Its entry in the manifest.
+    header : Header
+    ids : CommonType
+        What its ids are.
+    hashes, numbers : (m,) uint64, (m,) int64
+        What tells the ids of living rows apart, and the numbers of these rows in the source.
+    skipped, skipped_rows
+        As of :class:`binq.building.rows.RowWriter`.
+    """
+
+    shard: manifest.Shard
+    header: Header
+    ids: CommonType
+    hashes: NDArray[np.uint64]
+    numbers: NDArray[np.int64]
+    skipped: int
+    skipped_rows: list[str]
+
+
+def write_shard(
+    plan: ShardPlan, first: int, batches: Iterable[Batch], source: VectorSource
+) -> WrittenShard:
+    """Write the rows of some batches, of which the first is row ``first`` of the source."""
+    with writing_shard(plan.directory) as writer:
+        rows = RowWriter(
+            writer,
+            plan.dim,
+            plan.metric,
+            plan.binarizer,
+            plan.scan,
+            plan.rescore,
+            plan.spread,
+            plan.threads,
+            first=first,
+        )
+        for batch in batches:
+            rows.append(batch, source)
+        header = rows.close(source, plan.shared)
+    hashes = rows.ids.hashes()
+    numbers = np.flatnonzero(~rows.dead) if len(hashes) else np.empty(0, np.int64)
+    written = writer.written_as
+    entry = manifest.Shard(written.uuid, rows.count, written.file_length, written.header_checksum)
+    return WrittenShard(
+        entry,
+        header,
+        rows.ids.type,
+        hashes[numbers],
+        first + numbers,
+        rows.skipped,
+        rows.skipped_rows,
+    )
+
+
+def build_shard(
+    plan: ShardPlan, first: int, end: int, vectors: Vectors, settings: Mapping[str, Any]
+) -> WrittenShard:
+    """Write the shard of rows ``first`` to ``end`` of sources that are opened for it.
+
+    The task of one shard, for whatever runs it: all that it takes and returns can be pickled.
+
+    Parameters
+    ----------
+    plan : ShardPlan
+    first, end : int
+    vectors, settings
+        What :func:`binq.vectors.open_vectors` is given: paths, and by name how to read them.
+    """
+    with open_vectors(vectors, **settings) as source:
+        return write_shard(plan, first, source.between(first, end), source)
+
+
+@dataclass(eq=False)
+class ShardedRows:
+    """Writes the rows of an index into shards as they stream by.
+
+    Attributes
+    ----------
+    directory : DirectoryWriter
+    plan : ShardPlan
+    each : int
+        Rows of a shard; the last may have fewer.
+    count, skipped, skipped_rows
+        As of :class:`binq.building.rows.RowWriter`.
+    """
+
+    directory: DirectoryWriter
+    plan: ShardPlan
+    each: int
+    count: int = 0
+    skipped: int = 0
+    skipped_rows: list[str] = field(default_factory=list)
+
+    def write(self, batches: Iterator[Batch], source: VectorSource) -> Header:
+        """Write all rows.
+
+        Returns
+        -------
+        Header
+            Of all rows together.
+
+        Raises
+        ------
+        InputError
+            If there are rows, and none can be used, or too many shards.
+        """
+        stream = _Stream(batches)
+        written: list[WrittenShard] = []
+        while stream.more() or not written:
+            first = self.count
+            shard = write_shard(self.plan, first, stream.rows(self.each), source)
+            self.directory.written.add(manifest.name_of(shard.shard.uuid))
+            written.append(shard)
+            self.count += shard.shard.rows
+            self.skipped += shard.skipped
+            self.skipped_rows += shard.skipped_rows[: LISTED - len(self.skipped_rows)]
+            _check_number(len(written))
+        refuse_unusable(self, source)
+        header = self._joined(written, source)
+        hashes = [shard.hashes for shard in written]
+        if header.ids == "strings":
+            hashes = [text_hashes(shard.hashes, shard.ids.name) for shard in written]
+        numbers = np.concatenate([shard.numbers for shard in written])
+        warn_of_duplicates(np.concatenate(hashes), numbers)
+        entries = tuple(shard.shard for shard in written)
+        self._manifest = Manifest(header, self.plan.shared, entries)
+        return header
+
+    def publish(self) -> int:
+        """Make what was written the index, and return its bytes."""
+        return self.directory.publish(self._manifest)
+
+    def _joined(self, written: list[WrittenShard], source: VectorSource) -> Header:
+        """Return what one file of all rows would say of itself."""
+        ids = CommonType()
+        for shard in written:
+            ids.join(shard.ids)
+        return replace(
+            written[-1].header,
+            rows=self.count,
+            ids=ids.name,
+            sources=source.describe(),
+            model=source.metadata,
+            shard=None,
+        )
+
+
+def check_shards(shard_rows: int, rows: int | None) -> None:
+    """Refuse shards of so many rows, where it is known how many rows there are.
+
+    Raises
+    ------
+    UsageError
+    """
+    if shard_rows < 1:
+        raise UsageError("a shard has no rows", "`shard_rows`", "at least 1", str(shard_rows))
+    if rows is not None:
+        _check_number(-(-rows // shard_rows))
+
+
+def _check_number(shards: int) -> None:
+    if shards > MOST_SHARDS:
+        raise UsageError(
+            "there are too many shards", "`shard_rows`", f"at most {MOST_SHARDS:,}", f"{shards:,}"
+        )
+
+
+class _Stream:
+    """Batches of rows, handed out by numbers of rows."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self._rest: Batch | None = None
+
+    def more(self) -> bool:
+        """Return whether there is another row."""
+        while self._rest is None or not len(self._rest):
+            self._rest = next(self._batches, None)
+            if self._rest is None:
+                return False
+        return True
+
+    def rows(self, count: int) -> Iterator[Batch]:
+        """Yield so many rows, or as many as are left."""
+        while count and self.more():
+            assert self._rest is not None
+            batch, size = self._rest, min(count, len(self._rest))
+            self._rest = None if size == len(batch) else batch.part(size, len(batch))
+            count -= size
+            yield batch if size == len(batch) else batch.part(0, size)

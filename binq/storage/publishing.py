@@ -1,0 +1,212 @@
+"""Writing a directory of shards: files first, under their UUIDs, then the manifest that names them.
+
+Whoever reads sees the manifest that was there, or the new one. Writers hold a shared lock on the
+directory; only who can have it alone removes files: its own where it failed, and others that no
+manifest names once they are an hour old.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from binq.errors import EnvironmentFailure, IndexFileError, UsageError
+from binq.io.atomic import atomic_write, failures_named, sync_directory
+from binq.storage.manifest import LIMIT, NAME, Manifest, name_of, uuid_in
+from binq.storage.writer import IndexWriter, writing_index
+
+_GRACE: Final = 3600.0
+_SHARD: Final = "shard"
+_TEMPORARY = re.compile(rf"\.({_SHARD}|{re.escape(NAME)})\.[0-9a-f]{{16}}\.tmp")
+_OURS: Final = b'"binq.shards/'
+
+
+class DirectoryWriter:
+    """Writes shards, and at last the manifest; made by :func:`writing_directory`.
+
+    Attributes
+    ----------
+    path : Path
+        The directory.
+    written : set of str
+        Names of the files that were written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written: set[str] = set()
+
+    def publish(self, manifest: Manifest) -> int:
+        """Make shards that are there the index, in place of what the directory held.
+
+        Returns
+        -------
+        int
+            The bytes of the index.
+
+        Raises
+        ------
+        InputError
+            If they are too many.
+        EnvironmentFailure
+            If the manifest cannot be written: the old one is still there.
+        """
+        encoded = manifest.encode()
+        _mark(self.path, {name_of(shard.uuid) for shard in manifest.shards})
+        with atomic_write(self.path / NAME) as file:
+            file.write(encoded)
+        return len(encoded) + sum(shard.length for shard in manifest.shards)
+
+
+@contextmanager
+def writing_shard(directory: str | os.PathLike[str]) -> Iterator[IndexWriter]:
+    """Write a file that appears in a directory under the name of its UUID.
+
+    It is nobody's until a manifest names it. See :func:`binq.storage.writer.writing_index`.
+    """
+    given: list[str] = []
+
+    def named(uuid: bytes) -> str:
+        given.append(name_of(uuid))
+        return given[0]
+
+    try:
+        with writing_index(os.path.join(directory, _SHARD), named) as writer:
+            yield writer
+    except BaseException:
+        # It has its name already where only the last sync failed; so may a file of equal bytes.
+        known = _named(Path(directory))
+        for name in given:
+            if known is not None and name not in known:
+                with suppress(OSError):
+                    os.unlink(os.path.join(directory, name))
+        raise
+
+
+@contextmanager
+def writing_directory(path: str | os.PathLike[str]) -> Iterator[DirectoryWriter]:
+    """Write shards into a directory, which is made if need be; the block is to publish them.
+
+    After any failure the directory is what it was.
+
+    Raises
+    ------
+    UsageError
+        If something else is there.
+    EnvironmentFailure
+        If the directory cannot be made or written to.
+    """
+    target = Path(os.path.realpath(path))
+    descriptor, made = _entered(target, path)
+    writer = DirectoryWriter(target)
+    try:
+        yield writer
+    finally:
+        # A file system without locks keeps what nobody names.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _collect(target, writer.written)
+            if made:
+                os.rmdir(target)  # where nothing is in it
+        os.close(descriptor)
+
+
+def refuse_other_things(path: str | os.PathLike[str]) -> None:
+    """Refuse to write shards where something is that is none.
+
+    Raises
+    ------
+    UsageError
+    """
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise UsageError(
+            "shards go into a directory", os.fspath(path), "a directory", "a file", _ANOTHER
+        ) from None
+    except OSError:
+        return  # said when it is written to
+    if NAME in names:
+        with suppress(OSError), open(os.path.join(path, NAME), "rb") as file:
+            if _OURS in file.read(LIMIT):
+                return
+        names = [NAME]
+    for name in sorted(names):
+        if name == NAME or not (uuid_in(name) or _TEMPORARY.fullmatch(name)):
+            raise UsageError(
+                "the directory holds other things than shards",
+                os.path.join(path, name),
+                f"an empty directory, or one with a {NAME} of binq",
+                "",
+                _ANOTHER,
+            )
+
+
+_ANOTHER: Final = "choose another name"
+
+
+def _entered(target: Path, path: str | os.PathLike[str]) -> tuple[int, bool]:
+    """Make a directory if need be, open and lock it; return its descriptor, and whether made."""
+    with failures_named(path):
+        while True:
+            made = False
+            if not target.parent.is_dir():
+                step = f"create {target.parent} first"
+                raise EnvironmentFailure(
+                    "cannot write", os.fspath(path), "a directory", "no such directory", step
+                )
+            refuse_other_things(target)
+            with suppress(FileExistsError):
+                os.mkdir(target)
+                made = True
+                sync_directory(target.parent)
+            descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            # A run that failed may have removed it before it was locked.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(target)):
+                    return descriptor, made
+            os.close(descriptor)
+
+
+def _named(directory: Path) -> set[str] | None:
+    """Return the files that the manifest names; None where it cannot be read."""
+    try:
+        data = (directory / NAME).read_bytes()
+        return {name_of(shard.uuid) for shard in Manifest.decode(data).shards}
+    except FileNotFoundError:
+        return set()
+    except (OSError, IndexFileError):
+        return None
+
+
+def _mark(directory: Path, names: set[str]) -> None:
+    """Note on files that will no longer be named when that was: their status is changed now."""
+    for name in (_named(directory) or set()) - names:
+        with suppress(OSError):
+            # Neither contents nor time of the last write: readers would take that for damage.
+            os.chmod(directory / name, stat.S_IMODE(os.stat(directory / name).st_mode))
+
+
+def _collect(directory: Path, own: set[str]) -> None:
+    """Remove files that no manifest names: one's own, and others that long."""
+    named = _named(directory)
+    if named is None:
+        return
+    for name in os.listdir(directory):
+        if uuid_in(name) is None or name in named:
+            continue
+        with suppress(OSError):
+            idle = time.time() - os.stat(directory / name, follow_symlinks=False).st_ctime
+            if name in own or idle > _GRACE:
+                os.unlink(directory / name)

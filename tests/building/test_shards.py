@@ -1,0 +1,338 @@
+"""Shards: a directory of files answers as one file of all rows does, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpora import clustered, debris, gaussian, write_jsonl, write_parquet
+from hypothesis import given
+from hypothesis import strategies as st
+
+import binq
+from binq.building.shards import ShardPlan, build_shard
+from binq.errors import BinqWarning, InputError, UsageError
+from binq.index.index import Index
+from binq.storage.manifest import name_of
+from binq.storage.publishing import writing_directory
+
+ROWS, DIM = 500, 40
+
+
+def both(place: Path, vectors: Any, each: int, **settings: Any) -> tuple[Index, Index]:
+    """Build one file and shards of the same."""
+    binq.build(vectors, place / "one.binq", **settings)
+    binq.build(vectors, place / "many.d", shard_rows=each, **settings)
+    return Index(place / "one.binq"), Index(place / "many.d")
+
+
+def same(one: Any, many: Any) -> None:
+    """Compare hits, their arrays and ids, to the last bit."""
+    assert list(map(list, one.ids)) == list(map(list, many.ids))
+    for name in ("rows", "distances", "scores"):
+        first, second = getattr(one, name), getattr(many, name)
+        assert (first is None) == (second is None), name
+        if first is not None:
+            assert first.dtype == second.dtype
+            assert first.tobytes() == second.tobytes(), name
+
+
+def corpus() -> np.ndarray:
+    """Rows of which many are equal: within a shard, and across."""
+    vectors = clustered(ROWS, DIM, 6)
+    vectors[::7] = vectors[0]
+    vectors[250:280] = vectors[100:130]
+    return vectors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_answers_are_those_of_one_file(tmp_path: Path, metric: Any) -> None:
+    vectors, queries = corpus(), clustered(9, DIM, 6, seed=5)
+    ids = [f"d{row}" for row in range(ROWS)]
+    source = write_parquet(tmp_path / "v.parquet", vectors, ids)
+    some, few = ids[3::2], ids[5::90]
+    tried = 0
+    for method, scoring, rescore in (
+        ("sign", "hamming", "none"),
+        ("mean", "asymmetric", "int8"),
+        ("rabitq", "asymmetric", "float16"),
+        ("itq", "hamming", "float32"),
+    ):
+        built = {"metric": metric, "method": method, "scoring": scoring, "rescore": rescore}
+        one, many = both(tmp_path, source, 61, **built)
+        assert len(many.file.shards) == 9
+        asymmetric = scoring == "asymmetric" or metric == "cosine"
+        for settings in (
+            {},
+            {"threads": 1},
+            {"rescore": "none"},
+            {"scoring": "hamming", "rescore": "auto", "oversample": "auto"},
+            {"rescore_from": str(source)},
+            *([{"rescore": "codes"}, {"scoring": "asymmetric", "rescore": "none"}] * asymmetric),
+        ):
+            for filters in ({}, {"filter_ids": some}, {"filter_ids": few}, {"exclude_ids": some}):
+                for k in (1, 10, ROWS + 1)[: 3 if not settings else 2]:
+                    same(*(ix.search(queries, k, **settings, **filters) for ix in (one, many)))
+                    tried += 1
+        for filters in ({}, {"filter_ids": some}, {"filter_ids": few}):
+            for k in (None, 3):
+                found = [ix.radius_search(queries, 15, k=k, **filters) for ix in (one, many)]
+                assert found[0].lims.tobytes() == found[1].lims.tobytes()
+                assert found[0].rows.size or "filter_ids" in filters
+                for name in ("rows", "distances", "scores"):
+                    assert getattr(found[0], name).tobytes() == getattr(found[1], name).tobytes()
+    assert tried >= 4 * 4 * (3 + 4 * 2)
+
+
+@given(
+    rows=st.integers(1, 70),
+    each=st.integers(1, 75),
+    seed=st.integers(0, 5),
+    dead=st.sets(st.integers(0, 69), max_size=30),
+)
+def test_shards_of_any_size(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, each: int, seed: int, dead: set[int]
+) -> None:
+    place = tmp_path_factory.mktemp("shards")
+    vectors = np.sign(gaussian(rows, 5, seed)) + np.float32(0.25)
+    vectors[sorted(row for row in dead if row < rows)] = 0
+    if not vectors.any():
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BinqWarning)
+        one, many = both(place, vectors, each, rescore="float32", on_error="skip")
+    sizes = [shard.header.rows for shard in many.file.shards]
+    assert sizes == [each] * (rows // each) + [rows % each] * (rows % each > 0)
+    assert len(one) == len(many)
+    queries = gaussian(4, 5, seed + 9)
+    for settings in ({"rescore": "none"}, {}, {"scoring": "asymmetric"}):
+        same(one.search(queries, 7, **settings), many.search(queries, 7, **settings))
+    allowed = list(range(0, rows, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BinqWarning)
+        same(*(ix.search(queries, 7, filter_ids=allowed) for ix in (one, many)))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [*range(5), *range(2**63, 2**63 + 5)],
+        [*range(-5, 0), *range(5)],
+        ["a", "b", *range(8)],
+        [*range(4), "x", *range(5, 9), "é\n"],
+        [-1, 2**64 - 1, *range(8)],
+    ],
+)
+def test_ids_of_several_types(tmp_path: Path, ids: list[Any]) -> None:
+    vectors = gaussian(10, 6)
+    lines = [
+        json.dumps({"id": i, "embedding": v.tolist()}) for i, v in zip(ids, vectors, strict=True)
+    ]
+    (tmp_path / "v.jsonl").write_text("\n".join(lines))
+    for each in (1, 3, 5):
+        one, many = both(tmp_path, tmp_path / "v.jsonl", each)
+        assert one.file.header.ids == many.file.header.ids
+        assert one.ids is not None
+        assert many.ids is not None
+        assert list(one.ids) == list(many.ids)
+        assert [many.ids[row] for row in range(-10, 10)] == [one.ids[r] for r in range(-10, 10)]
+        wanted = [str(ids[2]), str(ids[9]), "none"]
+        for alive in (None, np.arange(10) != 2):
+            for mine, theirs in zip(
+                one.ids.find(wanted, alive), many.ids.find(wanted, alive), strict=True
+            ):
+                assert mine.tolist() == theirs.tolist()
+        assert list(pickle.loads(pickle.dumps(many.ids))) == list(one.ids)
+
+
+def test_an_id_that_stands_in_two_shards(tmp_path: Path) -> None:
+    for ids in ("abcdbe", [1, 2, 3, 4, 2, 5], [1, 2, 3, 4, "2", 5]):
+        lines = [json.dumps({"id": name, "embedding": [1, row]}) for row, name in enumerate(ids)]
+        (tmp_path / "v.jsonl").write_text("\n".join(lines))
+        for settings in ({}, {"shard_rows": 2}):
+            with pytest.warns(BinqWarning, match=r"1 ids stand .*first: rows 1 and 4"):
+                binq.build(tmp_path / "v.jsonl", tmp_path / f"i{len(settings)}", **settings)
+
+
+def test_the_header_of_the_whole_is_that_of_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    np.save(tmp_path / "v.npy", gaussian(50, 8))
+    for kept in (tmp_path / "a.npz", tmp_path / "b.npz"):
+        one, many = both(tmp_path, tmp_path / "v.npy", 20, method="itq", save_binarizer=kept)
+        assert one.file.header.to_json() == many.file.header.to_json()
+        assert [shard.header.sources for shard in many.file.shards] == [[], [], []]
+        # Built again: the same bytes under the same names.
+        names = sorted(path.name for path in (tmp_path / "many.d").iterdir())
+        bytes_ = [(tmp_path / "many.d" / name).read_bytes() for name in names]
+        assert names[:-1] == sorted(name_of(shard.uuid) for shard in many.file.shards)
+        binq.build(tmp_path / "v.npy", tmp_path / "again.d", method="itq", shard_rows=20, threads=1)
+        assert bytes_ == [(tmp_path / "again.d" / name).read_bytes() for name in names]
+
+
+def test_equal_rows_make_shards_of_different_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    binq.build(np.ones((6, 4), np.float32), tmp_path / "d", shard_rows=2)
+    assert Index(tmp_path / "d").search(np.ones(4, np.float32)).rows.tolist() == [[*range(6)]]
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    one, many = both(tmp_path, np.empty((0, 7), np.float32), 3, rescore="int8")
+    assert len(one) == len(many) == 0
+    same(one.search(gaussian(2, 7)), many.search(gaussian(2, 7)))
+
+
+def test_packed_input_and_streams(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    bits = np.random.default_rng(0).integers(0, 256, (90, 5), np.uint8)
+    one, many = both(tmp_path, bits, 17, packed="ubinary")
+    same(*(ix.search(bits[:9], 5, packed="ubinary") for ix in (one, many)))
+    vectors = gaussian(90, 12)
+    lines = "".join(
+        json.dumps({"id": f"é{i}", "embedding": v.tolist()}) + "\n" for i, v in enumerate(vectors)
+    ).encode()
+    cli("build", "-", "-o", tmp_path / "s.d", "--shard-rows", 40, "--method", "itq", stdin=lines)
+    cli("build", "-", "-o", tmp_path / "s.binq", "--method", "itq", stdin=lines)
+    np.save(tmp_path / "q.npy", vectors[:20])
+    outs = [
+        cli("query", tmp_path / name, tmp_path / "q.npy", "--format", "jsonl").raw
+        for name in ("s.d", "s.binq")
+    ]
+    assert outs[0] == outs[1]
+
+
+def test_evaluations_agree(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    vectors = corpus()
+    np.save(tmp_path / "v.npy", vectors)
+    np.save(tmp_path / "q.npy", clustered(30, DIM, 6, seed=4))
+    both(tmp_path, tmp_path / "v.npy", 70, rescore="int8")
+    found = []
+    for name in ("one.binq", "many.d"):
+        words = ("eval", tmp_path / name, tmp_path / "q.npy", "--truth", tmp_path / "v.npy")
+        document = cli(*words, "--json").json
+        found.append({key: value for key, value in document.items() if key != "latency_ms"})
+    assert found[0] == found[1]
+
+
+def test_what_info_tells(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    vectors = gaussian(10, 8)
+    vectors[3] = 0
+    np.save(tmp_path / "v.npy", vectors)
+    directory = tmp_path / "i.d"
+    cli("build", tmp_path / "v.npy", "-o", directory, "--shard-rows", 4, "--on-error", "skip")
+    told = cli("info", directory, "--json", "--verify").json
+    assert (told["rows"], told["alive"], told["dead"], told["damaged"]) == (10, 9, 1, [])
+    assert told["needs"] == ["tombstones"]
+    assert [(s["first"], s["rows"]) for s in told["shards"]] == [(0, 4), (4, 4), (8, 2)]
+    assert told["bytes"] == sum(path.stat().st_size for path in directory.iterdir())
+    assert "3 shards" in cli("info", directory).out
+    second = directory / told["shards"][1]["name"]
+    data = bytearray(second.read_bytes())
+    data[4096] ^= 1
+    second.write_bytes(data)
+    error = cli("info", directory, "--verify", code=4).err
+    assert f"{second}: section codes at byte 4096" in error
+    cli("query", directory, tmp_path / "v.npy", "--on-error", "skip", code=3)
+
+
+def test_a_shard_built_by_itself_from_sources(tmp_path: Path) -> None:
+    vectors = gaussian(100, 16)
+    for number, part in enumerate(np.split(vectors, [30, 31, 80])):
+        write_jsonl(tmp_path / f"{number}.jsonl", part, [f"{number}/{i}" for i in range(len(part))])
+        np.save(tmp_path / f"{number}.npy", part)
+    for suffix in ("npy", "jsonl"):
+        files = [str(tmp_path / f"{number}.{suffix}") for number in range(4)]
+        one, many = both(tmp_path, files, 45)
+        (tmp_path / suffix).mkdir()
+        plan = ShardPlan(
+            str(tmp_path / suffix), 16, "cosine", one.binarizer, "hamming", "none", None, 1
+        )
+        for number, first in enumerate((0, 45, 90)):
+            task = pickle.dumps((plan, first, min(first + 45, 100), files, {}))
+            written = pickle.loads(pickle.dumps(build_shard(*pickle.loads(task))))
+            there = many.file.shards[number]
+            made = Index(tmp_path / suffix / name_of(written.shard.uuid))
+            assert made.file.header.shard == there.header.shard
+            assert written.shard.rows == there.header.rows
+            codes = [np.asarray(Index(path).structure.codes) for path in (made.file, there)]
+            assert codes[0].tobytes() == codes[1].tobytes()
+            ids = many.ids
+            if ids is not None and made.ids is not None:
+                assert list(made.ids) == list(ids)[first : first + 45]
+
+
+def test_a_failing_build_leaves_what_was_there(tmp_path: Path) -> None:
+    vectors = gaussian(100, 8)
+    for there in (False, True):
+        target = tmp_path / f"i{there}.d"
+        if there:
+            binq.build(vectors, target, shard_rows=30)
+        before = {p.name: p.read_bytes() for p in target.iterdir()} if there else None
+        wrong = vectors.copy()
+        wrong[77] = np.nan
+        with pytest.raises(InputError, match="row 77"):
+            binq.build(wrong, target, shard_rows=10)
+        wrong[:] = 0
+        with pytest.raises(InputError, match="no row can be used"):
+            binq.build(wrong, target, shard_rows=10, on_error="skip")
+        assert target.exists() == there
+        if there:
+            assert {p.name: p.read_bytes() for p in target.iterdir()} == before
+    assert not debris(tmp_path)
+
+
+def test_what_is_refused(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    np.save(tmp_path / "v.npy", gaussian(10, 8))
+    good = ("build", tmp_path / "v.npy", "-o", tmp_path / "i.d", "--shard-rows", 3)
+    assert "--shard-rows" in cli(*good[:-1], 0, code=2).err
+    (tmp_path / "i.d").mkdir()
+    cli(*good)
+    # Shards of before are replaced, what else lies there stays.
+    (tmp_path / "i.d" / "notes.txt").write_text("mine")
+    cli(*good)
+    assert (tmp_path / "i.d" / "notes.txt").read_text() == "mine"
+    np.save(tmp_path / "i.d" / "v.npy", gaussian(10, 8))
+    for vectors in ("v.npy", ".", "*.npy"):
+        inside = ("build", tmp_path / "i.d" / vectors, *good[2:])
+        assert "an input lies in --output" in cli(*inside, code=2).err
+    kept = ("--method", "mean", "--save-binarizer", tmp_path / "i.d" / "b.npz")
+    assert "--save-binarizer lies in --output" in cli(*good, *kept, code=2).err
+    for name, content in (("a", "a"), ("manifest.json", '{"name": "an app"}')):
+        other = tmp_path / f"with {name}"
+        other.mkdir()
+        (other / name).write_text(content)
+        error = cli(*good[:3], other, *good[4:], code=2).err
+        assert "holds other things than shards" in error
+        assert [path.name for path in other.iterdir()] == [name]
+    cli(*good[:3], tmp_path / "v.npy", *good[4:], code=2)
+    cli(*good[:3], tmp_path / "no" / "i.d", *good[4:], code=5)
+    cli(*good[:3], "-", *good[4:], code=2)
+    shard = next(path for path in (tmp_path / "i.d").glob("*.binq"))
+    query = ("query", tmp_path / "i.d", tmp_path / "v.npy", "-o", shard, "--format", "jsonl")
+    assert "would replace an input" in cli(*query, "--overwrite", code=2).err
+
+
+def test_too_many_shards_are_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too many shards"):
+        binq.build(np.ones((70_000, 2), np.float32), tmp_path / "i.d", shard_rows=1)
+    assert not (tmp_path / "i.d").exists()
+
+
+def test_two_builds_at_once(tmp_path: Path) -> None:
+    """What one writes is not removed by the other's failure, nor by its success."""
+    vectors = gaussian(20, 8)
+    with writing_directory(tmp_path / "i.d"):
+        with pytest.raises(InputError):
+            binq.build(np.full((20, 8), np.nan, np.float32), tmp_path / "i.d", shard_rows=5)
+        binq.build(vectors, tmp_path / "i.d", shard_rows=5)
+    assert len(Index(tmp_path / "i.d")) == 20
+    assert len(list((tmp_path / "i.d").iterdir())) == 5
