@@ -63,7 +63,7 @@ class Found(NamedTuple):
     Attributes
     ----------
     nodes : (q, k) int64
-        By ascending (distance, node); -1 after the last.
+        By ascending (distance, node), or their names, if they have any.
     distances : (q, k) int32
         -1 after the last.
     compared : (q,) int64
@@ -140,6 +140,8 @@ def search(
     gap: int | None = None,
     allowed: Bitmap | None = None,
     starts: Nodes | None = None,
+    names: Nodes | None = None,
+    most: int | None = None,
     threads: int = 1,
     engine: Engine | None = None,
 ) -> Found:
@@ -168,6 +170,12 @@ def search(
         through.
     starts : (nodes,) or (nodes + 1,) uint32, optional
         Where among the codes that of each node lies; by default at its number.
+    names : (nodes,) uint32, optional
+        What to return for each node in place of its number. Equally near ones are taken, and
+        ordered, by it.
+    most : int, optional
+        Give up walks that measure more nodes, up to twice as many, and scan the codes for those
+        queries: so it goes where hardly any nodes about them are allowed.
     threads : int
     engine : Engine, optional
         What runs it; chosen by what is compiled.
@@ -181,7 +189,7 @@ def search(
     ValueError, TypeError
         Shapes, dtypes or numbers do not fit.
     """
-    _check(codes, graph, queries, starts)
+    _check(codes, graph, queries, starts, names)
     if count < 1 or (ef is None) == (gap is None) or (ef is not None and ef < 1) or (gap or 0) < 0:
         raise ValueError(f"count {count}, ef {ef}, gap {gap}")
     nodes, asked = len(graph.neighbours), len(queries)
@@ -192,7 +200,7 @@ def search(
         return Found(nothing, nothing.astype(np.int32), np.zeros(asked, np.int64))
     engine = engine or Engine(aot.worth_compiling(FAMILY, codes.size * asked, _NUMPY_WORK))
     if engine.library is None:
-        return _scanned(codes, queries, count, chosen, starts, threads)
+        return _scanned(codes, queries, count, chosen, starts, names, threads)
     if ef is not None:
         effort = Effort(min(max(ef, count), nodes), -1, 0)
     else:
@@ -200,20 +208,23 @@ def search(
         effort = Effort(count, gap, gap)
     arrays = tuple(
         None if array is None else np.ascontiguousarray(array)
-        for array in (codes, graph.neighbours, graph.entries, chosen.allowed, starts)
+        for array in (codes, graph.neighbours, graph.entries, chosen.allowed, starts, names)
     )
-    keys, told = _walked(engine.library, arrays, queries, count, effort, threads)
+    keys, told = _walked(engine.library, arrays, queries, count, effort, most or nodes, threads)
     short = np.flatnonzero(told[:, 0] < count)
     if len(short):
-        others = _scanned(codes, queries[short], count, chosen, starts, threads)
+        others = _scanned(codes, queries[short], count, chosen, starts, names, threads)
         numbers = others.nodes.view(np.uint64)
         keys[short] = others.distances.astype(np.uint64) << _HALF | numbers
+        told[short, 1] = np.where(told[short, 1] < 0, most or nodes, told[short, 1])
         told[short, 1] += others.compared
     distances = (keys >> _HALF).astype(np.int32)
     return Found((keys & _LOW).view(np.int64), distances, told[:, 1])
 
 
-def _check(codes: Codes, graph: Graph, queries: Codes, starts: Nodes | None) -> None:
+def _check(
+    codes: Codes, graph: Graph, queries: Codes, starts: Nodes | None, names: Nodes | None
+) -> None:
     if codes.ndim != 2 or queries.ndim != 2 or codes.shape[1] != queries.shape[1]:
         raise ValueError(f"codes {codes.shape} and queries {queries.shape} differ in words")
     if codes.shape[1] == 0 or graph.neighbours.ndim != 2 or graph.entries.ndim != 1:
@@ -228,9 +239,11 @@ def _check(codes: Codes, graph: Graph, queries: Codes, starts: Nodes | None) -> 
         raise ValueError(f"{nodes} nodes without codes")
     if codes.dtype != np.uint64 or queries.dtype != np.uint64:
         raise TypeError("codes and queries are uint64")
-    for array in (*graph, *(() if starts is None else (starts,))):
-        if array.dtype != np.uint32:
-            raise TypeError(f"neighbours, entries and starts are uint32, not {array.dtype}")
+    if names is not None and names.shape != (nodes,):
+        raise ValueError(f"names {names.shape} of {nodes} nodes")
+    for array in (*graph, starts, names):
+        if array is not None and array.dtype != np.uint32:
+            raise TypeError(f"neighbours, entries, starts and names are uint32, not {array.dtype}")
 
 
 def _walked(
@@ -239,10 +252,14 @@ def _walked(
     queries: Codes,
     count: int,
     effort: Effort,
+    most: int,
     threads: int,
 ) -> tuple[Codes, npt.NDArray[np.int64]]:
-    """Keys of the nearest, ascending; and how many were found and measured, of each query."""
-    codes, neighbours, entries, allowed, starts = arrays
+    """Keys of the nearest, ascending; and how many were found and measured, of each query.
+
+    -1 and -1 for a walk that was given up.
+    """
+    codes, neighbours, entries, allowed, starts, names = arrays
     assert codes is not None
     assert neighbours is not None
     assert entries is not None
@@ -251,10 +268,11 @@ def _walked(
         address(codes), words, n, None if starts is None else address(starts),
         int(starts is not None), address(neighbours), width, nodes, address(entries), len(entries),
         None if allowed is None else address(allowed), int(allowed is not None),
+        int(names is not None), None if names is None else address(names),
     )  # fmt: skip
     kernel = library.functions["search"]
-    slots = min(nodes, _SLOTS + 16 * effort.rank)
-    all_marks = power_of_two(2 * (nodes + width))
+    all_slots, all_marks = min(nodes, most), power_of_two(2 * (min(nodes, most) + width))
+    slots = min(all_slots, _SLOTS + 16 * effort.rank)
     marks = min(all_marks, max(_MARKS, power_of_two(128 * effort.rank)))
     guess = min(nodes, len(entries) + 32 * effort.rank)
     size = max(1, min(_QUERIES_PER_CALL, _MEASURED_PER_CALL // guess))
@@ -292,10 +310,10 @@ def _walked(
         if left is not None:
             keys[left], told[left] = found, counts
         left = np.flatnonzero(told[:, 0] < 0)
-        if not len(left):
+        if not len(left) or (slots, marks) == (all_slots, all_marks):
             break
         # Some walks had no room; with as much as there are nodes, all have.
-        slots, marks = min(nodes, 16 * slots), min(all_marks, 16 * marks)
+        slots, marks = min(all_slots, 16 * slots), min(all_marks, 16 * marks)
     keys.sort(axis=1)
     return keys, told
 
@@ -306,12 +324,13 @@ def _scanned(
     count: int,
     chosen: Chosen,
     starts: Nodes | None,
+    names: Nodes | None,
     threads: int,
 ) -> Found:
     """The nearest of all codes of nodes."""
     if starts is not None:
         codes = codes[_place(starts[: chosen.n], len(codes))]
-    nodes, distances = topk(codes, queries, count, threads, allowed=chosen.allowed)
+    nodes, distances = topk(codes, queries, count, threads, allowed=chosen.allowed, numbers=names)
     return Found(nodes, distances, np.full(len(queries), chosen.count))
 
 

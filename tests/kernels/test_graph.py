@@ -67,11 +67,24 @@ def test_a_walk_over_all_is_a_sort(engine_of: Callable[..., Engine], data: st.Da
         spread = random.integers(0, 1 << 64, (int(starts[-1]) + 1, words), np.uint64)
         spread[starts[:nodes]] = codes
         codes = spread
+    names = random.permutation(3 * nodes)[:nodes].astype(np.uint32)
     for effort in ({"ef": nodes}, {"gap": 64 * words}, {"ef": 1 << 40}, {"gap": 1 << 40}):
         found = search(codes, made.graph, queries, count, **effort, **given, starts=starts)
         for array, plain in zip(found[:2], expected[:2], strict=True):
             assert array.dtype == plain.dtype
             assert np.array_equal(array, plain), effort
+        given["names"] = names
+        named = search(codes, made.graph, queries, count, **effort, **given, starts=starts)
+        del given["names"]
+        assert np.array_equal(named.distances, expected.distances)
+        away = dict(zip(names.tolist(), range(nodes), strict=True))
+        for near, far, query in zip(named.nodes.tolist(), named.distances, queries, strict=True):
+            every = plainly(
+                codes if starts is None else codes[starts[:nodes]], query[None], nodes, allowed
+            )
+            keys = sorted(zip(every.distances[0], names[every.nodes[0]], strict=True))
+            assert list(zip(far, near, strict=True)) == keys[: len(near)]
+            assert all(allowed[away[name]] for name in near)
 
 
 def test_near_nodes_are_found_with_little_effort(engine_of: Callable[..., Engine]) -> None:
@@ -153,6 +166,27 @@ def test_walks_that_find_no_room_begin_again(
         for gap, whole in zip((2, 9, 64), expected, strict=True):
             found = search(codes, made.graph, queries, 5, gap=gap, threads=2, engine=engine)
             assert all(map(np.array_equal, found, whole))
+
+
+def test_walks_without_an_end_are_given_up(engine_of: Callable[..., Engine]) -> None:
+    """Where what is allowed is far from a query, all codes are scanned before all are walked."""
+    engine = engine_of(FAMILY)
+    random = np.random.default_rng(0)
+    codes = np.unique(random.integers(0, 1 << 64, (6000, 1), np.uint64), axis=0)
+    made = make(codes, 8, 40, 2, engine=engine)
+    codes, queries = codes[made.order], random.integers(0, 1 << 64, (3, 1), np.uint64)
+    for query in queries:
+        away = np.bitwise_count(codes ^ query)[:, 0]
+        allowed = away >= np.sort(away)[-50]
+        expected = plainly(codes, query[None], 10, allowed)
+        given = {"allowed": bitmap(allowed), "engine": engine, "gap": 0}
+        for most in (1, 500):
+            found = search(codes, made.graph, query[None], 10, **given, most=most)
+            assert np.array_equal(found.nodes, expected.nodes)
+            if engine.library is not None:
+                whole = search(codes, made.graph, query[None], 10, **given)
+                assert whole.compared[0] > 5000
+                assert found.compared[0] == most + allowed.sum()
 
 
 def test_what_does_not_fit_is_refused() -> None:

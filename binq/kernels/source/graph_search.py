@@ -17,8 +17,8 @@ def search_kernel(walk: SimpleNamespace) -> Any:
 
     def search(
         codes, words, n, starts, started, neighbours, width, nodes, entries, n_entries, allowed,
-        filtered, queries, n_queries, count, rank, admitted, gap, keys, told, scratch, size, turns,
-        slots, marks,
+        filtered, named, names, queries, n_queries, count, rank, admitted, gap, keys, told, scratch,
+        size, turns, slots, marks,
     ):  # fmt: skip
         """The nearest nodes of each query.
 
@@ -32,6 +32,9 @@ def search_kernel(walk: SimpleNamespace) -> Any:
         entries : uint32*, (n_entries,)
         allowed : uint64*, bitmap of nodes
             Read only if `filtered` is 1.
+        named : int
+        names : uint32*, (nodes,)
+            What is returned for a node; read only if `named` is 1, else its number.
         queries : uint64*, (n_queries, words)
         count : int
             How many to find.
@@ -39,7 +42,7 @@ def search_kernel(walk: SimpleNamespace) -> Any:
             A node waits, and is gone on from, if it is no farther than `admitted`, and `gap`, more
             than the nearest but ``rank - 1`` of those allowed.
         keys : uint64*, (n_queries, count)
-            (distance << 32) | node, in no order; what is not found is left as it is.
+            (distance << 32) | name, in no order; what is not found is left as it is.
         told : int64*, (n_queries, 2)
             How many were found, and measured; -1 and -1 where slots or marks were too few.
         scratch : uint64*, (turns, size)
@@ -79,8 +82,8 @@ def search_kernel(walk: SimpleNamespace) -> Any:
                 if numbers[PHASE] >= ENDED:
                     if numbers[PHASE] == ENDED:
                         told[2 * query] = found(
-                            words, width, allowed, filtered, count, own, slots, marks, keys,
-                            query * count,
+                            words, width, allowed, filtered, named, names, count, own, slots, marks,
+                            keys, query * count,
                         )  # fmt: skip
                         told[2 * query + 1] = (
                             np.int64(numbers[MEASURED]) - np.int64(numbers[ENTERED]) + n_entries

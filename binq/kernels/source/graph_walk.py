@@ -307,7 +307,9 @@ def walks(lanes: int) -> SimpleNamespace:
             prefetch(neighbours, byte)
 
     @njit(error_model="numpy", inline="never")
-    def found(words, width, allowed, filtered, count, scratch, slots, marks, keys, to):
+    def found(
+        words, width, allowed, filtered, named, names, count, scratch, slots, marks, keys, to
+    ):  # fmt: skip
         """Write the nearest that were found, in no order; how many they are."""
         at = parts(scratch, words, width, slots, marks)
         bins = 64 * words + 1
@@ -325,6 +327,9 @@ def walks(lanes: int) -> SimpleNamespace:
             if np.intp(key >> np.uint64(32)) <= far and (
                 filtered == 0 or is_allowed(allowed, np.intp(key & np.uint64(NONE)))
             ):
+                if named:
+                    name = np.uint64(names[np.intp(key & np.uint64(NONE))])
+                    key = (key >> np.uint64(32) << np.uint64(32)) | name
                 scratch[own + kept] = key
                 kept += 1
         if kept > count:
