@@ -160,7 +160,7 @@ class IndexDirectory:
     def _read(self) -> bytes:
         """Return the bytes of the manifest, no more than it may have."""
         path = self.path / NAME
-        missing = "make one with: binq build VECTORS --shard-rows N -o DIRECTORY"
+        missing = "make one with: binq build VECTORS -o INDEX.binq, or with `shard_rows`"
         try:
             descriptor = open_regular(path)
         except IndexFileError:

@@ -151,7 +151,7 @@ class Manifest:
                 "not a manifest of binq",
                 expected=SCHEMA,
                 got=repr(schema)[:40],
-                next_step="make an index with: binq build VECTORS --shard-rows N -o DIRECTORY",
+                next_step="build one into another directory, with `shard_rows`",
             )
         if schema != SCHEMA:
             raise IndexFileError(
