@@ -136,6 +136,7 @@ class OneQuery:
                 min(gap, farthest),
                 farthest if edge is None else min(edge, farthest),
                 k,
+                capacity_of(k, self._n),
             )
             if not memory.answered.value:
                 return None
@@ -158,15 +159,14 @@ class _Memory:
         words, count = shape
         layout = library.layout
         self.k = k
-        capacity = capacity_of(k, n)
         scan = layout["scan_rows.scratch"] + layout["scan_rows.scratch_per_word"] * words
         own = {
-            "numbers": 8 * 5,
+            "numbers": 8 * 4,
             "query": 8 * words,
             "visits": 4 * count,
             "seen": count // 8 + 8,
             "table": 32 * count,
-            "keys": 8 * capacity,
+            "keys": 8 * capacity_of(k, n),
             "scratch": max(scratch_of(library, words, count), scan),
             "answer": 8 * layout["one_query.answer_size"],
             "found_rows": 8 * k,
@@ -179,7 +179,7 @@ class _Memory:
         self._pointers = (ctypes.c_void_p * len(order))(*map(places.get, order))
         self.given = ctypes.addressof(self._pointers)
         names = list(own)
-        memory.view(0, np.int64, 5)[:] = words, count, n, WORK_WORTH_A_THREAD, capacity
+        memory.view(0, np.int64, 4)[:] = words, count, n, WORK_WORTH_A_THREAD
         self.query = memory.view(names.index("query"), np.uint64, words)
         self.rows = memory.view(names.index("found_rows"), np.int64, k)[None]
         self.distances = memory.view(names.index("found_distances"), np.int32, k)[None]

@@ -50,16 +50,16 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     span = (_U64, _INT, _INT, _I64, _INT, _U64, _INT, _U32, _INT)
     state = (_I64, _I32, _I64, _U64, _INT, _INT, _U64)
     block, kept = (_U64, _INT, _INT, _INT), (_INT, _U64, _U64)
-    scan_rows, measure = rows.row_kernels(lanes)
+    scan_rows, scan_tasks, measure = rows.row_kernels(lanes)
     found = {
         "scan_rows": compiled(void(*span, _U64, *state))(scan_rows),
         "measure": compiled(void(_U64, _INT, _U64, _INT, _I64, _INT, _I32))(measure),
     }
     scans = {"scan_rows": (1, 1, rows.SCRATCH, 0, 1 << 24)}
     if features.counts:
-        scan = hamming_counts.count_scan()
+        scan = hamming_counts.count_scan(scan_tasks)
         found["scan_counts"] = compiled(void(*span, _U64, *state))(scan)
-        sizes = hamming_counts.SCRATCH, hamming_counts.SCRATCH_PER_WORD
+        sizes = max(hamming_counts.SCRATCH, rows.SCRATCH), hamming_counts.SCRATCH_PER_WORD
         scans["scan_counts"] = (hamming_counts.GROUP, hamming_counts.BLOCK, *sizes, 1 << 24)
         nearest = hamming_nearest.by_counts()
         found["nearest_counts"] = compiled(void(*block, _U64, *kept))(nearest)
@@ -88,8 +88,8 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     layout["near_lists.transposed"] = int(features.counts)
     for name in ("SCRATCH", "SCRATCH_PER_WORD", "SCRATCH_PER_LIST", "TOGETHER"):
         layout[f"near_lists.{name.lower()}"] = getattr(near_lists, name)
-    given = (types.CPointer(_U64), *[_INT] * 5)
-    found["one_query"] = compiled(void(*given))(one_query.one_query_of(near, scan_rows))
+    given = (types.CPointer(_U64), *[_INT] * 6)
+    found["one_query"] = compiled(void(*given))(one_query.one_query_of(near, scan_tasks))
     layout |= {f"one_query.{name}": place for place, name in enumerate(one_query.GIVEN)}
     layout["one_query.answer_size"] = one_query.ANSWER_SIZE
     return found, layout | {"lanes": lanes, "shuffle": int(shuffle_name is not None)}

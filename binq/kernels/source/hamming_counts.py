@@ -2,6 +2,8 @@
 
 128 codes are transposed once to (group of 8, word, 8) and stay in L1; every query of the call runs
 over them, 4 at a time, with 4 x 8 counts in registers: XOR, POPCNT, ADD per 512 bits.
+
+For one query or two a block is not worth transposing: `rows` answers these.
 """
 
 from __future__ import annotations
@@ -24,14 +26,21 @@ SCRATCH = 64 + 4 * BLOCK
 SCRATCH_PER_WORD = 2 * 8 * BLOCK
 
 
-def count_scan() -> Any:
+def count_scan(scan_tasks: Any) -> Any:
     """`scan_counts`; its parameters are those of `rows.scan_rows`.
 
     `members` come in groups of 4; of those that fill up a group, see `select.limit_of`.
+    `scan_tasks` is that of `rows`.
     """
     ops = counts()
     load, store, rows, broadcast = ops.load, ops.store, ops.rows, ops.broadcast
     splat, ones, below, add, xor = ops.splat, ops.ones, ops.below, ops.add, ops.xor
+
+    @jit
+    def few(tasks, task, members):
+        # Whether a task is for one query or two.
+        begin = tasks[4 * task + 2]
+        return tasks[4 * task + 3] - begin <= GROUP and members[begin + 2] < 0
 
     @jit
     def transpose(source, at, words, groups, scratch):
@@ -59,7 +68,19 @@ def count_scan() -> Any:
     ):  # fmt: skip
         picked = uint32s(scratch, 64)
         padded = offset_by(scratch, SCRATCH + BLOCK * words * 8, codes)
+        following_few = np.intp(0)
         for task in range(n_tasks):
+            if task < following_few:
+                continue
+            if few(tasks, task, members):
+                following_few = task + 1
+                while following_few < n_tasks and few(tasks, following_few, members):
+                    following_few += 1
+                scan_tasks(
+                    codes, words, n, tasks, task, following_few, n_tasks, allowed, filtered,
+                    numbers, numbered, queries, members, limits, found, keys, capacity, k, scratch,
+                )  # fmt: skip
+                continue
             start = tasks[4 * task]
             last = tasks[4 * task + 1]
             begin = tasks[4 * task + 2]

@@ -42,23 +42,22 @@ def _sort(keys, count):
             keys[j] = key
 
 
-def one_query_of(near_lists: Any, scan_rows: Any) -> Any:
+def one_query_of(near_lists: Any, scan_tasks: Any) -> Any:
     """`one_query`, of the kernels that choose lists and scan rows."""
-    scan = njit(error_model="numpy", inline="never")(scan_rows)
     tasks_of = njit(error_model="numpy", inline="never")(tasks_by_query)
 
-    def one_query(given, least, enough, gap, edge, k):
+    def one_query(given, least, enough, gap, edge, k, capacity):
         """The k nearest codes on the lists that `near_lists` chooses.
 
         Parameters
         ----------
         given : uint64**
             What does not change from call to call, in the order of `GIVEN`. `numbers`: words of a
-            code, lists, codes, the most words to compare, the capacity of `keys`.
+            code, lists, codes, the most words to compare.
         least, enough, gap, edge : int
             As for `near_lists`.
-        k : int
-            At least 1, and fewer than the capacity by a group of rows and one.
+        k, capacity : int
+            At least 1 hit, and room for more in `keys`, as for `scan_rows`.
 
         ``answer[0]`` becomes 1, unless the lists hold too much for one call, or there is something
         wrong with them, or with the numbers of their rows. Hits are written to `found_rows`, (k,)
@@ -68,7 +67,6 @@ def one_query_of(near_lists: Any, scan_rows: Any) -> Any:
         words = np.intp(numbers[0])
         n_lists = np.intp(numbers[1])
         n = np.intp(numbers[2])
-        capacity = np.intp(numbers[4])
         codes, query, keys, scratch = given[4], given[6], given[10], given[11]
         visits = int32s(given[7], 0)
         table = int64s(given[9], 0)
@@ -91,10 +89,10 @@ def one_query_of(near_lists: Any, scan_rows: Any) -> Any:
         limits = int32s(given[12], 8 * _LIMIT)
         limits[0] = np.int32(_FAR)
         keys[capacity - 1] = ~np.uint64(0)
-        scan(
-            codes, words, n, table, answer[_TASKS], codes, 0, uint32s(given[5], 0), 1, query,
-            int64s(given[12], 8 * _MEMBER), limits, int64s(given[12], 8 * _FOUND), keys, capacity,
-            k, scratch,
+        scan_tasks(
+            codes, words, n, table, 0, answer[_TASKS], answer[_TASKS], codes, 0,
+            uint32s(given[5], 0), 1, query, int64s(given[12], 8 * _MEMBER), limits,
+            int64s(given[12], 8 * _FOUND), keys, capacity, k, scratch,
         )  # fmt: skip
         count = np.intp(answer[_FOUND])
         if count > k:

@@ -138,8 +138,11 @@ def distances_of(v: SimpleNamespace, four: SimpleNamespace) -> Any:
     return distance, distances
 
 
-def row_kernels(lanes: int) -> tuple[Any, Any]:
-    """`scan_rows` and `measure` for registers of `lanes` bytes; see `simd.vectors`."""
+def row_kernels(lanes: int) -> tuple[Any, Any, Any]:
+    """`scan_rows`, `scan_tasks` and `measure` for registers of `lanes` bytes; see `simd.vectors`.
+
+    `scan_tasks` does some of the tasks, for other kernels.
+    """
     v = vectors(lanes, None)
     # Four distances of 32 bits.
     four = vectors(16, None)
@@ -147,39 +150,18 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
     load4, store4, least4, splat4 = four.load, four.store, four.least32, four.splat32
     distance, distances = distances_of(v, four)
 
-    def scan_rows(
-        codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, queries, members,
-        limits, found, keys, capacity, k, scratch,
+    @njit(error_model="numpy", inline="never")
+    def scan_tasks(
+        codes, words, n, tasks, begin, end, n_tasks, allowed, filtered, numbers, numbered, queries,
+        members, limits, found, keys, capacity, k, scratch,
     ):  # fmt: skip
-        """Append the allowed rows whose distance is below a query's limit, task by task.
-
-        Parameters
-        ----------
-        codes : uint64*, (n, words)
-        tasks : int64*, (n_tasks, 4)
-            First and last position of the codes to scan, for which of the members: from one, to
-            one, which is not among them. Positions ascend from task to task, or are `numbered`.
-        allowed : uint64*, bitmap of positions
-            Read only if `filtered` is 1.
-        numbers : uint32*, (n,)
-            The row at every position; read only if `numbered` is 1, else it is the position.
-        queries : uint64*, (queries, words)
-        members : int64*
-            The numbers of the queries to answer.
-        limits : int32*, (queries,)
-        found : int64*, (queries,)
-        keys : uint64*, (queries, capacity)
-            See `select`; with k of 0, limits stay as they are.
-        scratch : uint64*, 64-byte aligned
-            Distances of the streams, the least of each group, a few registers, allowed rows.
-        """
         least = 16 * STREAM
         spare = least + 16 * (STREAM // GROUP)
         picked = uint32s(scratch, spare + SPARE)
         store(scratch, spare, splat8(0))
         store(scratch, spare + lanes, splat8(255))
         tail = load(scratch, spare + words * 8 % lanes)
-        for task in range(n_tasks):
+        for task in range(begin, end):
             start = tasks[4 * task]
             last = tasks[4 * task + 1]
             while start < last:
@@ -203,6 +185,8 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                 p2 = min(2 * each, final)
                 for member in range(tasks[4 * task + 2], tasks[4 * task + 3]):
                     query = members[member]
+                    if query < 0:
+                        continue
                     at0 = start * words
                     at1 = (start + p1) * words
                     at2 = (start + p2) * words
@@ -230,6 +214,7 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                             at3 += words
                         store4(scratch, least + 16 * group, near)
                         nearest = least4(nearest, near)
+                    ahead = 0
                     store4(scratch, spare, nearest)
                     for stream in range(4):
                         if number(scratch, (spare >> 2) + stream) < limits[query]:
@@ -242,6 +227,37 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                             )  # fmt: skip
                 start = following
 
+    def scan_rows(
+        codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, queries, members,
+        limits, found, keys, capacity, k, scratch,
+    ):  # fmt: skip
+        """Append the allowed rows whose distance is below a query's limit, task by task.
+
+        Parameters
+        ----------
+        codes : uint64*, (n, words)
+        tasks : int64*, (n_tasks, 4)
+            First and last position of the codes to scan, for which of the members: from one, to
+            one, which is not among them. Positions ascend from task to task, or are `numbered`.
+        allowed : uint64*, bitmap of positions
+            Read only if `filtered` is 1.
+        numbers : uint32*, (n,)
+            The row at every position; read only if `numbered` is 1, else it is the position.
+        queries : uint64*, (queries, words)
+        members : int64*
+            The numbers of the queries to answer; those below 0 only fill up a group.
+        limits : int32*, (queries,)
+        found : int64*, (queries,)
+        keys : uint64*, (queries, capacity)
+            See `select`; with k of 0, limits stay as they are.
+        scratch : uint64*, 64-byte aligned
+            Distances of the streams, the least of each group, a few registers, allowed rows.
+        """
+        scan_tasks(
+            codes, words, n, tasks, 0, n_tasks, n_tasks, allowed, filtered, numbers, numbered,
+            queries, members, limits, found, keys, capacity, k, scratch,
+        )  # fmt: skip
+
     def measure(codes, words, queries, n_queries, rows, per_query, distances):
         """``distances[q, j]``: the distance of query q to row ``rows[q, j]``."""
         for query in range(n_queries):
@@ -249,4 +265,4 @@ def row_kernels(lanes: int) -> tuple[Any, Any]:
                 away = distance(codes, rows[j] * words, queries, query * words, words)
                 distances[j] = np.int32(away)
 
-    return scan_rows, measure
+    return scan_rows, scan_tasks, measure
