@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -114,31 +115,118 @@ def near_lists(
     farthest = 64 * words
     gap, edge = min(gap, farthest), farthest if edge is None else min(edge, farthest)
     least, enough = min(lists or 0, count), max(1, enough)
+    sizes = np.ascontiguousarray(sizes)
+    how = least, enough, gap, edge
+
+    def plainly(query: Codes) -> npt.NDArray[np.intp]:
+        return _by_numpy(places.codes, sizes, query, *how)
+
+    return _chosen("near_lists", places, queries, (address(sizes),), how, plainly, threads, engine)
+
+
+def near_allowed(
+    centroids: Codes | Centroids,
+    sizes: Rows,
+    allowed: Rows,
+    queries: Codes,
+    m: int,
+    known: Rows,
+    *,
+    threads: int = 1,
+    engine: Engine | None = None,
+) -> Visits:
+    """Choose the lists that each query looks at for m rows, where only some rows are allowed.
+
+    Of the rows in the lists up to where m allowed ones are met, a share is allowed: as many more
+    rows does a search for m of them pass over. So it looks as far as a search for m by that share
+    does, which is `known`: to the distance where as many allowed rows are met as are the same share
+    of those candidates, and a gap farther. The gap is widened by what the reach lies beyond the
+    edge, or by what m allowed rows are farther than m of any kind, whichever is more.
+
+    Parameters
+    ----------
+    centroids, queries, threads, engine
+        As for :func:`near_lists`.
+    sizes, allowed : (l,) int64
+        The rows of each list, and how many of them are allowed.
+    m : int
+        At least 1.
+    known : (3, c) int64
+        Numbers of candidates, ascending and at least 1, and for each a gap and an edge, at least 0.
+
+    Returns
+    -------
+    (q, p) int32
+        As of :func:`near_lists`; only lists with allowed rows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes, dtypes or numbers do not fit.
+    """
+    places = centroids if isinstance(centroids, Centroids) else Centroids(centroids)
+    (count, words), asked = places.codes.shape, len(queries)
+    if queries.ndim != 2 or queries.shape[1] != words:
+        raise ValueError(f"centroids of {words} words and queries {queries.shape}")
+    if sizes.shape != (count,) or allowed.shape != (count,):
+        raise ValueError(f"sizes {sizes.shape} and {allowed.shape} of {count} lists")
+    if known.ndim != 2 or known.shape[0] != 3 or not known.size or known.min() < 0 or m < 1:
+        raise ValueError(f"m {m}, known {known.shape}")
+    if {sizes.dtype, allowed.dtype, known.dtype} != {np.dtype(np.int64)}:
+        raise TypeError("sizes and what is known are int64")
+    if (known[0] < 1).any() or (allowed < 0).any() or (allowed > sizes).any():
+        raise ValueError("candidates below 1, or more rows allowed than there are")
+    total = int(allowed.sum())
+    if not asked or not total:
+        return np.empty((asked, 0), np.int32)
+    sizes, allowed = np.ascontiguousarray(sizes), np.ascontiguousarray(allowed)
+    # No distance is larger: sums of these stay small.
+    known = np.minimum(known, np.array([[1 << 31], [64 * words], [64 * words]]))
+    m = min(m, int(sizes.sum()))
+    how = m, min(m, total), total, address(known), known.shape[1]
+
+    def plainly(query: Codes) -> npt.NDArray[np.intp]:
+        return _allowed_by_numpy(places.codes, sizes, allowed, query, m, known)
+
+    given = address(sizes), address(allowed)
+    return _chosen("near_allowed", places, queries, given, how, plainly, threads, engine)
+
+
+def _chosen(
+    name: str,
+    places: Centroids,
+    queries: Codes,
+    given: tuple[int, ...],
+    how: tuple[int, ...],
+    plainly: Callable[[Codes], npt.NDArray[np.intp]],
+    threads: int,
+    engine: Engine | None,
+) -> Visits:
+    """Run a kernel over blocks of queries, or numpy over every query, and fill up with -1."""
+    (count, words), asked = places.codes.shape, len(queries)
     engine = engine or Engine(aot.worth_compiling(FAMILY, places.codes.size * asked, _NUMPY_WORK))
     library = engine.library
     visits = np.empty((asked, count), np.int32)
     counts = np.empty(asked, np.int64)
     if library is None:
         for i, query in enumerate(queries):
-            near = _by_numpy(places.codes, sizes, query, least, enough, gap, edge)
+            near = plainly(query)
             visits[i, : len(near)] = near
             counts[i] = len(near)
         return _filled(visits, counts)
     compared, queries = places.of(library), np.ascontiguousarray(queries)
-    sizes = np.ascontiguousarray(sizes)
-    kernel = library.functions["near_lists"]
+    kernel = library.functions[name]
     needed = scratch_of(library, words, count)
-    given = address(compared), words, count, address(sizes)
     together = library.layout["near_lists.together"]
     size = max(1, _WORK_PER_BLOCK // (places.codes.size * together)) * together
     blocks = -(-asked // size)
     memory = [Memory(needed) for _ in range(max(1, min(threads, blocks)))]
-    at, to, told = address(queries), address(visits), address(counts)
+    lists, at, to, told = (address(array) for array in (compared, queries, visits, counts))
 
     def work(worker: int, number: int) -> None:
         first = number * size
         kernel(
-            *given, at + 8 * words * first, min(size, asked - first), least, enough, gap, edge,
+            lists, words, count, *given, at + 8 * words * first, min(size, asked - first), *how,
             to + 4 * count * first, told + 8 * first, memory[worker].addresses[0],
         )  # fmt: skip
 
@@ -177,4 +265,27 @@ def _by_numpy(
         return near
     reach = int(away[np.argmax(reached)])
     chosen: npt.NDArray[np.intp] = near[away <= reach + gap + max(0, reach - edge)]
+    return chosen
+
+
+def _allowed_by_numpy(
+    centroids: Codes, sizes: Rows, allowed: Rows, query: Codes, m: int, known: Rows
+) -> npt.NDArray[np.intp]:
+    away = np.bitwise_count(centroids ^ query).sum(axis=1, dtype=np.int64)
+    order = np.argsort(away, kind="stable")
+    # Up to every distance, so many rows; of equal distances the last says it.
+    last = np.searchsorted(away[order], away[order], side="right") - 1
+    far, own, every = away[order], np.cumsum(allowed[order])[last], np.cumsum(sizes[order])[last]
+    total = int(own[-1])
+    enough = min(m, total)
+    first, plain = np.argmax(own >= enough), np.argmax(every >= enough)
+    some, rows = int(own[first]), int(every[first])
+    counts, gaps, edges = known.tolist()
+    place = next((i for i, one in enumerate(counts) if one * some >= m * rows), len(counts) - 1)
+    own_place = next((i for i, one in enumerate(counts) if one >= m), len(counts) - 1)
+    wanted = min(max(-(-counts[place] * some // rows), enough), total)
+    reached = int(far[np.argmax(own >= wanted)])
+    beyond = max(0, int(far[first] - far[plain]), reached - edges[place])
+    limit = reached + max(gaps[place], gaps[own_place]) + beyond
+    chosen: npt.NDArray[np.intp] = order[(far <= limit) & (allowed[order] > 0)]
     return chosen

@@ -72,10 +72,15 @@ class Calibration:
         place = min(bisect_left(counts, candidates), len(counts) - 1)
         return self._edges(scoring, counts, target)[place]
 
-    def known(self, scoring: Scoring, target: float) -> tuple[Numbers, Numbers, Numbers]:
-        """Return the numbers of candidates that are known of, ascending, their gaps and edges."""
+    def known(self, scoring: Scoring, target: float) -> Numbers:
+        """Return the numbers of candidates that are known of, ascending, their gaps and edges.
+
+        Returns
+        -------
+        (3, c) int64
+        """
         counts, gaps = self._known(scoring, target)
-        return np.array(counts), np.array(gaps), np.array(self._edges(scoring, counts, target))
+        return np.array([counts, gaps, self._edges(scoring, counts, target)], np.int64)
 
     def _known(self, scoring: Scoring, target: float) -> tuple[list[int], list[int]]:
         known = self.gaps.get(scoring) or next(iter(self.gaps.values()), {})

@@ -16,14 +16,13 @@ from binq.errors import UsageError
 from binq.kernels.aot.compile import ready
 from binq.kernels.hamming import FAMILY
 from binq.kernels.lists import Lists
-from binq.kernels.near_lists import Centroids, near_lists
+from binq.kernels.near_lists import Centroids, near_allowed, near_lists
 from binq.kernels.one_query import OneQuery
 from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms
 from binq.structures import coarse
 from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Effort, Rows, Scope
 from binq.structures.calibration import Calibration
-from binq.structures.filtered import filtered_visits
 from binq.structures.placed import Damaged, Placed, joined
 from binq.structures.queries import Queries
 from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
@@ -32,7 +31,7 @@ FEW = 32_768
 """So many allowed rows, and fewer, are scanned outright.
 
 As measured in docs/speed.md: for one query lists are faster from 2 % of a million rows on, for many
-at once from 15 %; answers are the same however many there are.
+at once from 5 %; answers are the same however many there are.
 """
 # Visits of one call: of many queries to many lists, each 4 bytes.
 _VISITS = 1 << 24
@@ -196,10 +195,11 @@ class Ivf(Placed):
         probes = queries.codes if self.lists.coarse is None else self.lists.coarse(queries)
         effort = scope.effort or Effort()
         if effort.nprobe is None and scope.allowed is not None:
-            lists, own = self.lists, self._counted(scope)
-            known = lists.calibration, scoring, effort.target_recall or DEFAULT_TARGET_RECALL
-            return filtered_visits(
-                lists.centroids, self._sizes, own, probes, m, *known, scope.threads
+            target = effort.target_recall or DEFAULT_TARGET_RECALL
+            known = self.lists.calibration.known(scoring, target)
+            own = self._counted(scope)
+            return near_allowed(
+                self._centroids, self._sizes, own, probes, m, known, threads=scope.threads
             )
         enough, gap, edge = self._how_far(effort, m, scoring)
         return near_lists(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binq.kernels.hamming import FAMILY
-from binq.kernels.near_lists import near_lists
+from binq.kernels.near_lists import near_allowed, near_lists
 from binq.kernels.scan import Engine
 
 
@@ -86,6 +88,67 @@ def test_many_queries_in_blocks(engine_of: Callable[..., Engine]) -> None:
         assert (at_once[i, len(alone) :] == -1).all()
 
 
+def plainly_allowed(
+    away: list[int], sizes: list[int], allowed: list[int], m: int, known: list[list[int]]
+) -> list[int]:
+    def within(rows: list[int], far: int) -> int:
+        return sum(size for size, one in zip(rows, away, strict=True) if one <= far)
+
+    def met(rows: list[int], wanted: int) -> int:
+        return min(far for far in away if within(rows, far) >= wanted)
+
+    if not sum(allowed):
+        return []
+    m = min(m, sum(sizes))
+    enough = min(m, sum(allowed))
+    first = met(allowed, enough)
+    some, every = within(allowed, first), within(sizes, first)
+    last = len(known[0]) - 1
+    place = next((i for i, one in enumerate(known[0]) if Fraction(m * every, some) <= one), last)
+    own = next((i for i, one in enumerate(known[0]) if m <= one), last)
+    wanted = math.ceil(Fraction(known[0][place] * some, every))
+    reached = met(allowed, min(max(wanted, enough), sum(allowed)))
+    beyond = max(0, first - met(sizes, enough), reached - known[2][place])
+    limit = reached + max(known[1][place], known[1][own]) + beyond
+    order = sorted((far, i) for i, far in enumerate(away) if allowed[i])
+    return [i for far, i in order if far <= limit]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_where_some_rows_are_allowed(engine_of: Callable[..., Engine], data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    words = data.draw(st.sampled_from([1, 2, 3, 7, 8, 9, 12, 17, 40]))
+    count = data.draw(st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 63, 200]))
+    asked = data.draw(st.sampled_from([1, 2, 5]))
+    kinds = rng.integers(0, 1 << 64, (max(1, count // 3), words), np.uint64)
+    centroids = kinds[rng.integers(0, len(kinds), count)]
+    queries = rng.integers(0, 1 << 64, (asked, words), np.uint64)
+    queries[0] = centroids[0] if data.draw(st.booleans()) else ~centroids[-1]
+    sizes = rng.integers(0, data.draw(st.sampled_from([1, 30, 3000])) + 1, count)
+    allowed = rng.binomial(sizes, data.draw(st.sampled_from([0.01, 0.3, 1.0])))
+    away = np.bitwise_count(centroids ^ queries[:, None]).sum(axis=2, dtype=int)
+    if data.draw(st.booleans()):
+        allowed[away[0] < np.median(away[0])] = 0
+    places = data.draw(st.sampled_from([1, 3]))
+    known = np.array(
+        [
+            [10, 100, 2000][:places],
+            np.sort(rng.integers(0, data.draw(st.sampled_from([1, 10 * words])), places)),
+            rng.integers(20 * words, 40 * words, places),
+        ]
+    )
+    m = data.draw(st.sampled_from([1, 10, 50, 100_000]))
+    engine = engine_of(FAMILY)
+    found = near_allowed(centroids, sizes, allowed, queries, m, known, threads=2, engine=engine)
+    given_ = sizes.tolist(), allowed.tolist(), m, known.tolist()
+    expected = [plainly_allowed(line.tolist(), *given_) for line in away]
+    assert found.dtype == np.int32
+    assert found.shape == (asked, max(map(len, expected)))
+    for line, numbers in zip(found.tolist(), expected, strict=True):
+        assert line == numbers + [-1] * (len(line) - len(numbers))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     codes, sizes = np.zeros((3, 2), np.uint64), np.ones(3, np.int64)
     assert near_lists(codes, sizes, codes[:0], 1).shape == (0, 0)
@@ -102,3 +165,24 @@ def test_what_does_not_fit_is_refused() -> None:
             near_lists(**given)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         near_lists(codes, sizes.astype(np.int32), codes, 1)
+    known = np.array([[10], [1], [5]])
+    none = np.zeros(3, np.int64)
+    assert near_allowed(codes, sizes, none, codes, 1, known).shape == (3, 0)
+    assert near_allowed(codes, sizes, sizes, codes[:0], 1, known).shape == (0, 0)
+    for wrong in (
+        {"centroids": codes[:, :1]},
+        {"sizes": sizes[:2]},
+        {"allowed": sizes[:2]},
+        {"allowed": sizes - 2},
+        {"allowed": sizes + 1},
+        {"m": 0},
+        {"known": known[:2]},
+        {"known": known[:, :0]},
+        {"known": known * 0},
+        {"known": -known},
+    ):
+        given = {"centroids": codes, "sizes": sizes, "allowed": sizes, "queries": codes} | wrong
+        with pytest.raises(ValueError, match=r"centroids|sizes|known|candidates"):
+            near_allowed(**({"m": 1, "known": known} | given))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        near_allowed(codes, sizes, sizes.astype(np.int32), codes, 1, known)

@@ -37,8 +37,7 @@ def test_edges_are_known_or_none_is() -> None:
     assert WIDENED.edge("hamming", 11, 0.95) == MAX_DIM
     assert WIDENED.edge("hamming", 10, 0.9999) == MAX_DIM
     assert KNOWN.edge("hamming", 10, 0.95) == MAX_DIM
-    known = [found.tolist() for found in WIDENED.known("hamming", 0.95)]
-    assert known == [[10, 100], [place, 0], [90 - place, MAX_DIM]]
+    assert WIDENED.known("hamming", 0.95).tolist() == [[10, 100], [place, 0], [90 - place, MAX_DIM]]
 
 
 def test_as_json_and_back() -> None:

@@ -85,6 +85,9 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     near = near_lists.near_lists_of(lanes, features.counts)
     sized = (_U64, _INT, _INT, _I64, _U64, *[_INT] * 5, _I32, _I64, _U64)
     found["near_lists"] = compiled(void(*sized))(near.py_func)
+    allowing = near_lists.near_allowed_of(lanes, features.counts)
+    sized = (_U64, _INT, _INT, _I64, _I64, _U64, *[_INT] * 4, _I64, _INT, _I32, _I64, _U64)
+    found["near_allowed"] = compiled(void(*sized))(allowing)
     layout["near_lists.transposed"] = int(features.counts)
     for name in ("SCRATCH", "SCRATCH_PER_WORD", "SCRATCH_PER_LIST", "TOGETHER"):
         layout[f"near_lists.{name.lower()}"] = getattr(near_lists, name)

@@ -117,6 +117,64 @@ def choose(
     return count
 
 
+@njit(error_model="numpy", inline="never")
+def choose_allowed(
+    away, nearest, words, n_lists, sizes, allowed, m, enough, total, known, n_known, visits, line,
+    met, scratch,
+):  # fmt: skip
+    """Put the lists of a query into `visits`, from `line` on, and return how many there are."""
+    bins = 64 * words + 1
+    own = _SPARE >> 3
+    every = own + bins
+    for i in range(nearest, bins):
+        scratch[own + i] = np.uint64(0)
+        scratch[every + i] = np.uint64(0)
+    for i in range(n_lists):
+        scratch[own + away[i]] += np.uint64(allowed[i])
+        scratch[every + away[i]] += np.uint64(sizes[i])
+    held, rows = np.int64(0), np.int64(0)
+    first, plain = np.int64(-1), np.int64(-1)
+    share_of = np.int64(1)
+    for i in range(nearest, bins):
+        held += np.int64(scratch[own + i])
+        rows += np.int64(scratch[every + i])
+        scratch[own + i] = np.uint64(held)
+        if plain < 0 and rows >= enough:
+            plain = i
+        if first < 0 and held >= enough:
+            first = i
+            share_of = rows
+    some = np.int64(scratch[own + first])
+    place = np.intp(0)
+    while place < n_known - 1 and known[place] * some < m * share_of:
+        place += 1
+    wanted = min(max((known[place] * some + share_of - 1) // share_of, enough), total)
+    reached = first
+    while np.int64(scratch[own + reached]) < wanted:
+        reached += 1
+    own_place = np.intp(0)
+    while own_place < n_known - 1 and known[own_place] < m:
+        own_place += 1
+    gap = max(known[n_known + place], known[n_known + own_place])
+    beyond = max(np.int64(0), first - plain, reached - known[2 * n_known + place])
+    limit = min(np.int64(bins - 1), reached + gap + beyond)
+    n_met = many_near(away, n_lists, limit, allowed, met)
+    for i in range(nearest, limit + 1):
+        scratch[every + i] = np.uint64(0)
+    for j in range(n_met):
+        scratch[every + away[met[j]]] += np.uint64(1)
+    count = np.uint64(0)
+    for i in range(nearest, limit + 1):
+        those = scratch[every + i]
+        scratch[every + i] = count
+        count += those
+    for j in range(n_met):
+        at = every + away[met[j]]
+        visits[line + np.int64(scratch[at])] = met[j]
+        scratch[at] += np.uint64(1)
+    return n_met
+
+
 def _by_rows(lanes: int) -> Any:
     """Distances row by row."""
     v = vectors(lanes, None)
@@ -233,3 +291,48 @@ def near_lists_of(lanes: int, counted: bool) -> Any:
                 )  # fmt: skip
 
     return near_lists
+
+
+def near_allowed_of(lanes: int, counted: bool) -> Any:
+    """`near_allowed` for registers of `lanes` bytes, or for CPUs that count bits in registers."""
+    measure = _by_counts() if counted else _by_rows(lanes)
+
+    def near_allowed(
+        centroids, words, n_lists, sizes, allowed, queries, n_queries, m, enough, total, known,
+        n_known, visits, counts, scratch,
+    ):  # fmt: skip
+        """The lists that are looked into for m rows, nearest first, where some rows are allowed.
+
+        Parameters
+        ----------
+        centroids, queries, visits, counts, scratch
+            As for `near_lists`.
+        sizes, allowed : int64*, (n_lists,)
+            The rows in each list, at least 0, and how many of them are allowed.
+        m : int
+        enough : int
+            At least 1, at most m and `total`.
+        total : int
+            All allowed rows.
+        known : int64*, (3, n_known)
+            Numbers of candidates, ascending and at least 1, their gaps and edges, at least 0.
+        """
+        own = (_SPARE + 16 * (64 * words + 1) + 63) & -64
+        pitch = 4 * ((n_lists + LISTS - 1) // LISTS * LISTS)
+        met = int32s(scratch, own + TOGETHER * pitch)
+        for first in range(0, n_queries, TOGETHER):
+            last = min(first + TOGETHER, n_queries)
+            measure(centroids, words, n_lists, queries, first, last, scratch, own, pitch)
+            for query in range(first, last):
+                away = int32s(scratch, own + (query - first) * pitch)
+                for i in range(n_lists, pitch >> 2):
+                    away[i] = np.int32(_FAR)
+                nearest = np.int32(_FAR)
+                for i in range(pitch >> 2):
+                    nearest = min(nearest, away[i])
+                counts[query] = choose_allowed(
+                    away, np.int64(nearest), words, n_lists, sizes, allowed, m, enough, total,
+                    known, n_known, visits, query * n_lists, met, scratch,
+                )  # fmt: skip
+
+    return near_allowed
