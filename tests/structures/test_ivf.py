@@ -138,6 +138,28 @@ def test_some_lists_hold_some_rows() -> None:
         assert Flat(codes).compared(asked, 5, scope).tolist() == [rows] * 5
 
 
+def test_one_query_at_a_time() -> None:
+    """As in a batch, whatever was asked for before."""
+    codes, queries = codes_of(3000, 2), Queries(codes=codes_of(8, 2, seed=1))
+    ivf = listed(codes, 60)
+    gaps = {"hamming": {10: (0,) * 5 + (20,) * (len(TARGETS) - 5), 40: (5,) * len(TARGETS)}}
+    lists = replace(ivf.lists, calibration=Calibration(1, True, gaps))  # type: ignore[arg-type]
+    ivf = Ivf(ivf.codes, lists)
+    efforts = [None, *(Effort(nprobe=n) for n in (1, 7)), *(Effort(t) for t in (0.5, 0.9))]
+    looked = set()
+    for effort in efforts * 2:
+        for m in (10, 30, 150):
+            scope = Scope(effort=effort)
+            whole = ivf.nearest(queries, m, scope)
+            looked.add(tuple(ivf.compared(queries, m, scope).tolist()))
+            for i in range(8):
+                alone = ivf.nearest(queries.part(slice(i, i + 1)), m, scope)
+                assert np.array_equal(alone.rows[0], whole.rows[i])
+                assert np.array_equal(alone.distances, whole.distances[i : i + 1])
+                assert np.array_equal(alone.scores[0], whole.scores[i])
+    assert len(looked) > 5
+
+
 def test_as_many_rows_as_are_asked_for() -> None:
     """Where the lists that are probed hold too few allowed rows, more are looked into."""
     codes, queries = codes_of(500, 1), codes_of(4, 1, seed=1)
