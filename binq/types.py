@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ DEFAULT_TARGET_RECALL: Final = 0.95
 """Of what the whole scan finds, the share that a structure looks for."""
 DEFAULT_ON_ERROR: Final[OnError] = "stop"
 
-Vectors: TypeAlias = "str | os.PathLike[str] | list[str] | NDArray[Any]"
-"""Where vectors come from: a path, several paths, "-" for stdin, or a 2-D array."""
+Vectors: TypeAlias = "str | os.PathLike[str] | list[str] | NDArray[Any] | Iterable[NDArray[Any]]"
+"""Where vectors come from: a path, several paths, "-" for stdin, a 2-D array, or an object that
+yields such arrays, again with each pass."""
 Progress: TypeAlias = Callable[[int, "int | None"], None]
 """Called with (done, in all or None)."""
 OnWait: TypeAlias = Callable[[str, float], None]

@@ -101,8 +101,9 @@ def build(
 
     Parameters
     ----------
-    vectors : path, list of paths, "-" or (n, dim) array
-        Floats or packed bits.
+    vectors : path, list of paths, "-", (n, dim) array or iterable of (m, dim) arrays
+        Floats or packed bits. An iterable is gone through once, or more often for a fit: it has to
+        begin again each time.
     output : path
     shard_rows : int, optional
         Write a directory of files with at most so many rows each.

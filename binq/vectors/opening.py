@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from binq.errors import InputError, UsageError
 from binq.io.objects import StoreObject, open_binary
 from binq.io.paths import Format, detect, expand, named, opening, refuse_in_pipe
 from binq.io.streams import ByteStream
-from binq.types import ON_ERROR, OnError, Packed
+from binq.types import ON_ERROR, OnError, Packed, Vectors
+from binq.vectors.arrays import open_arrays
 from binq.vectors.decoding import ReadOptions
 from binq.vectors.documents import HEAD, refuse_document
 from binq.vectors.groups import DecodedGroups
@@ -25,7 +25,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def open_vectors(
-    paths: Paths | NDArray[Any],
+    paths: Paths | Vectors,
     *,
     column: str | None = None,
     id_column: str | None = None,
@@ -36,14 +36,15 @@ def open_vectors(
     on_error: OnError | None = None,
     stdin: BinaryIO | None = None,
 ) -> VectorSource:
-    """Open one or more paths, globs, directories or URIs, standard input, or an array.
+    """Open one or more paths, globs, directories or URIs, standard input, or arrays.
 
     Parameters
     ----------
-    paths : path, sequence of paths, or (n, dim) array
+    paths : path, sequence of paths, (n, dim) array, or iterable of (m, dim) arrays
         ``-`` is standard input and stands alone. Explicit paths keep their order; the files of a
         glob or directory are sorted with numbers by value. ``s3://BUCKET/KEY`` and ``gs://…`` name
-        an object of a store, or all objects right under a prefix.
+        an object of a store, or all objects right under a prefix. An iterable begins again with
+        each pass, see `ArraysSource`.
     column, id_column, packed, bits, dims, every_line
         See `ReadOptions`.
     on_error : {"stop", "skip"}, optional
@@ -73,13 +74,13 @@ def open_vectors(
     return source
 
 
-def has_columns(paths: Paths | NDArray[Any]) -> bool:
+def has_columns(paths: Paths | Vectors) -> bool:
     """Whether vectors come with columns, whose names can be chosen, as far as files tell.
 
-    Not those of an array, nor of npy files and the like. What cannot be told before it is read, a
+    Not those of arrays, nor of npy files and the like. What cannot be told before it is read, a
     stream, is taken to have them.
     """
-    if isinstance(paths, np.ndarray):
+    if not isinstance(paths, (str, os.PathLike, list, tuple)):
         return False
     names = named(paths, "vectors")
     if names == ["-"]:
@@ -91,19 +92,28 @@ def has_columns(paths: Paths | NDArray[Any]) -> bool:
         return True  # whoever opens it says what is wrong
 
 
-def _open(
-    paths: Paths | NDArray[Any], options: ReadOptions, stdin: BinaryIO | None
-) -> VectorSource:
-    if isinstance(paths, np.ndarray):
-        if options.column is not None or options.id_column is not None:
-            raise UsageError("an array has no columns", "array", next_step="drop the column names")
-        return from_array(paths, options)
-    names = named(paths, "vectors")
+def _open(paths: Paths | Vectors, options: ReadOptions, stdin: BinaryIO | None) -> VectorSource:
+    if not isinstance(paths, (str, os.PathLike, list, tuple)):
+        found = _open_arrays(paths, options)
+        if found is not None:
+            if options.column is not None or options.id_column is not None:
+                raise UsageError(
+                    "an array has no columns", found.name, next_step="drop the column names"
+                )
+            return found
+    names = named(cast("Paths", paths), "vectors")  # it refuses what are none
     if names == ["-"]:
         return _open_stream(ByteStream.of_stdin(stdin), options)
     groups = DecodedGroups()
     sources = [_open_file(path, options, groups) for path in expand(names)]
     return sources[0] if len(sources) == 1 else ShardedSource(sources)
+
+
+def _open_arrays(given: Any, options: ReadOptions) -> VectorSource | None:
+    """Open one array or several; None where it is something else."""
+    if isinstance(given, np.ndarray):
+        return from_array(given, options)
+    return open_arrays(given, options) if isinstance(given, Iterable) else None
 
 
 def _open_file(path: str, options: ReadOptions, groups: DecodedGroups) -> VectorSource:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from binq.errors import InputError
 from binq.similarity import comparable
 from binq.types import Locate, Metric
+from binq.vectors.arrays import ArraysSource
 from binq.vectors.batch import Batch
 from binq.vectors.prefetch import prefetched
 from binq.vectors.source import VectorSource
@@ -101,6 +102,8 @@ def read_sample(
 
 def rewindable(source: VectorSource, directory: Path, stack: ExitStack) -> tuple[VectorSource, int]:
     """Return a source that can be read twice, and its row count; spooled if need be."""
+    if isinstance(source, ArraysSource):
+        source.count()
     if not source.rewindable or source.rows is None:
         source = stack.enter_context(spool(source, directory))
     if source.rows is None:
