@@ -12,7 +12,7 @@ from binq.errors import UsageError
 from binq.types import DEFAULT_TARGET_RECALL, METHODS, Method
 
 DEFAULT_METHODS: Final = tuple(name for name in METHODS if TABLE[name].swept != "named")
-LISTS_PAY: Final = 300_000
+LISTS_PAY: Final = 100_000
 """Rows from which inverted lists answer sooner than a scan, one query at a time too."""
 _WIDEST_DEFAULT: Final = 1536
 
