@@ -7,21 +7,24 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 PEERS ?= faiss,usearch,numpy
+EXTRAS ?= test
+# Ray takes 500 MB: it has an environment of its own.
+RAY_VENV ?= .venv-ray
 
-.PHONY: help setup demo quick test torture lint docs bench
+.PHONY: help setup demo quick test test-ray torture lint docs bench
 
 help: ## Show what there is to make.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with binq, its extras and the test tools.
 
 $(READY): pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv --quiet --allow-existing --python '>=3.11' $(VENV) && \
-		uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[test]'; \
+		uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[$(EXTRAS)]'; \
 	else \
 		$(PYTHON) -m venv $(VENV) && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'; \
 	fi
 	@$(BIN)/python -m binq.kernels
 	@touch $@
@@ -40,6 +43,10 @@ quick: $(READY) ## Run the tests that are not marked slow.
 
 test: lint ## Run all checks and tests.
 	$(BIN)/python -m pytest -n auto
+
+test-ray: ## Run the tests of --engine ray on a local cluster, in an environment of its own.
+	@$(MAKE) --no-print-directory setup VENV=$(RAY_VENV) EXTRAS=test,ray
+	$(RAY_VENV)/bin/python -m pytest -m ray
 
 torture: $(READY) ## Try faults and damage in full counts, of which make test tries a tenth.
 	$(BIN)/python -m pytest -n auto -m torture --durations=10

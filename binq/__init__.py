@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from binq.sweeping.results import Sweep as Sweep
     from binq.sweeping.sweep import sweep as sweep
     from binq.text.encode import encode as encode
-    from binq.text.run import EncodeReport as EncodeReport
+    from binq.text.options import EncodeReport as EncodeReport
 
     open = Index  # noqa: A001
 
 _PLACES = {
     "Binarizer": "binq.binarizers",
     "BuildReport": "binq.building.build",
-    "EncodeReport": "binq.text.run",
+    "EncodeReport": "binq.text.options",
     "Evaluation": "binq.evaluation.results",
     "Hits": "binq.search.hits",
     "Index": "binq.index.index",

@@ -57,6 +57,10 @@ OnError = Literal["stop", "skip"]
 """What a row that cannot be used does: end the command there, or be left out."""
 ON_ERROR: Final[tuple[OnError, ...]] = get_args(OnError)
 
+EngineName = Literal["local", "ray"]
+"""What runs the tasks of a command: this process, or a Ray cluster."""
+ENGINES: Final[tuple[EngineName, ...]] = get_args(EngineName)
+
 OnTruncate = Literal["warn", "error"]
 OnBlank = Literal["skip", "error"]
 
@@ -78,6 +82,7 @@ DEFAULT_SAMPLE: Final = 100_000
 DEFAULT_TARGET_RECALL: Final = 0.95
 """Of what the whole scan finds, the share that a structure looks for."""
 DEFAULT_ON_ERROR: Final[OnError] = "stop"
+DEFAULT_ENGINE: Final[EngineName] = "local"
 
 Vectors: TypeAlias = "str | os.PathLike[str] | list[str] | NDArray[Any] | Iterable[NDArray[Any]]"
 """Where vectors come from: a path, several paths, "-" for stdin, a 2-D array, or an object that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
@@ -81,3 +82,19 @@ def test_standard_library_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_errors_and_warnings_survive_the_way_to_another_process() -> None:
+    from binq.encoders import transport  # has errors of its own
+
+    assert issubclass(transport.RefusedError, BinqError)
+    kinds: list[type[BinqError]] = [BinqError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        error = kind("what `k=3`", "where", "this", "that", "use `engine=ray`")
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy), copy.exit_code) == (kind, str(error), error.exit_code)
+        assert copy.line(lambda name, _: name.upper()) == error.line(lambda name, _: name.upper())
+    assert len(kinds) > len(TREE) + 1
+    warning = pickle.loads(pickle.dumps(errors.BinqWarning(errors.Marked("see `k`"))))
+    assert warning.args[0].marked == "see `k`"

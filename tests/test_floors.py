@@ -27,6 +27,7 @@ ROOMS = (
     "storage",
     "binarizers",
     "vectors",
+    "engines",
     "io",
     "kernels",
 )
@@ -107,6 +108,13 @@ def test_kernels_know_arrays_only() -> None:
         if module.startswith("binq.kernels."):
             others = [name for name in imports_of(module) if not name.startswith("binq.kernels")]
             assert not others, module
+
+
+def test_only_its_engine_imports_ray() -> None:
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import) and any(alias.name == "ray" for alias in node.names):
+                assert module == "binq.engines.ray"
 
 
 def test_files_and_functions_stay_short() -> None:

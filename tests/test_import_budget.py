@@ -11,7 +11,7 @@ import typer.main
 
 from binq.cli.app import app
 
-HEAVY = ("numpy", "numba", "pyarrow", "xxhash", "threadpoolctl", "ir_measures")
+HEAVY = ("numpy", "numba", "pyarrow", "xxhash", "threadpoolctl", "ir_measures", "ray")
 PROBE = f"""
 import sys
 sys.argv = ["binq", *sys.argv[1:]]

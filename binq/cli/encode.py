@@ -57,6 +57,7 @@ from binq.types import OnBlank, OnTruncate, Precision, Role, TextFormat
         "on_error": opt.ON_ERROR,
         **opt.MODEL_RUNS,
         "concurrency": opt.option(int, "Requests to an endpoint at a time. [default: 1]"),
+        "engine": opt.ENGINE,
         "overwrite": opt.OVERWRITE,
         "threads": opt.THREADS,
     }

@@ -103,6 +103,12 @@ ON_ERROR: Final = option(
     types.DEFAULT_ON_ERROR,
 )
 OVERWRITE: Final = flag("--overwrite", "Replace files of another kind than what is written.")
+ENGINE: Final = option(
+    types.EngineName,
+    "What does the work: this process, or a Ray cluster, the one that RAY_ADDRESS names or else "
+    "one on this machine (extra ray).",
+    types.DEFAULT_ENGINE,
+)
 THREADS: Final = option(int, "Threads to use. [default: all that the process may use]")
 JSON: Final = flag("--json", "Print JSON.")
 

@@ -89,6 +89,8 @@ def _end(told: int) -> None:
             time.sleep(_GRACE)
             if sys.stderr is not None and sys.stderr.isatty():
                 os.write(2, b"\r\x1b[K\x1b[?25h")  # a bar goes, and the cursor that it hid is back
+            if "binq.engines.quiet" in sys.modules:
+                sys.modules["binq.engines.quiet"].clear_all()
             os._exit(code)
 
 

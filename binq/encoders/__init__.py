@@ -18,7 +18,13 @@ module                     holds
 from __future__ import annotations
 
 from binq.encoders.base import Encoder, FloatEncoder, check_role
-from binq.encoders.loading import check_same_model, load_encoder, load_for
+from binq.encoders.loading import (
+    check_same_model,
+    is_endpoint,
+    load_encoder,
+    load_for,
+    model_files,
+)
 from binq.encoders.static import BUILT_IN
 
 __all__ = [
@@ -27,6 +33,8 @@ __all__ = [
     "FloatEncoder",
     "check_role",
     "check_same_model",
+    "is_endpoint",
     "load_encoder",
     "load_for",
+    "model_files",
 ]

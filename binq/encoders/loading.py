@@ -76,7 +76,7 @@ def load_encoder(
     if model is not None and not model.strip():
         raise UsageError("no model is named", "`model`", "a folder, a name or an address")
     kind, _, rest = (model or "").partition(":")
-    is_url = kind.lower() in ("http", "https") and rest.startswith("//")
+    is_url = is_endpoint(model)
     if is_url and model:
         # Before any message repeats it: it may hold what is none of a message's business.
         from binq.encoders.keys import check_url
@@ -128,6 +128,32 @@ def load_encoder(
     from binq.encoders.sentence_transformers import SentenceTransformerEncoder
 
     return SentenceTransformerEncoder(model, device=device, threads=threads, **options)
+
+
+def is_endpoint(model: str | None) -> bool:
+    """Return whether a model stands behind an address, and computes elsewhere."""
+    return re.match("https?://", model or "", re.IGNORECASE) is not None
+
+
+def model_files(
+    model: str | None, key_file: str | os.PathLike[str] | None
+) -> tuple[str | None, str | None, list[str]]:
+    """Return a model and the file of a key as any process of this machine can find them.
+
+    Returns
+    -------
+    str or None, str or None, list of str
+        The model and the file, by absolute paths where they are paths; and these paths.
+    """
+    key = None if key_file is None else os.path.abspath(key_file)
+    files = [] if key is None else [key]
+    prefix, folder = "", model
+    if model is not None and model.startswith("model2vec:"):
+        prefix, folder = "model2vec:", model.removeprefix("model2vec:")
+    if folder and model != BUILT_IN and not is_endpoint(model) and Path(folder).is_dir():
+        files.append(os.path.abspath(folder))
+        model = prefix + files[-1]
+    return model, key, files
 
 
 def load_for(

@@ -8,19 +8,24 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from binq.encoders import Encoder, load_encoder
+from binq.encoders import Encoder, is_endpoint, load_encoder, model_files
+from binq.engines import Engine, opened
 from binq.errors import BinqWarning, EnvironmentFailure
 from binq.io.atomic import atomic_write
 from binq.io.outputs import by_suffix, refuse_overwrites
+from binq.text.batches import EncodeTask, facts_of
 from binq.text.checkpoint import checkpoint_path, kept_checkpoint, temporary_checkpoint
 from binq.text.embeddings import SUFFIXES, write_embeddings
-from binq.text.run import EncodeOptions, EncodeProgress, EncodeReport, Run
+from binq.text.options import EncodeOptions, EncodeProgress, EncodeReport
+from binq.text.run import Place, Run
 from binq.text.source import TextSource
 from binq.threads import limited, limited_tokenizers
 from binq.types import (
+    DEFAULT_ENGINE,
     DEFAULT_ON_ERROR,
+    EngineName,
     OnBlank,
     OnError,
     OnTruncate,
@@ -52,6 +57,7 @@ def encode(
     on_blank: OnBlank = "skip",
     on_error: OnError = DEFAULT_ON_ERROR,
     concurrency: int | None = None,
+    engine: EngineName = DEFAULT_ENGINE,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[EncodeProgress], None] | None = None,
@@ -71,10 +77,13 @@ def encode(
         See `binq.text.TextSource`.
     role, precision, batch_size, resume, on_truncate, on_blank, on_error, progress
         See `EncodeOptions`.
+    engine : {"local", "ray"}
+        Where texts are encoded: in this process, or by the workers of a Ray cluster, each of which
+        loads the model from its own machine and reads keys from its own environment.
     overwrite : bool
         Replace a file of another kind than what is written.
     threads : int, optional
-        Default: as many as the process may use.
+        Default: as many as the process may use; on Ray, those of each task: 1.
 
     Returns
     -------
@@ -104,21 +113,24 @@ def encode(
         folders=[model],
         overwrite=overwrite,
     )
-    with limited(threads) as count, limited_tokenizers(count):
-        encoder = load_encoder(
-            model,
-            prompt=prompt,
-            truncate_dim=truncate_dim,
-            normalize=normalize,
-            bits=precision == "ubinary",
-            device=device,
-            batch_size=batch_size,
-            key_file=key_file,
-            threads=count,
-            concurrency=concurrency,
-            on_wait=on_wait,
-        )
-        report = encode_texts(source, encoder, output, options)
+    told: dict[str, Any] = {
+        "prompt": prompt,
+        "truncate_dim": truncate_dim,
+        "normalize": normalize,
+        "bits": precision == "ubinary",
+        "device": device,
+        "batch_size": batch_size,
+        "concurrency": concurrency,
+    }
+    with ExitStack() as stack:
+        count = stack.enter_context(limited(threads))
+        stack.enter_context(limited_tokenizers(count))
+        encoder = load_encoder(model, key_file=key_file, threads=count, on_wait=on_wait, **told)
+        place = None
+        if engine != "local":
+            there = stack.enter_context(opened(engine, threads=threads))
+            place = _place_of(there, encoder, options, model, key_file, told)
+        report = encode_texts(source, encoder, output, options, place)
     _warn_of(
         report.blank,
         "texts are blank, or hold no token that the model knows, and were left out",
@@ -129,6 +141,28 @@ def encode(
     )
     _warn_of(report.skipped, "rows cannot be used and were left out", report.skipped_rows, "; ")
     return report
+
+
+def _place_of(
+    engine: Engine,
+    encoder: Encoder,
+    options: EncodeOptions,
+    model: str | None,
+    key_file: str | os.PathLike[str] | None,
+    told: dict[str, Any],
+) -> Place:
+    """Return how an engine of other processes encodes with the same model."""
+    found, key, files = model_files(model, key_file)
+    task = EncodeTask(
+        (("model", found), ("key_file", key), *told.items()),
+        facts_of(encoder, options.role),
+        options.role,
+        options.precision_for(encoder),
+        options.on_error == "skip",
+        engine.threads,
+    )
+    # Of what an endpoint takes at a time, the workers share.
+    return Place(engine, task, encoder.concurrency if is_endpoint(model) else None, files)
 
 
 def _warn_of(count: int, what: str, rows: list[str], between: str = ", ") -> None:
@@ -142,6 +176,7 @@ def encode_texts(
     encoder: Encoder,
     output: str | os.PathLike[str],
     options: EncodeOptions,
+    place: Place | None = None,
 ) -> EncodeReport:
     """Encode texts into a file of ``id`` and ``embedding``.
 
@@ -157,6 +192,8 @@ def encode_texts(
     output : path
         Appears whole, or not at all, in the format of its suffix.
     options : EncodeOptions
+    place : Place, optional
+        Where they are encoded, if not in this process.
 
     Returns
     -------
@@ -172,15 +209,13 @@ def encode_texts(
         If the output cannot be written, or the encoder's environment fails.
     """
     content = by_suffix(output, SUFFIXES)
-    run = Run(encoder, options)
+    run = Run(encoder, options, place)
     target = Path(os.path.realpath(output))
     if not target.parent.is_dir():
         raise EnvironmentFailure(
             "no such directory", str(target.parent), next_step="create it first"
         )
-    facts = encoder.metadata(options.role) | {"precision": run.precision}
-    # What an endpoint tells only in its answers is no part of what was asked for.
-    facts.pop("binq.bits", None)
+    facts = facts_of(encoder, options.role) | {"precision": run.precision}
     with ExitStack() as stack:
         checkpoint_for = kept_checkpoint if options.resume else temporary_checkpoint
         checkpoint = stack.enter_context(checkpoint_for(target, facts))

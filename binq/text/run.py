@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.encoders import Encoder, check_role
-from binq.errors import EnvironmentFailure, InputError, UsageError, stopping
-from binq.text.ahead import ahead
-from binq.text.batches import BatchEncoder, Encoded, at
+from binq.encoders import Encoder
+from binq.engines import Engine, Item, LocalEngine
+from binq.errors import EnvironmentFailure, InputError, stopping
+from binq.text.batches import BatchEncoder, Encoded, EncodeTask, at
 from binq.text.checkpoint import Checkpoint, digest_of
 from binq.text.columns import Text
+from binq.text.options import EncodeOptions, EncodeProgress, EncodeReport
 from binq.text.source import TextSource, batched
-from binq.types import (
-    DEFAULT_ON_ERROR,
-    ON_ERROR,
-    PRECISIONS,
-    OnBlank,
-    OnError,
-    OnTruncate,
-    Precision,
-    Role,
-)
 from binq.vectors.ids import CommonType, note_of
 
 # Texts are sorted by length within a window of so many batches, which evens out the batches.
@@ -38,194 +31,159 @@ _CHARACTERS_IN_BATCH: Final = 1 << 22
 _NAMED: Final = 10
 
 
-@dataclass(slots=True)
-class EncodeProgress:
-    """How far a run has come.
-
-    Attributes
-    ----------
-    rows : int
-        Texts dealt with so far.
-    encoded : int
-        Texts that this run has encoded.
-    fraction : float or None
-        Share of the input that has been read, where its size is known.
-    seconds : float
-        Since the run began.
-    """
-
-    rows: int = 0
-    encoded: int = 0
-    fraction: float | None = None
-    seconds: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        """Texts a second."""
-        return self.rows / self.seconds if self.seconds > 0 else 0.0
-
-
 @dataclass(frozen=True)
-class EncodeOptions:
-    """What an encoding run can be told.
+class Place:
+    """Where batches are encoded.
 
     Attributes
     ----------
-    role : {"document", "query"}
-        Which prompt applies.
-    precision : {"float32", "float16", "ubinary"} or None
-        How floats are written, ``ubinary`` being one bit per dim that is set where it is above
-        zero; float32 by default. Codes are written as they are and take none but ``ubinary``.
-    batch_size : int or None
-        Texts given to the encoder at a time; as it likes by default.
-    resume : bool
-        Keep a checkpoint beside the output and go on from the one that is there. It is removed
-        at the end. The same text is never encoded twice.
-    on_truncate : {"warn", "error"}
-        Whether texts that the encoder cuts are reported, or are rows that cannot be used.
-    on_blank : {"skip", "error"}
-        Whether texts that hold nothing but white space are left out and reported, or are rows
-        that cannot be used.
-    on_error : {"stop", "skip"}
-        Whether the run ends at a row that cannot be used, or leaves it out, counts it and goes on.
-        Where no row is left, it ends all the same.
-    progress : callable or None
-        Called after every batch.
-
-    Raises
-    ------
-    UsageError
-        If a value is none of these.
+    engine : Engine
+    task : callable, optional
+        What it is to do, in whatever process; by default the run's own encoder does it.
+    limit : int, optional
+        How many batches at a time.
+    files : sequence of str
+        What the task reads.
     """
 
-    role: Role = "document"
-    precision: Precision | None = None
-    batch_size: int | None = None
-    resume: bool = False
-    on_truncate: OnTruncate = "warn"
-    on_blank: OnBlank = "skip"
-    on_error: OnError = DEFAULT_ON_ERROR
-    progress: Callable[[EncodeProgress], None] | None = None
-
-    def __post_init__(self) -> None:
-        check_role(self.role)
-        if self.precision not in (None, *PRECISIONS):
-            known = ", ".join(PRECISIONS)
-            raise UsageError("unknown precision", "`precision`", known, str(self.precision))
-        if self.on_error not in ON_ERROR:
-            known = ", ".join(ON_ERROR)
-            raise UsageError("unknown choice", "`on_error`", known, str(self.on_error))
-        if self.batch_size is not None and self.batch_size < 1:
-            got = str(self.batch_size)
-            raise UsageError("too few texts at a time", "`batch_size`", "at least 1", got)
-
-    def precision_for(self, encoder: Encoder) -> Precision:
-        """Return how what ``encoder`` yields is written.
-
-        Raises
-        ------
-        UsageError
-            If it yields codes and floats are wanted.
-        """
-        if encoder.bits is None:
-            return self.precision or "float32"
-        if self.precision not in (None, "ubinary"):
-            raise UsageError("the model makes bits", "`precision`", "ubinary", str(self.precision))
-        return "ubinary"
+    engine: Engine
+    task: EncodeTask | None = None
+    limit: int | None = None
+    files: Sequence[str] = ()
 
 
 @dataclass(slots=True)
-class EncodeReport:
-    """What a run did.
+class _Window:
+    """Texts that were read together.
 
     Attributes
     ----------
-    rows : int
-        Rows written.
-    dim, bits : int or None
-        Width of the output: of embeddings, or of codes.
-    encoded : int
-        Distinct texts that were encoded by this run.
-    resumed : int
-        Distinct texts whose vectors an interrupted run had left.
-    duplicates : int
-        Rows whose text had occurred before.
-    blank, overlong : int
-        Texts left out since they hold nothing; texts whose end the model did not read.
-    blank_rows, overlong_rows : list of str
-        Where the first ten of each stand.
-    skipped : int
-        Rows left out since they cannot be used.
-    skipped_rows : list of str
-        Where the first ten of them stand, and what is wrong with them.
-    seconds : float
-        How long it took.
-    id_note : str or None
-        Which columns could hold ids, where none was found.
+    texts : list of Text
+        In their order, up to where the run stops.
+    start : int
+        Number of the first in the input.
+    fraction : float or None
+        How much of the input had been read after it.
+    digests : dict of int to bytes
+        Of texts that can be encoded, by their places in the window.
+    unique : dict of bytes to Text
+        One text for each digest.
+    numbers : dict of bytes to int
+        Where the vectors are, by digest, as far as they are known.
+    faults : dict of bytes to InputError
+        Why there is none.
     """
 
-    rows: int = 0
-    dim: int | None = None
-    bits: int | None = None
-    encoded: int = 0
-    resumed: int = 0
-    duplicates: int = 0
-    blank: int = 0
-    overlong: int = 0
-    blank_rows: list[str] = field(default_factory=list)
-    overlong_rows: list[str] = field(default_factory=list)
-    skipped: int = 0
-    skipped_rows: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    id_note: str | None = None
+    texts: list[Text]
+    start: int
+    fraction: float | None
+    digests: dict[int, bytes]
+    unique: dict[bytes, Text]
+    numbers: dict[bytes, int]
+    faults: dict[bytes, InputError] = field(default_factory=dict)
 
 
 class Run:
-    """One pass over the texts: what is new is encoded, every row noted in the checkpoint."""
+    """One pass over the texts: what is new is encoded, every row noted in the checkpoint.
 
-    def __init__(self, encoder: Encoder, options: EncodeOptions) -> None:
+    Parameters
+    ----------
+    encoder : Encoder
+    options : EncodeOptions
+    place : Place, optional
+        Where batches are encoded: by default in this process, by the encoder's own number of
+        threads.
+    """
+
+    def __init__(
+        self, encoder: Encoder, options: EncodeOptions, place: Place | None = None
+    ) -> None:
         self.encoder = encoder
         self.options = options
         self.precision = options.precision_for(encoder)
-        self._batch = BatchEncoder(
-            encoder, options.role, self.precision, to_the_end=options.on_error == "skip"
+        self._skip = options.on_error == "skip"
+        self._place = place or Place(LocalEngine(encoder.concurrency))
+        self._task = (
+            self._place.task
+            or BatchEncoder(encoder, options.role, self.precision, to_the_end=self._skip).encode
         )
         self.batch_size = options.batch_size or encoder.batch_size
         self.report = EncodeReport()
         self.ids = CommonType()
         self.began = time.monotonic()
         self._progress = EncodeProgress()
-        self._skip = options.on_error == "skip"
         self._first_fault: InputError | None = None
+        # What has been read and is not done with, in order; and what ended the reading.
+        self._windows: deque[_Window] = deque()
+        self._batches: deque[tuple[_Window, list[Text]]] = deque()
+        self._end: Exception | None = None
 
     def read(self, source: TextSource, checkpoint: Checkpoint) -> None:
-        """Read the texts window by window."""
+        """Read the texts window by window, and encode what is new batch by batch."""
         left_over = checkpoint.last
-        position = 0
-        window_rows = max(1024, _BATCHES_IN_WINDOW * self.batch_size)
-        for texts in batched(source.read(), window_rows, _CHARACTERS_IN_WINDOW):
-            window = self._judged(texts)
-            ids = [text.id for text in window if text.id is not None and text.fault is None]
-            if ids:
-                self.ids.add(ids)
-            end = len(window)
-            if not self._skip:
-                end = next((i for i, text in enumerate(window) if text.fault is not None), end)
-            if end == len(window) or self.options.resume:
-                # What precedes a row at which the run stops is kept for the next one.
-                self._window(window[:end], position, checkpoint)
-            if end < len(window):
-                fault = window[end].fault
-                assert fault is not None
-                raise stopping(fault)
-            position += len(window)
-            self._tell(position, source.fraction)
+        failure: Exception | None = None
+        stop = threading.Event()
+        place = self._place
+        items = self._items(source, checkpoint)
+        outcomes = place.engine.map(
+            self._task, items, limit=place.limit, files=place.files, stop=stop
+        )
+        with closing(outcomes):
+            for outcome in outcomes:
+                window, batch = self._batches.popleft()
+                if failure is not None:
+                    # What is done all the same is kept for the next run.
+                    if outcome.done() and outcome.exception() is None:
+                        self._keep(window, batch, outcome.result(), checkpoint)
+                    continue
+                while self._windows[0] is not window:
+                    self._finish(self._windows.popleft(), checkpoint)
+                try:
+                    encoded = outcome.result()
+                except Exception as error:
+                    failure = error
+                else:
+                    failure = self._fault_of(batch, encoded)
+                    self._keep(window, batch, encoded, checkpoint)
+                if failure is not None:
+                    stop.set()
+        if isinstance(failure, EnvironmentFailure):
+            self._say_how_to_go_on(failure, checkpoint)
+        if failure is not None:
+            raise failure
+        while self._windows:
+            self._finish(self._windows.popleft(), checkpoint)
+        if self._end is not None:
+            raise self._end
         if self._first_fault is not None and not self.report.rows:
             raise self._first_fault
         if source.could_be_ids is not None:
             self.report.id_note = note_of(source.could_be_ids)
         distinct, self.report.resumed = checkpoint.distinct(left_over)
         self.report.duplicates = self.report.rows - distinct
+
+    def _items(self, source: TextSource, checkpoint: Checkpoint) -> Iterator[Item[list[str]]]:
+        """Yield batches of texts that are new; what ends the reading is raised after them."""
+        window_rows = max(1024, _BATCHES_IN_WINDOW * self.batch_size)
+        position = 0
+        try:
+            for texts in batched(source.read(), window_rows, _CHARACTERS_IN_WINDOW):
+                judged = self._judged(texts)
+                ids = [text.id for text in judged if text.id is not None and text.fault is None]
+                if ids:
+                    self.ids.add(ids)
+                fault, end = None, len(judged)
+                if not self._skip:
+                    found = ((i, text.fault) for i, text in enumerate(judged) if text.fault)
+                    end, fault = next(found, (end, None))
+                if fault is None or self.options.resume:
+                    # What precedes a row at which the run stops is kept for the next one.
+                    yield from self._window(judged[:end], position, source.fraction, checkpoint)
+                if fault is not None:
+                    raise stopping(fault)
+                position += len(judged)
+        except Exception as error:
+            self._end = error
 
     def _judged(self, texts: list[Text]) -> list[Text]:
         """Return texts with what the options find wrong with them."""
@@ -247,40 +205,73 @@ class Run:
                 _note(self.report.overlong_rows, judged[i].where)
         return judged
 
-    def _window(self, window: list[Text], start: int, checkpoint: Checkpoint) -> None:
+    def _window(
+        self, texts: list[Text], start: int, fraction: float | None, checkpoint: Checkpoint
+    ) -> Iterator[Item[list[str]]]:
+        """Yield batches of what is new in a window, and remember whose they are."""
         digests = {
-            position: digest_of(text.text)
-            for position, text in enumerate(window)
+            place: digest_of(text.text)
+            for place, text in enumerate(texts)
             if text.fault is None and not _is_blank(text)
         }
-        unique = {digest: window[position] for position, digest in digests.items()}
+        unique = {digest: texts[place] for place, digest in digests.items()}
         numbers = checkpoint.find(list(unique))
-        new = [text for digest, text in unique.items() if digest not in numbers]
+        new = [
+            text
+            for digest, text in unique.items()
+            if digest not in numbers and not any(digest in each.unique for each in self._windows)
+        ]
         new.sort(key=lambda text: len(text.text), reverse=True)
-        void: set[bytes] = set()
-        faults: dict[bytes, InputError] = {}
-        for encoded in self._batches(new, checkpoint):
-            faults.update((digest_of(text.text), fault) for text, fault in encoded.faults)
-            for texts, vectors, bits in encoded.parts:
-                added = [digest_of(text.text) for text in texts]
-                if bits is None:
-                    # A text of which the model knows no token has no direction.
-                    some: NDArray[np.bool_] = np.any(vectors != 0, axis=1)
-                    void.update(
-                        digest for digest, kept in zip(added, some, strict=True) if not kept
-                    )
-                    added = [digest for digest in added if digest not in void]
-                    vectors = vectors[some]
-                given = checkpoint.add_vectors(added, vectors, bits)
-                numbers.update(zip(added, given, strict=True))
-                self.report.encoded += len(texts)
-                self._tell(self._progress.rows + len(texts), self._progress.fraction)
+        window = _Window(texts, start, fraction, digests, unique, numbers)
+        self._windows.append(window)
+        for batch in batched(new, self.batch_size, _CHARACTERS_IN_BATCH):
+            self._batches.append((window, batch))
+            more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+            yield Item(f"{batch[0].named}{more}", [text.text for text in batch])
+
+    def _fault_of(self, batch: list[Text], encoded: Encoded) -> InputError | None:
+        """Return what of a batch ends the run, if anything does."""
+        if not encoded.faults:
+            return None
+        place, fault = encoded.faults[0]
+        # Where nothing at all is taken, it is not these texts that are at fault.
+        if len(batch) == len(encoded.faults) > 1 and not self.report.encoded:
+            return at(batch[place], fault)
+        return None if self._skip else stopping(at(batch[place], fault))
+
+    def _keep(
+        self, window: _Window, batch: list[Text], encoded: Encoded, checkpoint: Checkpoint
+    ) -> None:
+        """Keep the vectors of a batch."""
+        window.faults.update((digest_of(batch[i].text), fault) for i, fault in encoded.faults)
+        for start, vectors, bits in encoded.parts:
+            count = len(vectors)
+            added = [digest_of(text.text) for text in batch[start : start + count]]
+            if bits is None:
+                # A text of which the model knows no token has no direction.
+                some: NDArray[np.bool_] = np.any(vectors != 0, axis=1)
+                added = [digest for digest, kept in zip(added, some, strict=True) if kept]
+                vectors = vectors[some]
+            given = checkpoint.add_vectors(added, vectors, bits)
+            window.numbers.update(zip(added, given, strict=True))
+            self.report.encoded += count
+            self._tell(self._progress.rows + count, self._progress.fraction)
+
+    def _finish(self, window: _Window, checkpoint: Checkpoint) -> None:
+        """Note the rows of a window, of which all batches are done."""
+        numbers, faults = window.numbers, window.faults
+        # What was under way in a window before, when this one was read.
+        missing = [each for each in window.unique if each not in numbers and each not in faults]
+        numbers.update(checkpoint.find(missing))
+        for later in self._windows:
+            shared = {digest: fault for digest, fault in faults.items() if digest in later.unique}
+            later.faults.update(shared)
         known = []
-        for position, text in enumerate(window):
-            digest = digests.get(position, b"")
+        for place, text in enumerate(window.texts):
+            digest = window.digests.get(place, b"")
             if digest in numbers:
                 name = None if text.id is None else str(text.id)
-                known.append((start + position, name, numbers[digest]))
+                known.append((window.start + place, name, numbers[digest]))
             elif text.fault is not None:
                 self._leave_out(text, text.fault)
             elif digest in faults:
@@ -293,33 +284,7 @@ class Run:
                 _note(self.report.blank_rows, text.where)
         checkpoint.add_rows(known)
         self.report.rows += len(known)
-
-    def _batches(self, texts: list[Text], checkpoint: Checkpoint) -> Iterator[Encoded]:
-        """Yield what comes of texts, batch by batch; raise what ends the run after that."""
-        failure: Exception | None = None
-        stop = threading.Event()
-        batches = batched(texts, self.batch_size, _CHARACTERS_IN_BATCH)
-        for batch, result in ahead(self._batch.encode, batches, self.encoder.concurrency, stop):
-            if failure is not None and not (result.done() and result.exception() is None):
-                continue
-            try:
-                encoded = result.result()
-            except Exception as error:
-                failure = error
-                stop.set()
-                continue
-            if encoded.faults and failure is None:
-                text, fault = encoded.faults[0]
-                # Where nothing at all is taken, it is not these texts that are at fault.
-                nothing = len(batch) == len(encoded.faults) > 1 and not self.report.encoded
-                if not self._skip or nothing:
-                    failure = at(text, fault) if nothing else stopping(at(text, fault))
-                    stop.set()
-            yield encoded
-        if isinstance(failure, EnvironmentFailure):
-            self._say_how_to_go_on(failure, checkpoint)
-        if failure is not None:
-            raise failure
+        self._tell(window.start + len(window.texts), window.fraction)
 
     def _leave_out(self, text: Text, fault: InputError) -> None:
         """Count a row that cannot be used, or end the run there."""

@@ -22,7 +22,7 @@ from binq.encoders.base import FloatEncoder
 from binq.encoders.fingerprints import FingerprintEncoder
 from binq.errors import EnvironmentFailure, InputError, UsageError
 from binq.text import encode as encoding
-from binq.text.run import EncodeOptions, EncodeProgress, EncodeReport
+from binq.text.options import EncodeOptions, EncodeProgress, EncodeReport
 from binq.text.source import TextSource
 from binq.types import PRECISIONS, Precision, Role
 from binq.vectors import open_vectors
@@ -642,6 +642,20 @@ def test_batches_at_a_time_change_nothing_but_the_time(tmp_path: Path) -> None:
         found.append((out.read_bytes(), report.skipped_rows, report.encoded, report.rows))
         assert report.skipped == 3
     assert all(each == found[0] for each in found)
+
+
+def test_windows_that_are_under_way_share_texts(tmp_path: Path) -> None:
+    # Windows of 1,024 rows: what stands at the end of one stands at the beginning of the next.
+    texts = [f"text {i % 1010}" for i in range(3000)]
+    texts[1020] = texts[1030] = texts[2050] = "bad"
+    source, found = _file(tmp_path, texts), []
+    for concurrency in (1, 8):
+        encoder, out = Parallel(concurrency), tmp_path / "out.jsonl"
+        report = encode_texts(TextSource(source), encoder, out, on_error="skip")
+        assert (report.skipped, report.rows, report.encoded) == (3, 2997, 1010)
+        assert report.skipped_rows[1].startswith(f"{source}: line 1031")
+        found.append(out.read_bytes())
+    assert found[0] == found[1]
 
 
 def test_when_one_of_several_batches_fails_the_others_are_kept(tmp_path: Path) -> None:
