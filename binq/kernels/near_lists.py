@@ -245,9 +245,10 @@ def _filled(visits: Visits, counts: Rows) -> Visits:
     """Make an array of what is known of each query, -1 after it."""
     if len(visits) == 1:
         return visits[:, : int(counts[0])]
-    visits = visits[:, : int(counts.max())].copy()
-    visits[np.arange(visits.shape[1]) >= counts[:, None]] = -1
-    return visits
+    known = visits[:, : int(counts.max())]
+    filled = np.full_like(known, -1, order="C")
+    np.copyto(filled, known, where=np.arange(known.shape[1]) < counts[:, None])
+    return filled
 
 
 def _by_numpy(
