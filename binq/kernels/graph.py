@@ -211,8 +211,8 @@ def search(
         for array in (codes, graph.neighbours, graph.entries, chosen.allowed, starts, names)
     )
     keys, told = _walked(engine.library, arrays, queries, count, effort, most or nodes, threads)
-    short = np.flatnonzero(told[:, 0] < count)
-    if len(short):
+    if told[:, 0].min() < count:
+        short = np.flatnonzero(told[:, 0] < count)
         others = _scanned(codes, queries[short], count, chosen, starts, names, threads)
         numbers = others.nodes.view(np.uint64)
         keys[short] = others.distances.astype(np.uint64) << _HALF | numbers
@@ -277,43 +277,35 @@ def _walked(
     guess = min(nodes, len(entries) + 32 * effort.rank)
     size = max(1, min(_QUERIES_PER_CALL, _MEASURED_PER_CALL // guess))
     size = min(size, -(-len(queries) // max(1, 4 * threads)))
-    size = max(size, min(_TURNS, -(-len(queries) // max(1, threads))))
+    if guess < _MEASURED_PER_CALL // _TURNS:
+        size = max(size, min(_TURNS, -(-len(queries) // max(1, threads))))
     keys = np.full((len(queries), count), NO_KEY)
     told = np.full((len(queries), 2), -1, np.int64)
-    left = None
-    while True:
-        asked = np.ascontiguousarray(queries if left is None else queries[left])
-        found = keys if left is None else keys[left]
-        counts = told if left is None else told[left]
-        blocks = -(-len(asked) // size)
-        turns = min(_TURNS, size)
-        workers = max(1, min(threads, blocks))
-        memory = Walks(library.layout, words, width, slots, marks, turns, workers)
-        at, to, tell = address(asked), address(found), address(counts)
 
-        def work(
-            worker: int,
-            number: int,
-            at: int = at,
-            to: int = to,
-            tell: int = tell,
-            memory: Walks = memory,
-            many: int = len(asked),
-        ) -> None:
+    def walk(queries: Codes, keys: Codes, told: npt.NDArray[np.int64]) -> None:
+        asked = len(queries)
+        blocks = -(-asked // size)
+        workers, turns = max(1, min(threads, blocks)), min(_TURNS, size)
+        memory = Walks(library.layout, words, width, slots, marks, turns, workers)
+        at, to, tell = address(queries), address(keys), address(told)
+
+        def work(worker: int, number: int) -> None:
             first = number * size
             kernel(
-                *given, at + 8 * words * first, min(size, many - first), count, *effort,
+                *given, at + 8 * words * first, min(size, asked - first), count, *effort,
                 to + 8 * count * first, tell + 16 * first, *memory.of(worker),
             )  # fmt: skip
 
         run_blocks(blocks, threads, work)
-        if left is not None:
-            keys[left], told[left] = found, counts
-        left = np.flatnonzero(told[:, 0] < 0)
-        if not len(left) or (slots, marks) == (all_slots, all_marks):
-            break
+
+    walk(np.ascontiguousarray(queries), keys, told)
+    while told[:, 0].min() < 0 and (slots, marks) != (all_slots, all_marks):
         # Some walks had no room; with as much as there are nodes, all have.
         slots, marks = min(all_slots, 16 * slots), min(all_marks, 16 * marks)
+        left = np.flatnonzero(told[:, 0] < 0)
+        some, counts = keys[left], told[left]
+        walk(queries[left], some, counts)
+        keys[left], told[left] = some, counts
     keys.sort(axis=1)
     return keys, told
 
