@@ -21,7 +21,9 @@ from binq.kernels.scan import WORK_WORTH_A_THREAD, Memory, Rows, address, capaci
 Codes = npt.NDArray[np.uint64]
 Distances = npt.NDArray[np.int32]
 
+# Hits that memory is made for at least, and at most: more take long whatever is prepared.
 _HITS: Final = 100
+_MOST_HITS: Final = 1 << 14
 _UINT64 = np.dtype(np.uint64)
 
 
@@ -105,9 +107,9 @@ class OneQuery:
         -------
         rows : (1, k) int64
         distances : (1, k) int32
-            As `hamming.topk` returns them. None in place of both where the lists hold so many codes
-            that threads are of use, or where something is wrong with the lists: `hamming.topk`
-            says what.
+            As `hamming.topk` returns them. None in place of both where there are so many hits, or
+            codes on the lists, that threads are of use, or where something is wrong with the lists:
+            `hamming.topk` says what.
 
         Raises
         ------
@@ -121,6 +123,8 @@ class OneQuery:
             raise TypeError(f"query is {query.dtype}, not uint64")
         if gap < 0 or (edge is not None and edge < 0) or (lists is not None and lists < 1):
             raise ValueError(f"gap {gap}, edge {edge}, lists {lists}")
+        if k > _MOST_HITS:
+            return None
         farthest = 64 * words
         memory = None
         with contextlib.suppress(IndexError):

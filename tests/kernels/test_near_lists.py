@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from corpora import codes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binq.kernels.hamming import FAMILY
-from binq.kernels.near_lists import near_allowed, near_lists
-from binq.kernels.scan import Engine
+from binq.kernels.near_lists import Centroids, near_allowed, near_lists, scratch_of
+from binq.kernels.scan import Engine, Memory, address
 
 
 def plainly(
@@ -73,6 +75,29 @@ def test_a_gap_is_widened_beyond_the_edge(engine_of: Callable[..., Engine]) -> N
             centroids, sizes, query, enough, gap=3, edge=edge, engine=engine_of(FAMILY)
         )
         assert found[0].tolist() == list(range(last + 1))
+
+
+def test_scratch_is_as_large_as_it_is_said_to_be(engine_of: Callable[..., Engine]) -> None:
+    """Nothing behind it is written, nor behind the visits."""
+    library = engine_of(FAMILY).library
+    if library is None:
+        pytest.skip("numpy takes none")
+    for words, count, asked in itertools.product((1, 3, 12, 33), (1, 7, 16, 17, 200), (1, 2, 5)):
+        centroids = Centroids(codes_of(count, words)).of(library)
+        queries, sizes = codes_of(asked, words, 1), np.full(count, 2)
+        needed = scratch_of(library, words, count)
+        memory = Memory(needed + 4096, 4 * asked * count + 4096, 8 * asked)
+        guards = [memory.view(0, np.uint8, needed + 4096)[needed:]]
+        guards.append(memory.view(1, np.uint8, 4 * asked * count + 4096)[4 * asked * count :])
+        for guard in guards:
+            guard[:] = 77
+        scratch, visits, counts = memory.addresses
+        library.functions["near_lists"](
+            address(centroids), words, count, address(sizes), address(queries), asked, 0,
+            3 * count, 64 * words, 64 * words, visits, counts, scratch,
+        )  # fmt: skip
+        assert memory.view(2, np.int64, asked).tolist() == [count] * asked
+        assert all((guard == 77).all() for guard in guards)
 
 
 def test_many_queries_in_blocks(engine_of: Callable[..., Engine]) -> None:

@@ -94,6 +94,7 @@ def test_left_to_others(engine_of: EngineOf) -> None:
     made = Made(library, 200_000, 3, 12, 64)
     query = codes_of(1, 12, 5, 64)
     assert made.search.topk(query, 10, 10, gap=768) is None
+    assert made.search.topk(query, 20_000, 20_000) is None
     made = Made(library, 1000, 3, 12, 64)
     assert made.search.topk(query, 10, 1000) is not None
     kept = made.offsets.copy()
