@@ -11,9 +11,10 @@ from typing import Unpack, cast
 from binq import binarizers
 from binq.binarizers import Binarizer, default_scoring
 from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit, watched
-from binq.building.lists import MAX_LISTS, ListMaker, read_queries
+from binq.building.lists import MAX_LISTS, ListMaker, StandIns, read_queries
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.building.rows import RowWriter, Skipping, warn_of_skipped
+from binq.building.shard_lists import ShardedListMaker
 from binq.building.shards import ShardedRows, ShardPlan, check_shards
 from binq.errors import InputError, UsageError
 from binq.io.streams import refuse_stdin_twice
@@ -153,7 +154,7 @@ def build(
         )
     _check_lists(kind, nlist, check_queries)
     options = BinarizerOptions(**settings)
-    _check_output(options, output, shard_rows, kind, vectors, check_queries, overwrite)
+    _check_output(options, output, shard_rows, vectors, check_queries, overwrite)
     refuse_stdin_twice(vectors=vectors, check_queries=check_queries)
     # What is entered last ends first: the output, then reading ahead, then the source it reads.
     with ExitStack() as stack:
@@ -176,19 +177,22 @@ def build(
         if rescore == "int8" and sample is not None:
             spread = Int8Range.spanning(sample.low, sample.high)
         how = dim, options.metric, binarizer, scan, rescore, spread, count
+        listed, checked = kind == "ivf", None
+        if check_queries is not None:
+            given = check_queries, options.metric, dim, binarizer, packed, source.packed
+            checked = read_queries(*given)
         rows: RowWriter | ShardedRows
+        laid = binarizer, options.metric, nlist, count
         if shard_rows is not None:
             check_shards(shard_rows, source.rows)
-            directory = stack.enter_context(writing_directory(output))
-            rows = ShardedRows(directory, ShardPlan(str(directory.path), *how), shard_rows)
+            into = stack.enter_context(writing_directory(output))
+            plan = ShardPlan(str(into.path), *how, listed)
+            maker = ShardedListMaker(into, *laid) if listed else None
+            rows = ShardedRows(into, plan, shard_rows, maker, checked)
         else:
             writer = stack.enter_context(writing_index(output))
-            lists = ListMaker(writer, binarizer, options.metric, nlist, count)
-            checked = None
-            if check_queries is not None:
-                given = check_queries, options.metric, dim, binarizer, packed, source.packed
-                checked = read_queries(*given)
-            rows = RowWriter(writer, *how, lists if kind == "ivf" else None, checked)
+            lists = (ListMaker(writer, *laid), checked, StandIns()) if listed else ()
+            rows = RowWriter(writer, *how, *lists)
         header = rows.write(_counted(watched(batches, binarizer), source, progress), source)
         keep_binarizer(options, binarizer)
         size = rows.publish()
@@ -225,7 +229,6 @@ def _check_output(
     options: BinarizerOptions,
     output: str | os.PathLike[str],
     shard_rows: int | None,
-    kind: Kind,
     vectors: Vectors,
     check_queries: Vectors | None,
     overwrite: bool,
@@ -235,8 +238,6 @@ def _check_output(
         options.refuse_overwrites(output, "index", vectors, check_queries, overwrite=overwrite)
         return
     check_shards(shard_rows, None)
-    if kind != "flat":
-        raise UsageError("shards are flat so far", "`kind`", "flat", kind)
     options.refuse_directory(output, vectors, check_queries, overwrite=overwrite)
 
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq import bits as packing
-from binq.binarizers import Binarizer, RowTerms
+from binq.binarizers import Binarizer
 from binq.kernels.asymmetric import max_words
 from binq.similarity import normalize
-from binq.structures.base import AllowedRows, Candidates, Scope
+from binq.structures.base import AllowedRows, Candidates, Scope, Structure
 from binq.structures.calibration import COUNTS, Calibration, Survey, calibrate, reach, to_centroids
-from binq.structures.flat import Flat
 from binq.structures.queries import Queries
 from binq.types import MAX_DIM, MAX_NORM, Metric, Scoring
 
@@ -45,26 +43,30 @@ class Calibrator:
 
     Attributes
     ----------
-    codes : (n, words) uint64
-        In row order.
-    terms : RowTerms
+    structure : Structure
+        Finds rows by looking at all of them.
+    factors : bool
+        Whether it has factors for asymmetric scores.
     binarizer : Binarizer or None
     metric : {"cosine", "ip", "l2"}
     centroids : (l, words) uint64
     lists : (n,) uint16
         In which list every row lies.
-    dead : (n,) bool
-        Rows that no search finds.
+    sizes : (l,) int64
+        Rows in every list that are not dead.
+    allowed : AllowedRows or None
+        Rows that are not dead; None for all.
     threads : int
     """
 
-    codes: Codes
-    terms: RowTerms
+    structure: Structure
+    factors: bool
     binarizer: Binarizer | None
     metric: Metric
     centroids: Codes
     lists: NDArray[np.uint16]
-    dead: NDArray[np.bool_]
+    sizes: Numbers
+    allowed: AllowedRows | None
     threads: int
 
     def calibration(self, queries: Queries, own: Numbers | None) -> Calibration:
@@ -76,7 +78,7 @@ class Calibrator:
         own : (q,) int64 or None
             The rows that stand in for queries.
         """
-        counts = [count for count in COUNTS if count <= max(len(self.codes), COUNTS[0])]
+        counts = [count for count in COUNTS if count <= max(len(self.structure), COUNTS[0])]
         groups = [] if own is None else list(self._disturbed(queries))
         gaps: dict[Scoring, dict[int, tuple[int, ...]]] = {}
         edges: dict[Scoring, dict[int, tuple[int, ...]]] = {}
@@ -97,18 +99,10 @@ class Calibrator:
     def _scans(self, queries: Queries) -> Iterator[Scoring]:
         yield "hamming"
         binarizer = self.binarizer
-        if binarizer is None or queries.vectors is None or self.codes.shape[1] > max_words():
+        if binarizer is None or queries.vectors is None or self.structure.words > max_words():
             return
-        if self.terms.factor is not None or not binarizer.needs_terms:
+        if self.factors or not binarizer.needs_terms:
             yield "asymmetric"
-
-    @cached_property
-    def _sizes(self) -> Numbers:
-        return np.bincount(self.lists[~self.dead], minlength=len(self.centroids))
-
-    @cached_property
-    def _scope(self) -> Scope:
-        return Scope(AllowedRows(~self.dead) if self.dead.any() else None, threads=self.threads)
 
     def _survey(
         self, scan: Scoring, queries: Queries, own: Numbers | None, counts: list[int]
@@ -118,21 +112,21 @@ class Calibrator:
         A row that stands in for a query does not count, and neither does any that equals it:
         queries are no rows.
         """
-        flat = Flat(self.codes, self.terms)
-        scanned = flat.nearest if scan == "hamming" else flat.best
-        most = min(counts[-1], len(self.codes)) + (own is not None)
+        everything = Scope(self.allowed, threads=self.threads, exhaustive=True)
+        scanned = self.structure.nearest if scan == "hamming" else self.structure.best
+        most = min(counts[-1], len(self.structure)) + (own is not None)
         reaches = [np.empty((0, len(counts)), np.int32)]
         aways = [np.empty((0, 0), np.int32)] if not len(queries) else []
         for first in range(0, len(queries), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
             asked = queries.part(part)
-            best = scanned(asked, most, self._scope)
+            best = scanned(asked, most, everything)
             rows = best.rows if own is None else _others(best, own[part, None])
             distances = to_centroids(self.centroids, self._probes(asked))
             lists = self.lists[np.maximum(rows, 0)].astype(np.intp)
             away = np.take_along_axis(distances, lists, axis=1)
             aways.append(np.where(rows < 0, np.int32(-1), away))
-            reaches.append(reach(distances, self._sizes, counts))
+            reaches.append(reach(distances, self.sizes, counts))
         return Survey(np.concatenate(reaches), np.concatenate(aways))
 
     def _probes(self, queries: Queries) -> Codes:

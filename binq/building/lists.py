@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,9 @@ from binq.errors import InputError
 from binq.similarity import comparable
 from binq.storage.writer import IndexWriter
 from binq.structures import coarse
+from binq.structures.base import AllowedRows
 from binq.structures.calibration import Calibration
+from binq.structures.flat import Flat
 from binq.structures.queries import Queries, joined
 from binq.types import Metric, Packed, Vectors
 from binq.vectors import open_vectors
@@ -52,15 +55,37 @@ class StandIns:
         As they came in; None of packed input.
     """
 
-    def __init__(self) -> None:
-        self._random = np.random.default_rng(0)
+    def __init__(self, first: int = 0) -> None:
+        # So drawn that it makes no difference in how many parts rows stream by.
+        self._random = np.random.Generator(np.random.PCG64(0).advance(first))
         self._keys = np.empty(0)
         self.rows = np.empty(0, np.int64)
         self.vectors: NDArray[np.float32] | None = None
 
-    def see(self, rows: Numbers, vectors: NDArray[Any]) -> None:
-        """Let rows (m,) take part, with what came in of them (m, ...)."""
-        keys = np.concatenate([self._keys, self._random.random(len(rows))])
+    def see(self, start: int, count: int, places: Numbers, vectors: NDArray[Any]) -> None:
+        """Let some of ``count`` rows take part, by their places (m,), with their vectors (m, ...).
+
+        ``start`` is the number of the first of all of them.
+        """
+        self._keep(self._random.random(count)[places], start + places, vectors)
+
+    def join(self, other: StandIns) -> None:
+        """Let those take part that others of the same source were drawn as."""
+        vectors = np.empty((0, 0), np.uint64) if other.vectors is None else other.vectors
+        self._keep(other._keys, other.rows, vectors)
+
+    def queries(
+        self, metric: Metric, binarizer: Binarizer | None, codes: Callable[[Numbers], Codes]
+    ) -> Queries:
+        """Return them as queries, of which codes are asked for where there are no vectors."""
+        if self.vectors is None:
+            return Queries(codes=codes(self.rows))
+        return Queries(comparable(self.vectors, metric, str), binarizer=binarizer)
+
+    def _keep(self, fresh_keys: NDArray[np.float64], rows: Numbers, vectors: NDArray[Any]) -> None:
+        if not len(rows):
+            return
+        keys = np.concatenate([self._keys, fresh_keys])
         kept = np.sort(np.argsort(keys, kind="stable")[:_STAND_INS])
         old = len(self.rows)
         if vectors.dtype == np.float32:
@@ -135,6 +160,32 @@ def read_queries(
         return joined(parts).part(slice(0, _CHECKED))
 
 
+class Rows:
+    """Rows of several matrices, one below the other, taken by their numbers.
+
+    Parameters
+    ----------
+    parts : sequence of (n, words) uint64
+    """
+
+    def __init__(self, parts: Sequence[Codes]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.shape = int(self._ends[-1]), parts[0].shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Numbers) -> Codes:
+        """Return rows (m,), ascending."""
+        cuts = np.searchsorted(rows, self._ends)
+        found = [
+            part[own - (end - len(part))]
+            for part, end, own in zip(self._parts, self._ends, np.split(rows, cuts), strict=False)
+        ]
+        return np.concatenate(found)
+
+
 @dataclass(frozen=True, eq=False)
 class ListMaker:
     """Makes the lists of an index of which all codes and terms are written.
@@ -180,7 +231,7 @@ class ListMaker:
         probes: Codes = writer.written(SIGNS) if signs else codes
         n = len(codes)
         wanted = lists_for(n) if self.lists is None else self.lists
-        centroids = coarse.train(_sample(probes, dead, wanted), wanted, threads)
+        centroids = coarse.train(sample_of(probes, dead, wanted), wanted, threads)
         lists = np.empty(n, np.uint16)
         for first in range(0, n, _BLOCK):
             part = slice(first, first + _BLOCK)
@@ -190,19 +241,20 @@ class ListMaker:
         own = None
         if queries is None:
             own = stand_ins.rows
-            vectors = stand_ins.vectors
-            if vectors is None:
-                queries = Queries(codes=codes[own])
-            else:
-                queries = Queries(comparable(vectors, self.metric, str), binarizer=self.binarizer)
+            queries = stand_ins.queries(self.metric, self.binarizer, codes.__getitem__)
         terms = {
             name: writer.written(f"codes.{name}").astype(np.float32)
             for name in ("factor", "addend")
             if writer.holds(f"codes.{name}")
         }
-        known = codes, RowTerms(**terms), self.binarizer, self.metric, centroids, lists, dead
+        alive, allowed = sizes, None
+        if dead.any():
+            alive = np.bincount(lists[~dead], minlength=len(centroids))
+            allowed = AllowedRows(~dead)
+        flat = Flat(codes, RowTerms(**terms)), "factor" in terms
+        known = *flat, self.binarizer, self.metric, centroids, lists, alive, allowed
         calibration = Calibrator(*known, threads).calibration(queries, own)
-        order = _order(lists, sizes)
+        order = order_of(lists, sizes)
         writer.reorder(("codes", "codes.factor", "codes.addend"), order)
         if signs:
             writer.drop(SIGNS)
@@ -212,7 +264,7 @@ class ListMaker:
         return calibration
 
 
-def _order(lists: NDArray[np.uint16], sizes: Numbers) -> NDArray[np.uint32]:
+def order_of(lists: NDArray[np.uint16], sizes: Numbers) -> NDArray[np.uint32]:
     """Return the rows list by list, ascending in each: a stable sort that takes no more memory."""
     order = np.empty(len(lists), np.uint32)
     ends = np.cumsum(sizes) - sizes
@@ -227,7 +279,7 @@ def _order(lists: NDArray[np.uint16], sizes: Numbers) -> NDArray[np.uint32]:
     return order
 
 
-def _sample(codes: Codes, dead: NDArray[np.bool_], lists: int) -> Codes:
+def sample_of(codes: Codes | Rows, dead: NDArray[np.bool_], lists: int) -> Codes:
     """Return living codes to train so many lists with, in an order that says nothing of them."""
     random = np.random.default_rng(0)
     most = max(lists, min(coarse.SAMPLE_PER_LIST * lists, _SAMPLE_BYTES // (8 * codes.shape[1])))

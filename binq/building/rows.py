@@ -52,6 +52,8 @@ class RowWriter:
         Lays the codes list by list; None for a flat index.
     checked : Queries or None
         What searches of lists are calibrated with; rows, where there are none.
+    stand_ins : StandIns or None
+        Rows that may stand in for queries, where codes lie in lists, or are to.
     first : int
         The number of the first row in the source: not 0 of a shard that follows others.
     count, skipped : int
@@ -70,6 +72,7 @@ class RowWriter:
     threads: int
     maker: ListMaker | None = None
     checked: Queries | None = None
+    stand_ins: StandIns | None = None
     first: int = 0
     count: int = 0
     skipped: int = 0
@@ -82,10 +85,8 @@ class RowWriter:
         self._words = packing.words_for(self._bits)
         self._dead: list[NDArray[np.int64]] = []
         self.writer.section("codes", np.uint64, (self._words,), spooled=self.maker is not None)
-        self._stand_ins = StandIns()
-        self._signs = (
-            self.maker is not None and binarizer is not None and not binarizer.spec.hamming
-        )
+        laid = self.maker is not None or self.stand_ins is not None
+        self._signs = laid and binarizer is not None and not binarizer.spec.hamming
         if self._signs and binarizer is not None:
             self.writer.section(SIGNS, np.uint64, (packing.words_for(binarizer.input_dim),))
         self._terms = TermWriter(self.writer, self.metric)
@@ -102,7 +103,6 @@ class RowWriter:
             batch = usable(batch, source, self.metric, truncate_dim, self.rescore)
         if not batch.refused:
             self._write(batch.vectors, source.locator(batch.start), source.packed)
-            self._see(np.arange(len(batch)), batch.vectors)
             self.ids.append(batch.ids)
         else:
             places = batch.offsets
@@ -113,9 +113,11 @@ class RowWriter:
                 vectors = np.empty((0, width), dtype)
             with self.writer.scattered(places, len(batch)):
                 self._write(vectors, source.locating(batch), source.packed)
-            self._see(places, vectors)
             self.ids.append(batch.ids, places, len(batch))
             self._bury(batch)
+        if self.stand_ins is not None:
+            at = self.first + self.count
+            self.stand_ins.see(at, len(batch), batch.offsets, batch.vectors)
         self.count += len(batch)
 
     def _write(self, vectors: NDArray[Any], locate: Locate, packed: bool) -> None:
@@ -134,11 +136,6 @@ class RowWriter:
         if self._signs and self.binarizer is not None:
             signs = self.binarizer.signs(vectors, locate, self.threads, ready)
             self.writer.append(SIGNS, signs)
-
-    def _see(self, places: NDArray[np.int64], vectors: NDArray[Any]) -> None:
-        """Let rows of a batch that begins at row ``count`` stand in for queries."""
-        if self.maker is not None and self.checked is None:
-            self._stand_ins.see(self.count + places, vectors)
 
     def _bury(self, batch: Batch) -> None:
         """Take note of the rows of a batch that are refused."""
@@ -190,7 +187,7 @@ class RowWriter:
         ids = self.ids.finish()
         calibration = None
         if self.maker is not None:
-            calibration = self.maker.make(self._stand_ins, self.checked, dead)
+            calibration = self.maker.make(self.stand_ins or StandIns(), self.checked, dead)
         write_tombstones(self.writer, dead)
         binarizer = self.binarizer
         if binarizer is not None:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer
+from binq.building.lists import StandIns
 from binq.building.rows import LISTED, RowWriter, refuse_unusable
+from binq.building.shard_lists import ShardedListMaker
 from binq.errors import UsageError
 from binq.storage import manifest
 from binq.storage.format import Header
@@ -18,6 +20,7 @@ from binq.storage.ids import text_hashes, warn_of_duplicates
 from binq.storage.manifest import MOST_SHARDS, Manifest
 from binq.storage.publishing import DirectoryWriter, writing_shard
 from binq.storage.sections import Int8Range
+from binq.structures.queries import Queries
 from binq.types import Metric, Scoring, StoredVectors, Vectors
 from binq.vectors import Batch, VectorSource, open_vectors
 from binq.vectors.ids import CommonType
@@ -33,6 +36,8 @@ class ShardPlan:
         Where they are written.
     dim, metric, binarizer, scan, rescore, spread, threads
         As of :class:`binq.building.rows.RowWriter`.
+    listed : bool
+        Whether codes are to be laid list by list, once all shards are there.
     """
 
     directory: str
@@ -43,14 +48,16 @@ class ShardPlan:
     rescore: StoredVectors
     spread: Int8Range | None
     threads: int
+    listed: bool = False
 
-    @property
-    def shared(self) -> str:
-        """The fingerprint of what all shards hold alike."""
+    def shared(self, centroids: NDArray[np.uint64] | None = None) -> str:
+        """Return the fingerprint of what all shards hold alike."""
         arrays = {} if self.binarizer is None else self.binarizer.arrays()
         named = {f"binarizer.{name}": array for name, array in arrays.items()}
         if self.spread is not None:
             named |= {"rescore.low": self.spread.low, "rescore.step": self.spread.step}
+        if centroids is not None:
+            named["ivf.centroids"] = centroids
         return manifest.fingerprint(named)
 
 
@@ -69,6 +76,8 @@ class WrittenShard:
         What tells the ids of living rows apart, and the numbers of these rows in the source.
     skipped, skipped_rows
         As of :class:`binq.building.rows.RowWriter`.
+    stand_ins : StandIns
+        Those of its rows that may stand in for queries.
     """
 
     shard: manifest.Shard
@@ -78,12 +87,14 @@ class WrittenShard:
     numbers: NDArray[np.int64]
     skipped: int
     skipped_rows: list[str]
+    stand_ins: StandIns
 
 
 def write_shard(
     plan: ShardPlan, first: int, batches: Iterable[Batch], source: VectorSource
 ) -> WrittenShard:
     """Write the rows of some batches, of which the first is row ``first`` of the source."""
+    stand_ins = StandIns(first)
     with writing_shard(plan.directory) as writer:
         rows = RowWriter(
             writer,
@@ -94,11 +105,12 @@ def write_shard(
             plan.rescore,
             plan.spread,
             plan.threads,
+            stand_ins=stand_ins if plan.listed else None,
             first=first,
         )
         for batch in batches:
             rows.append(batch, source)
-        header = rows.close(source, plan.shared)
+        header = rows.close(source, plan.shared())
     hashes = rows.ids.hashes()
     numbers = np.flatnonzero(~rows.dead) if len(hashes) else np.empty(0, np.int64)
     written = writer.written_as
@@ -111,6 +123,7 @@ def write_shard(
         first + numbers,
         rows.skipped,
         rows.skipped_rows,
+        stand_ins,
     )
 
 
@@ -142,6 +155,10 @@ class ShardedRows:
     plan : ShardPlan
     each : int
         Rows of a shard; the last may have fewer.
+    maker : ShardedListMaker or None
+        Lays their codes list by list; None for flat shards.
+    checked : Queries or None
+        What searches of lists are calibrated with; rows, where there are none.
     count, skipped, skipped_rows
         As of :class:`binq.building.rows.RowWriter`.
     """
@@ -149,6 +166,8 @@ class ShardedRows:
     directory: DirectoryWriter
     plan: ShardPlan
     each: int
+    maker: ShardedListMaker | None = None
+    checked: Queries | None = None
     count: int = 0
     skipped: int = 0
     skipped_rows: list[str] = field(default_factory=list)
@@ -171,7 +190,7 @@ class ShardedRows:
         while stream.more() or not written:
             first = self.count
             shard = write_shard(self.plan, first, stream.rows(self.each), source)
-            self.directory.written.add(manifest.name_of(shard.shard.uuid))
+            self.directory.wrote(shard.shard)
             written.append(shard)
             self.count += shard.shard.rows
             self.skipped += shard.skipped
@@ -184,8 +203,15 @@ class ShardedRows:
             hashes = [text_hashes(shard.hashes, shard.ids.name) for shard in written]
         numbers = np.concatenate([shard.numbers for shard in written])
         warn_of_duplicates(np.concatenate(hashes), numbers)
-        entries = tuple(shard.shard for shard in written)
-        self._manifest = Manifest(header, self.plan.shared, entries)
+        entries, shared = [shard.shard for shard in written], self.plan.shared()
+        if self.maker is not None:
+            stand_ins = StandIns()
+            for shard in written:
+                stand_ins.join(shard.stand_ins)
+            laid, calibration = self.maker.make(entries, self.plan.shared, stand_ins, self.checked)
+            entries, shared = [made.shard for made in laid], laid[0].shared
+            header = replace(header, kind="ivf", calibration=calibration.to_json())
+        self._manifest = Manifest(header, shared, tuple(entries))
         return header
 
     def publish(self) -> int:

@@ -19,12 +19,12 @@ from typing import Final
 
 from binq.errors import EnvironmentFailure, IndexFileError, UsageError
 from binq.io.atomic import atomic_write, failures_named, sync_directory
-from binq.storage.manifest import LIMIT, NAME, Manifest, name_of, uuid_in
+from binq.storage.manifest import LIMIT, NAME, Manifest, Shard, name_of, uuid_in
 from binq.storage.writer import IndexWriter, writing_index
 
 _GRACE: Final = 3600.0
 _SHARD: Final = "shard"
-_TEMPORARY = re.compile(rf"\.({_SHARD}|{re.escape(NAME)})\.[0-9a-f]{{16}}\.tmp")
+_TEMPORARY = re.compile(rf"\.({_SHARD}|lists|{re.escape(NAME)})\.[0-9a-f]{{16}}\.tmp")
 _OURS: Final = b'"binq.shards/'
 
 
@@ -42,6 +42,18 @@ class DirectoryWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.written: set[str] = set()
+
+    def wrote(self, shard: Shard) -> None:
+        """Take note of a shard that was written for this directory."""
+        self.written.add(name_of(shard.uuid))
+
+    def replaced(self, shard: Shard, by: Shard) -> None:
+        """Remove a shard that was written, since another holds its rows."""
+        self.wrote(by)
+        name = name_of(shard.uuid)
+        if name not in (_named(self.path) or {name}):
+            with suppress(OSError):
+                os.unlink(self.path / name)
 
     def publish(self, manifest: Manifest) -> int:
         """Make shards that are there the index, in place of what the directory held.

@@ -10,12 +10,15 @@ from binq.storage.reader import IndexFile
 from binq.structures.base import Structure
 from binq.structures.flat import Flat
 from binq.structures.ivf import Ivf
-from binq.structures.sharded import ShardedFlat
+from binq.structures.sharded import ShardedFlat, ShardedIvf
 from binq.types import Kind
 
 STRUCTURES: Final[dict[Kind, type[Flat] | type[Ivf]]] = {"flat": Flat, "ivf": Ivf}
 """By the kind that the file names."""
-SHARDED: Final[dict[Kind, type[ShardedFlat]]] = {"flat": ShardedFlat}
+SHARDED: Final[dict[Kind, type[ShardedFlat] | type[ShardedIvf]]] = {
+    "flat": ShardedFlat,
+    "ivf": ShardedIvf,
+}
 """By the kind of all shards."""
 
 

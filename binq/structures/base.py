@@ -93,12 +93,16 @@ class Scope:
     threads : int
     exhaustive : bool
         Look at every row, whatever the effort.
+    visits : (q, p) int32 or None
+        The lists that each query looks into, -1 for none, where whoever asks has chosen them; then
+        fewer rows than are allowed may be found, and -1 stands for the others.
     """
 
     allowed: AllowedRows | None = None
     effort: Effort | None = None
     threads: int = 1
     exhaustive: bool = False
+    visits: NDArray[np.int32] | None = None
 
 
 EVERYTHING: Final = Scope()

@@ -131,9 +131,11 @@ class Ivf(Placed):
 
     def nearest(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
-        listed = self._listed(scope, FEW)
+        listed = self.listed(scope)
         if listed is not None:
             return self.part(listed).nearest(queries, m, Scope(threads=scope.threads)).of(listed)
+        if scope.visits is not None:
+            return self._nearest(queries, m, scope, Lists(self._offsets, scope.visits))
         if scope.exhaustive:
             return self._nearest(queries, m, scope)
         if len(queries) == 1 and scope.allowed is None and self.lists.coarse is None:
@@ -143,7 +145,7 @@ class Ivf(Placed):
         return joined(
             [
                 self._nearest(some, m, scope, self._lists(some, m, scope, "hamming"))
-                for some in self._parts(queries)
+                for some in self.parts(queries)
             ]
         )
 
@@ -152,15 +154,17 @@ class Ivf(Placed):
 
         The scan rounds the weights to 4 bits.
         """
-        listed = self._listed(scope, FEW)
+        listed = self.listed(scope)
         if listed is not None:
             return self.part(listed).best(queries, m, Scope(threads=scope.threads)).of(listed)
+        if scope.visits is not None:
+            return self._best(queries, m, scope, Lists(self._offsets, scope.visits))
         if scope.exhaustive:
             return self._best(queries, m, scope)
         return joined(
             [
                 self._best(some, m, scope, self._lists(some, m, scope, "asymmetric"))
-                for some in self._parts(queries)
+                for some in self.parts(queries)
             ]
         )
 
@@ -168,19 +172,23 @@ class Ivf(Placed):
         self, queries: Queries, m: int, scope: Scope = EVERYTHING, scoring: Scoring = "hamming"
     ) -> Rows:
         """Return how many rows a search is through with, (q,) int64; see ``Structure``."""
-        listed = self._listed(scope, FEW)
+        listed = self.listed(scope)
         if listed is not None or scope.exhaustive:
             return np.full(len(queries), len(self) if listed is None else len(listed))
-        visits = (self._lists(some, m, scope, scoring).visits for some in self._parts(queries))
-        counts = [np.where(some < 0, 0, self._sizes[some]).sum(axis=1) for some in visits]
+        visits = (self._lists(some, m, scope, scoring).visits for some in self.parts(queries))
+        counts = [np.where(some < 0, 0, self.sizes[some]).sum(axis=1) for some in visits]
         return np.concatenate(counts)
 
     def describe(self) -> dict[str, Any]:
         """Return how many lists there are, how long, and how far searches look."""
-        lengths = coarse.lengths(self._sizes)
+        lengths = coarse.lengths(self.sizes)
         return {"lists": lengths, "calibration": self.lists.calibration.to_json()}
 
-    def _parts(self, queries: Queries) -> list[Queries]:
+    def listed(self, scope: Scope) -> Rows | None:
+        """Return the allowed rows where they are so few that a copy of their codes is scanned."""
+        return self._listed(scope, FEW)
+
+    def parts(self, queries: Queries) -> list[Queries]:
         """Return the queries that are searched at a time: visits of all would take much memory."""
         step = max(1, _VISITS // max(1, len(self.lists.centroids)))
         if len(queries) <= step:
@@ -189,25 +197,23 @@ class Ivf(Placed):
 
     def _lists(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Lists:
         """Return the lists that each query looks into."""
-        return Lists(self._offsets, self._visits(queries, m, scope, scoring))
+        return Lists(self._offsets, self.visits(queries, m, scope, scoring))
 
-    def _visits(
-        self, queries: Queries, m: int, scope: Scope, scoring: Scoring
-    ) -> NDArray[np.int32]:
+    def visits(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> NDArray[np.int32]:
         """Return which lists each query looks into: (q, p) list numbers, -1 for none."""
         probes = queries.codes if self.lists.coarse is None else self.lists.coarse(queries)
         effort = scope.effort or Effort()
         if effort.nprobe is None and scope.allowed is not None:
             target = effort.target_recall or DEFAULT_TARGET_RECALL
             known = self.lists.calibration.known(scoring, target)
-            own = self._counted(scope)
+            own = self.counted(scope)
             return near_allowed(
-                self._centroids, self._sizes, own, probes, m, known, threads=scope.threads
+                self._centroids, self.sizes, own, probes, m, known, threads=scope.threads
             )
         enough, gap, edge = self._how_far(effort, m, scoring)
         return near_lists(
             self._centroids,
-            self._counted(scope),
+            self.counted(scope),
             probes,
             enough,
             gap=gap,
@@ -235,7 +241,7 @@ class Ivf(Placed):
             return None
         if self._one_query is None:
             self._one_query = OneQuery(
-                library, self.codes, self.lists.rows, self._centroids, self._offsets, self._sizes
+                library, self.codes, self.lists.rows, self._centroids, self._offsets, self.sizes
             )
         enough, gap, edge = self._how_far(effort, m, "hamming")
         return self._one_query.topk(query, m, enough, gap=gap, edge=edge, lists=effort.nprobe)
@@ -253,14 +259,15 @@ class Ivf(Placed):
         return Centroids(self.lists.centroids)
 
     @cached_property
-    def _sizes(self) -> Rows:
+    def sizes(self) -> Rows:
+        """How many rows each list holds, (l,) int64."""
         return np.diff(self._offsets)
 
-    def _counted(self, scope: Scope) -> Rows:
+    def counted(self, scope: Scope) -> Rows:
         """Return how many allowed rows each list holds."""
         allowed = self._allowed_positions(scope)
         if allowed is None:
-            return self._sizes
+            return self.sizes
         if self._last_sizes is None or self._last_sizes[0] is not allowed:
             before = np.zeros(len(self) + 1, np.int64)
             np.cumsum(allowed.mask, out=before[1:])

@@ -107,7 +107,7 @@ class Placed:
 
     def _listed(self, scope: Scope, few: int) -> Rows | None:
         """Return the allowed rows where they are so few that a copy of their codes is scanned."""
-        allowed = scope.allowed
+        allowed = scope.allowed if scope.visits is None else None
         most = GATHER_SHARE * len(self) if scope.exhaustive else 0
         if allowed is None or allowed.count > max(few, most):
             return None
