@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from binq.building.binarize import binarize as binarize
     from binq.building.build import BuildReport as BuildReport
     from binq.building.build import build as build
+    from binq.building.compact import CompactReport as CompactReport
+    from binq.building.compact import compact as compact
     from binq.errors import BinqError as BinqError
     from binq.errors import BinqWarning as BinqWarning
     from binq.errors import CheckFailed as CheckFailed
@@ -48,6 +50,7 @@ _PLACES = {
     "Binarizer": "binq.binarizers",
     "BuildReport": "binq.building.build",
     "EncodeReport": "binq.text.options",
+    "CompactReport": "binq.building.compact",
     "Evaluation": "binq.evaluation.results",
     "Hits": "binq.search.hits",
     "Index": "binq.index.index",
@@ -56,6 +59,7 @@ _PLACES = {
     "bench": "binq.benchmark.bench",
     "binarize": "binq.building.binarize",
     "build": "binq.building.build",
+    "compact": "binq.building.compact",
     "describe": "binq.index.describe",
     "encode": "binq.text.encode",
     "evaluate": "binq.evaluation.evaluate",

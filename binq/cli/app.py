@@ -33,6 +33,7 @@ class _Commands(Mapping[str, Any]):
         "sweep": "sweep",
         "bench": "bench",
         "info": "info",
+        "compact": "compact",
     }
     """What stands in the module of the same name."""
 

@@ -355,6 +355,21 @@ def warn_of_duplicates(hashes: NDArray[np.uint64], numbers: NDArray[np.int64]) -
         )
 
 
+def write_texts(writer: IndexWriter, ids: StoredIds) -> None:
+    """Write ids that are read from an index as texts."""
+    writer.section("ids.offsets", np.uint64)
+    writer.section("ids.bytes", np.uint8)
+    writer.append("ids.offsets", np.zeros(1, np.uint64))
+    end = 0
+    for first in range(0, len(ids), _BLOCK):
+        some = ids._block(first, min(first + _BLOCK, len(ids)))
+        encoded = [str(name).encode() for name in some]
+        ends = end + np.cumsum([len(text) for text in encoded], dtype=np.uint64)
+        end = int(ends[-1])
+        writer.append("ids.offsets", ends)
+        writer.append("ids.bytes", np.frombuffer(b"".join(encoded), np.uint8))
+
+
 def _scattered(
     numbers: NDArray[Any] | None, ids: Ids, places: NDArray[np.int64], count: int
 ) -> tuple[NDArray[Any] | None, Ids]:

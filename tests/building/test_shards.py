@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,18 @@ import numpy as np
 import pytest
 from corpora import clustered, debris, gaussian, write_jsonl, write_parquet
 from hypothesis import given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 import binq
+from binq.building import compact as compacting
 from binq.building.shards import ShardPlan, build_shard
 from binq.errors import BinqWarning, InputError, UsageError
 from binq.index.index import Index
 from binq.storage.manifest import name_of
 from binq.storage.publishing import writing_directory
+from binq.structures import ivf
+from binq.structures.base import Effort, Scope
 
 ROWS, DIM = 500, 40
 
@@ -91,14 +96,106 @@ def test_answers_are_those_of_one_file(tmp_path: Path, metric: Any) -> None:
     assert tried >= 4 * 4 * (3 + 4 * 2)
 
 
+@pytest.mark.slow
+def test_lists_are_those_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the effort: shards have centroids, calibration and choice of lists in common."""
+    monkeypatch.setattr(ivf, "FEW", 0)  # allowed rows are looked for in lists, however few
+    vectors, queries = corpus(), clustered(9, DIM, 6, seed=5)
+    broken = vectors.copy()
+    broken[[3, 60, 61, 200]] = 0
+    for method, rescore, given_, more in (
+        ("sign", "none", vectors, {}),
+        ("rabitq", "int8", broken, {"on_error": "skip", "nlist": 7}),
+        ("learned", "float16", vectors, {"check_queries": clustered(40, DIM, 6, seed=8)}),
+    ):
+        built = {"kind": "ivf", "method": method, "rescore": rescore, **more}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BinqWarning)
+            shutil.rmtree(tmp_path / "many.d", ignore_errors=True)
+            one, many = both(tmp_path, given_, 61, **built)
+        assert one.file.header.to_json()["calibration"] == many.file.header.calibration
+        assert one.structure.describe() == many.structure.describe()
+        assert len(list((tmp_path / "many.d").iterdir())) == 9 + 1  # no flat ones are left
+        scans = ["asymmetric"] if method == "learned" else ["hamming", "asymmetric"]
+        for scoring in scans:
+            for effort in ({}, {"nprobe": 1}, {"nprobe": 10**4}, {"target_recall": 0.7}):
+                for filters in ({}, {"filter_ids": range(0, ROWS, 3)}, {"filter_ids": [5, 70]}):
+                    settings = {"scoring": scoring, **effort, **filters}
+                    same(*(ix.search(queries, 6, **settings) for ix in (one, many)))
+                    same(*(ix.search(queries[:1], 6, **settings) for ix in (one, many)))
+            options = Effort(target_recall=0.9)
+            asked = one.prepare(queries)
+            counts = [ix.structure.compared(asked, 5, Scope(effort=options)) for ix in (one, many)]
+            assert counts[0].tolist() == counts[1].tolist()
+        if method != "learned":
+            found = [ix.radius_search(queries, 15) for ix in (one, many)]
+            assert found[0].rows.tobytes() == found[1].rows.tobytes()
+
+
+@pytest.mark.slow
+def test_compact_makes_the_file_that_a_build_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    monkeypatch.setattr(compacting, "_AT_ONCE", 40)
+    vectors = corpus()
+    broken = vectors.copy()
+    broken[[3, 60, 499]] = 0
+    for number, (given_, ids, settings) in enumerate(
+        (
+            (vectors, [f"é{row}" for row in range(ROWS)], {}),
+            (vectors, list(range(5, ROWS + 5)), {"method": "mean", "rescore": "int8"}),
+            (broken, ["a", *range(1, ROWS)], {"metric": "l2", "scoring": "asymmetric"}),
+            (broken, list(range(ROWS)), {"kind": "ivf", "method": "rabitq", "rescore": "float16"}),
+            (vectors, list(range(ROWS)), {"kind": "ivf", "method": "learned", "nlist": 3}),
+        )
+    ):
+        lines = (
+            json.dumps({"id": name, "embedding": vector.tolist()})
+            for name, vector in zip(ids, given_, strict=True)
+        )
+        (tmp_path / "v.jsonl").write_text("\n".join(lines))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BinqWarning)
+            both(tmp_path, tmp_path / "v.jsonl", 61, on_error="skip", **settings)
+        target = tmp_path / f"{number}.binq"
+        report = binq.compact(tmp_path / "many.d", target)
+        assert (report.rows, report.shards) == (ROWS, 9)
+        assert report.size == target.stat().st_size
+        assert target.read_bytes() == (tmp_path / "one.binq").read_bytes()
+    assert not debris(tmp_path)
+    many = tmp_path / "many.d"
+    before = target.read_bytes()
+    cli("compact", tmp_path / "one.binq", "-o", target, code=2)
+    cli("compact", many, "-o", many / "x.binq", code=2)
+    cli("compact", many, "-o", many, code=5)
+    cli("compact", tmp_path / "no.d", "-o", target, code=4)
+    shard = Index(many).file.shards[3].path
+    data = bytearray(shard.read_bytes())
+    data[4096] ^= 1
+    shard.write_bytes(data)
+    assert f"{shard}: section codes" in cli("compact", many, "-o", target, code=4).err
+    assert target.read_bytes() == before
+    shard.unlink()
+    assert "missing" in cli("compact", many, "-o", target, code=4).err
+
+
+@pytest.mark.slow
+@profile(max_examples=20)
 @given(
     rows=st.integers(1, 70),
     each=st.integers(1, 75),
     seed=st.integers(0, 5),
     dead=st.sets(st.integers(0, 69), max_size=30),
+    kind=st.sampled_from(["flat", "ivf"]),
 )
 def test_shards_of_any_size(
-    tmp_path_factory: pytest.TempPathFactory, rows: int, each: int, seed: int, dead: set[int]
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: int,
+    each: int,
+    seed: int,
+    dead: set[int],
+    kind: Any,
 ) -> None:
     place = tmp_path_factory.mktemp("shards")
     vectors = np.sign(gaussian(rows, 5, seed)) + np.float32(0.25)
@@ -107,7 +204,7 @@ def test_shards_of_any_size(
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BinqWarning)
-        one, many = both(place, vectors, each, rescore="float32", on_error="skip")
+        one, many = both(place, vectors, each, rescore="float32", on_error="skip", kind=kind)
     sizes = [shard.header.rows for shard in many.file.shards]
     assert sizes == [each] * (rows // each) + [rows % each] * (rows % each > 0)
     assert len(one) == len(many)

@@ -1,0 +1,26 @@
+"""``binq compact``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from binq.cli import options as opt
+from binq.cli import render
+
+
+@opt.command(
+    {
+        "index": opt.argument(Path, "DIRECTORY", "A directory of shards, of build --shard-rows."),
+        "output": opt.output("The index file.", "INDEX"),
+        "overwrite": opt.OVERWRITE,
+    }
+)
+def compact(*, index: Path, output: Path, overwrite: bool) -> None:
+    """Make one index file of shards; rows keep their numbers, and answers are the same."""
+    from binq.building.compact import compact as make_one
+
+    with render.progress("verifying") as progress:
+        report = make_one(index, output, overwrite=overwrite, progress=progress)
+    render.note(
+        f"{output}: {report.rows:,} rows of {report.shards:,} shards, {report.size:,} bytes"
+    )
