@@ -34,14 +34,29 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if length else b""
+        body = self.body()
         store = self.store
         store.requests.append((self.command, self.path, self.headers.get("Range")))
         fault = store.fault
         if fault is not None and fault(self, body):
             return
         self.reply(*self.passed_on(body))
+
+    def body(self) -> bytes:
+        """Read what came with a request, and say how long it is."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        body = b"".join(parts)
+        del self.headers["Transfer-Encoding"]
+        del self.headers["Content-Length"]
+        self.headers["Content-Length"] = str(len(body))
+        return body
 
     def passed_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return what the server says to a request: status, headers, content."""
@@ -113,6 +128,59 @@ class Server(ThreadingHTTPServer):
 Fault = Callable[[Handler, bytes], bool]
 
 
+def refusing(status: int) -> Fault:
+    def fault(handler: Handler, _: bytes) -> bool:
+        body = f"<Error><Code>No</Code><Message>{SECRET} {KEY_ID}</Message></Error>".encode()
+        handler.reply(status, {"Content-Type": "application/xml", "x-amz-id-2": SECRET}, body)
+        return True
+
+    return fault
+
+
+def cutting(handler: Handler, body: bytes) -> bool:
+    status, headers, content = handler.passed_on(body)
+    handler.reply(status, headers, content, cut=len(content) // 2)
+    return True
+
+
+def hanging_up(handler: Handler, _: bytes) -> bool:
+    handler.hang_up()
+    return True
+
+
+def silent(handler: Handler, _: bytes) -> bool:
+    time.sleep(2.5)
+    handler.hang_up()
+    return True
+
+
+def dripping(handler: Handler, body: bytes) -> bool:
+    if handler.command == "HEAD":
+        return False
+    status, headers, content = handler.passed_on(body)
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    for byte in content[:60]:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        time.sleep(0.05)
+    handler.hang_up()
+    del headers
+    return True
+
+
+FAULTS: dict[str, Fault] = {
+    "403": refusing(403),
+    "503": refusing(503),
+    "500": refusing(500),
+    "cut": cutting,
+    "hung up": hanging_up,
+    "silent": silent,
+    "dripping": dripping,
+}
+
+
 class S3:
     """A bucket on loopback.
 
@@ -160,7 +228,7 @@ class S3:
         assert status == 200, (status, answer)
         return f"s3://{BUCKET}/{key}"
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return the names of all objects."""
         listed = self.ask("GET", "?list-type=2")[1].decode()
         return [part.split("</Key>")[0] for part in listed.split("<Key>")[1:]]
@@ -172,7 +240,7 @@ class S3:
             if thread.name.startswith("binq-store"):
                 thread.join(60)
         self._server.wait()
-        for key in self.keys():
+        for key in self.names():
             self.ask("DELETE", key)
         self.requests.clear()
 

@@ -21,6 +21,7 @@ from binq.io.streams import refuse_stdin_twice
 from binq.storage.format import Header
 from binq.storage.publishing import writing_directory
 from binq.storage.sections import Int8Range
+from binq.storage.uploads import into_stores
 from binq.storage.writer import writing_index
 from binq.structures.flat import refuse_wide
 from binq.threads import limited
@@ -80,6 +81,7 @@ class BuildReport:
     skipped_rows: list[str] = field(default_factory=list)
 
 
+@into_stores
 def build(
     vectors: Vectors,
     output: str | os.PathLike[str],
@@ -105,7 +107,9 @@ def build(
     vectors : path, list of paths, "-", (n, dim) array or iterable of (m, dim) arrays
         Floats or packed bits. An iterable is gone through once, or more often for a fit: it has to
         begin again each time.
-    output : path
+    output : path or URI
+        The index under the URI of an object store is built in a temporary place, and published once
+        it is whole.
     shard_rows : int, optional
         Write a directory of files with at most so many rows each.
     kind : {"flat", "ivf"}

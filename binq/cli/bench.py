@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from binq.cli import options as opt
@@ -12,7 +11,7 @@ from binq.cli import render
 @opt.command(
     {
         "index": opt.argument(
-            Path, "[INDEX]", "Search its codes; without it, made-up ones.", default=None
+            str, "[INDEX]", "Search its codes; without it, made-up ones.", default=None
         ),
         "n": opt.option(int, "Codes to make up.", 1_000_000),
         "bits": opt.option(int, "Width of a made-up code.", 768),
@@ -36,7 +35,7 @@ from binq.cli import render
     }
 )
 def bench(
-    *, index: Path | None, tasks: str | None, peers: str | None, json: bool, **settings: Any
+    *, index: str | None, tasks: str | None, peers: str | None, json: bool, **settings: Any
 ) -> None:
     """Measure speed, beside peers, in one run."""
     from binq.benchmark.bench import bench as race

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from binq import types
@@ -13,7 +12,11 @@ from binq.cli import render
 @opt.command(
     {
         "vectors": opt.VECTORS,
-        "output": opt.output("The index: a file, or with --shard-rows a directory.", "INDEX"),
+        "output": opt.output(
+            "The index: a file, with --shard-rows a directory, or an s3:// or gs:// URI.",
+            "INDEX",
+            kind=str,
+        ),
         "shard_rows": opt.option(
             int, "Write a directory of files with so many rows each, which are one index."
         ),
@@ -44,7 +47,7 @@ from binq.cli import render
         "threads": opt.THREADS,
     }
 )
-def build(*, vectors: list[str], output: Path, **settings: Any) -> None:
+def build(*, vectors: list[str], output: str, **settings: Any) -> None:
     """Build an index from vectors."""
     from binq.building.build import build as build_index
 

@@ -49,7 +49,7 @@ _COLUMNS: Final = ("recall_scan", "recall", "nDCG")
 )
 def evaluate(
     *,
-    index: Path,
+    index: str,
     queries: list[str],
     k: str,
     oversample: str | None,

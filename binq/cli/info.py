@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 from binq.cli import options as opt
@@ -20,7 +19,7 @@ _TARGETS: Final = (0.9, 0.95, 0.99)
         "json": opt.JSON,
     }
 )
-def info(*, index: Path, verify: bool, json: bool) -> None:
+def info(*, index: str, verify: bool, json: bool) -> None:
     """Show what is inside an index, and whether it is whole."""
     from binq.index.describe import describe, require_whole
 
@@ -34,7 +33,7 @@ def info(*, index: Path, verify: bool, json: bool) -> None:
             for name, value in found.items()
             if name not in ("sections", "shards")
         ]
-        render.table(str(index), ("property", "value"), rows)
+        render.table(index, ("property", "value"), rows)
         if "calibration" in found:
             _show_gaps(found["calibration"])
         if "shards" in found:

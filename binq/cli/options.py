@@ -61,9 +61,9 @@ def file(text: str) -> Option:
     return option(Path, text, metavar="FILE")
 
 
-def output(text: str, metavar: str, default: Any = REQUIRED) -> Option:
-    """Declare where the result goes."""
-    return option(Path, text, default, "-o", "--output", metavar=metavar)
+def output(text: str, metavar: str, default: Any = REQUIRED, kind: Any = Path) -> Option:
+    """Declare where the result goes; a `Path` cannot be a URI."""
+    return option(kind, text, default, "-o", "--output", metavar=metavar)
 
 
 VECTORS: Final = argument(
@@ -72,7 +72,9 @@ VECTORS: Final = argument(
     "npy, Parquet, Arrow, jsonl, fvecs, bvecs, fbin or u8bin files, globs, directories, s3:// and "
     "gs:// URIs, or - for stdin (jsonl or npy).",
 )
-INDEX: Final = argument(Path, "INDEX", "An index: a file, or a directory of shards.")
+INDEX: Final = argument(
+    str, "INDEX", "An index: a file, a directory of shards, or the s3:// or gs:// URI of one."
+)
 QUERIES_HELP: Final = "Query vectors: files, globs or directories as for build, or - for stdin."
 METRIC: Final = option(
     types.Metric,

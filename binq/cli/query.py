@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 )
 def query(
     *,
-    index: Path,
+    index: str,
     queries: list[str] | None,
     text: list[str] | None,
     oversample: str | None,

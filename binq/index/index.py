@@ -17,7 +17,8 @@ from binq.search.options import SearchOptions, SearchSettings
 from binq.search.pipeline import Pipeline
 from binq.search.rescore import ByCodes, ByVectors, Originals, Rescorer
 from binq.similarity import comparable
-from binq.storage.directory import Stored, open_stored
+from binq.storage.directory import Stored
+from binq.storage.downloads import open_index
 from binq.storage.sections import restore_binarizer, stored_vectors
 from binq.structures import restore_structure
 from binq.structures.base import Scope, Structure
@@ -32,8 +33,9 @@ class Index:
 
     Parameters
     ----------
-    path : path, IndexFile or IndexDirectory
-        Of a file, or of a directory of shards.
+    path : path, URI, IndexFile or IndexDirectory
+        Of a file, of a directory of shards, or the URI of one in an object store: what stands there
+        is fetched once, and kept in the user's cache.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class Index:
     """
 
     def __init__(self, path: str | os.PathLike[str] | Stored) -> None:
-        self.file: Stored = open_stored(path) if isinstance(path, (str, os.PathLike)) else path
+        self.file: Stored = open_index(path) if isinstance(path, (str, os.PathLike)) else path
         header = self.file.header
         self.binarizer = restore_binarizer(self.file.shards[0])
         self.ids = self.file.ids()

@@ -19,6 +19,7 @@ from binq.errors import EnvironmentFailure, UsageError
 _O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
 _UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.EPERM}
 _BUFFER: Final = 1 << 17
+_STORE: Final = re.compile(r"(s3|gs|file)://?")
 
 
 @contextmanager
@@ -55,12 +56,15 @@ def atomic_write(
     Raises
     ------
     UsageError
-        If ``path`` is ``-``.
+        If ``path`` is ``-`` or the URI of a store.
     EnvironmentFailure
         If the place cannot be written to, or the disk is full, or a sync or the rename fails.
     """
     if os.fspath(path) == "-":
         raise UsageError("this output cannot go to stdout", "-", "the name of a file")
+    if _STORE.match(os.fspath(path)) and not os.path.lexists(os.fspath(path).partition("/")[0]):
+        where = os.fspath(path).partition(":")[0]
+        raise UsageError("only an index can be written to a store", f"{where}://", "a local path")
     target = Path(os.path.realpath(path))
     if not os.path.basename(path):
         raise _refused(path, "a directory", "name a file inside it")

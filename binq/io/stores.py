@@ -83,7 +83,8 @@ class Location:
         bucket = self.path.partition("/")[0]
         try:
             with translated(self.shown):
-                return _filesystem(self.scheme, bucket, self.options, _environment(), os.getpid())
+                place = self.scheme, bucket, self.options, endpoint(self)
+                return _filesystem(*place, _environment(), os.getpid())
         except ImportError as error:
             raise MissingExtraError(
                 f"this pyarrow was built without support for {self.scheme}://",
@@ -174,6 +175,15 @@ def time_limit() -> float:
     return seconds
 
 
+def endpoint(location: Location) -> str:
+    """Return the address of the store, where it is not the provider's own."""
+    told = dict(location.options).get("endpoint_override", "")
+    if location.scheme == "s3":
+        for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+            told = told or os.environ.get(name, "")
+    return told
+
+
 @contextmanager
 def translated(shown: str) -> Iterator[None]:
     """Turn what pyarrow says of a store into binq's exceptions.
@@ -215,9 +225,8 @@ def _failure(shown: str, error: BaseException) -> EnvironmentFailure:
 
 def _environment() -> tuple[str | None, ...]:
     """Return what decides on a file system beside a URI: tests and notebooks change it."""
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
-    others = ("AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS", TIMEOUT_VARIABLE)
-    return tuple(map(os.environ.get, (*names, *_SECRET_VARIABLES, *others)))
+    names = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS")
+    return tuple(map(os.environ.get, (*names, *_SECRET_VARIABLES, TIMEOUT_VARIABLE)))
 
 
 @lru_cache(maxsize=16)
@@ -225,6 +234,7 @@ def _filesystem(
     scheme: str,
     bucket: str,
     options: tuple[tuple[str, str], ...],
+    address: str,
     environment: tuple[str | None, ...],
     process: int,
 ) -> Any:
@@ -244,16 +254,14 @@ def _filesystem(
         return GcsFileSystem(
             anonymous=anonymous, retry_time_limit=timedelta(seconds=0.8 * time_limit()), **told
         )
-    return _s3(bucket, told, anonymous)
+    return _s3(bucket, told, address, anonymous)
 
 
-def _s3(bucket: str, told: dict[str, str], anonymous: bool) -> Any:
+def _s3(bucket: str, told: dict[str, str], address: str, anonymous: bool) -> Any:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
-    endpoint = told.pop("endpoint_override", "")
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
-        endpoint = endpoint or os.environ.get(name, "")
-    scheme, divided, host = endpoint.rpartition("://")
+    told.pop("endpoint_override", None)
+    scheme, divided, host = address.rpartition("://")
     if divided:
         told.setdefault("scheme", scheme)
     if "@" in host:

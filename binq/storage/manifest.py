@@ -27,7 +27,7 @@ LIMIT: Final = 24 << 20
 """Bytes of a manifest: some 200 for each shard, and the header of the whole."""
 
 _SCHEMA_NAME = re.compile(r"binq\.shards/([0-9]{1,9})")
-_SHARD_NAME = re.compile(r"([0-9a-f]{32})\.binq")
+SHARD_NAME = re.compile(r"([0-9a-f]{32})\.binq")
 
 
 def name_of(uuid: bytes) -> str:
@@ -37,7 +37,7 @@ def name_of(uuid: bytes) -> str:
 
 def uuid_in(name: str) -> bytes | None:
     """Return the UUID that the name of a shard's file tells; None for any other name."""
-    found = _SHARD_NAME.fullmatch(name)
+    found = SHARD_NAME.fullmatch(name)
     return None if found is None else bytes.fromhex(found[1])
 
 
@@ -120,7 +120,7 @@ class Manifest:
                 for shard in self.shards
             ],
         }
-        document["checksum"] = _checksum(document)
+        document["checksum"] = checksum_of(document)
         encoded = json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1).encode()
         if len(encoded) > LIMIT or len(self.shards) > MOST_SHARDS:
             raise InputError(
@@ -158,7 +158,7 @@ class Manifest:
                 f"made by a newer binq ({schema})", expected=SCHEMA, next_step="upgrade binq"
             )
         said = document.pop("checksum", None)
-        if said != _checksum(document):
+        if said != checksum_of(document):
             raise corrupt("manifest", "a matching checksum", "another")
         header = Header.from_json(member(document, "index", dict, "manifest"))
         shared = member(document, "shared", str, "manifest")
@@ -187,7 +187,7 @@ def _shard(entry: object, where: str) -> Shard:
     return Shard(name, rows, length, int(checksum, 16))
 
 
-def _checksum(document: Mapping[str, Any]) -> str:
+def checksum_of(document: Mapping[str, Any]) -> str:
     """Return the xxh3-64 of all members but the checksum, in one way of writing them."""
     plain = json.dumps(document, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return xxhash.xxh3_64_hexdigest(plain.encode())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import gaussian, write_jsonl, write_parquet
-from stores import BUCKET, KEY_ID, S3, SECRET, Handler
+from stores import BUCKET, FAULTS, KEY_ID, S3, SECRET
 
 import binq
 from binq.errors import EnvironmentFailure, InputError
@@ -149,59 +147,6 @@ def test_damage_is_the_content_s_fault(s3: S3, files: dict[str, Path], tmp_path:
         open_vectors(s3.put("f.npy", fortran))
 
 
-def refusing(status: int) -> Callable[[Handler, bytes], bool]:
-    def fault(handler: Handler, _: bytes) -> bool:
-        body = f"<Error><Code>No</Code><Message>{SECRET} {KEY_ID}</Message></Error>".encode()
-        handler.reply(status, {"Content-Type": "application/xml", "x-amz-id-2": SECRET}, body)
-        return True
-
-    return fault
-
-
-def cutting(handler: Handler, body: bytes) -> bool:
-    status, headers, content = handler.passed_on(body)
-    handler.reply(status, headers, content, cut=len(content) // 2)
-    return True
-
-
-def hanging_up(handler: Handler, _: bytes) -> bool:
-    handler.hang_up()
-    return True
-
-
-def silent(handler: Handler, _: bytes) -> bool:
-    time.sleep(2.5)
-    handler.hang_up()
-    return True
-
-
-def dripping(handler: Handler, body: bytes) -> bool:
-    if handler.command == "HEAD":
-        return False
-    status, headers, content = handler.passed_on(body)
-    handler.send_response(status)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    for byte in content[:60]:
-        handler.wfile.write(bytes([byte]))
-        handler.wfile.flush()
-        time.sleep(0.05)
-    handler.hang_up()
-    del headers
-    return True
-
-
-FAULTS: dict[str, Callable[[Handler, bytes], bool]] = {
-    "403": refusing(403),
-    "503": refusing(503),
-    "500": refusing(500),
-    "cut": cutting,
-    "hung up": hanging_up,
-    "silent": silent,
-    "dripping": dripping,
-}
-
-
 @pytest.mark.slow
 def test_a_store_that_fails_is_the_environment(
     s3: S3, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cli: Any
@@ -235,7 +180,7 @@ def test_a_fault_that_passes_costs_nothing(s3: S3, files: dict[str, Path]) -> No
 
 def test_who_waits_can_be_interrupted(s3: S3, files: dict[str, Path]) -> None:
     with open_vectors(s3.put("v.npy", files["npy"])) as source:
-        s3.fault = silent
+        s3.fault = FAULTS["silent"]
         threading.Timer(0.3, source.interrupt).start()
         with pytest.raises(EnvironmentFailure, match="reading was interrupted"):
             list(source.batches())

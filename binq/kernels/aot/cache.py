@@ -63,6 +63,30 @@ def directories() -> list[Path]:
     return [*usual, _temporary()]
 
 
+def private_directory(*names: str) -> Path:
+    """Return a directory that is this user's alone, in the first of these where it can be made.
+
+    Raises
+    ------
+    OSError
+        There is none; of each it tells why.
+    """
+    reasons = []
+    for place in directories():
+        try:
+            _make(place)
+            _check_directory(place)
+            for name in names:
+                place = place / name
+                _make(place)
+                _check_directory(place)
+        except OSError as error:
+            reasons.append(f"{place}: {error.strerror or error}")
+        else:
+            return place
+    raise OSError(", ".join(reasons))
+
+
 def _temporary() -> Path:
     return Path(os.environ.get("TMPDIR") or "/tmp") / f"binq-{os.geteuid()}"
 

@@ -1,0 +1,236 @@
+"""Publishing an index in an object store: its file first, then the small object that points to it.
+
+Whoever reads sees the index that was there, or the new one. Files that neither the pointer nor the
+one before it names are removed by a later publication, once they are an hour old.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+from binq.errors import (
+    BinqError,
+    EnvironmentFailure,
+    IndexFileError,
+    InputError,
+    UsageError,
+    index_changed,
+)
+from binq.io.objects import StoreObject
+from binq.io.outputs import content_of
+from binq.io.stores import Location, is_uri, locate
+from binq.io.transfers import Transfers
+from binq.storage.directory import IndexDirectory, open_stored
+from binq.storage.downloads import read_pointer
+from binq.storage.manifest import NAME as MANIFEST
+from binq.storage.manifest import uuid_in
+from binq.storage.pointer import FILES, Entry, Pointer
+
+_PART: Final = 8 << 20
+_HEAD: Final = 1 << 12
+GRACE_SECONDS: Final = 3600.0
+"""How old a file must be that a publication removes."""
+_CLEANING: Final = 1.0
+_LARGE_FILES: Final = "/var/tmp"  # where they belong: /tmp may be memory
+_OURS: Final = b'"binq.'
+_Build = TypeVar("_Build", bound=Callable[..., Any])
+
+
+@contextmanager
+def publishing(
+    output: str | os.PathLike[str], *inputs: object, overwrite: bool = False
+) -> Iterator[str | os.PathLike[str]]:
+    """Yield where to write an index: the output itself, or of a URI a temporary place.
+
+    What is there when the block ends without an error is verified, uploaded and published.
+
+    Parameters
+    ----------
+    output : path or URI
+    *inputs : path, sequence of paths, array or None
+        Refused where they name the output.
+    overwrite : bool
+        Whether an object of another kind may be replaced.
+
+    Raises
+    ------
+    UsageError
+        If what the URI names is an input, or something else than an index.
+    EnvironmentFailure
+        If the store is at fault: what was published before still is, unless the very last answer
+        was lost, which an error then says.
+    """
+    if not is_uri(output):
+        yield output
+        return
+    location = locate(output)
+    _refuse_inputs(location, inputs)
+    old = _replaced(location, overwrite)
+    fits = os.path.isdir(_LARGE_FILES) and not os.environ.get("TMPDIR")
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="binq-", dir=_LARGE_FILES if fits else None))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise EnvironmentFailure("no place to build in", location.shown, got=reason) from error
+    try:
+        local = folder / "index.binq"
+        yield local
+        new = _checked(local)
+        for entry in new.files:
+            _upload(location, entry, local if new.manifest is None else local / entry.name)
+        _write(location, new.encode())
+        _collect(location, {entry.name for entry in (*new.files, *old)})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def into_stores(build: _Build) -> _Build:
+    """Make a function that writes an index, given vectors and an output, take a URI as output."""
+
+    @wraps(build)
+    def run(vectors: Any, output: str | os.PathLike[str], **settings: Any) -> Any:
+        inputs = vectors, settings.get("check_queries")
+        overwrite = bool(settings.get("overwrite"))
+        with publishing(output, *inputs, overwrite=overwrite) as place:
+            return build(vectors, place, **settings)
+
+    return cast(_Build, run)
+
+
+def _checked(local: Path) -> Pointer:
+    """Read an index whole, and return what points to it."""
+    with open_stored(local) as stored:
+        if any(stored.verify()):
+            raise index_changed(str(local))
+        if isinstance(stored, IndexDirectory):
+            return Pointer.of_manifest((local / MANIFEST).read_bytes())
+        return Pointer((Entry(stored.uuid, stored.length, stored.header_checksum),))
+
+
+def _refuse_inputs(location: Location, inputs: object) -> None:
+    if isinstance(inputs, (list, tuple)):
+        for part in inputs:
+            _refuse_inputs(location, part)
+    elif is_uri(inputs):
+        given = locate(str(inputs))
+        if (given.scheme, given.path) == (location.scheme, location.path):
+            step = "choose another name"
+            raise UsageError("index would replace an input", location.shown, next_step=step)
+
+
+def _replaced(location: Location, overwrite: bool) -> tuple[Entry, ...]:
+    """Return the files of the index that is published there, after refusing other things.
+
+    Raises
+    ------
+    UsageError, EnvironmentFailure
+    """
+    try:
+        file = StoreObject(location).open()
+        head = file.read(_HEAD)
+    except InputError:
+        return ()  # nothing is there
+    ours = content_of(head) == "index" or (head[:1] == b"{" and _OURS in head)
+    if head and not ours and not overwrite:
+        raise UsageError(
+            "an object of another kind is there",
+            location.shown,
+            "index",
+            content_of(head) or "something unknown",
+            "choose another name, or use `overwrite`",
+        )
+    with suppress(IndexFileError):
+        return read_pointer(location).files
+    return ()
+
+
+def _upload(location: Location, entry: Entry, local: Path) -> None:
+    """Write a file to its place beside the pointer."""
+    target = location.sibling(entry.suffix)
+    _write(target, local)
+    transfers = Transfers(target.shown)
+    (found,) = transfers.one(lambda: target.filesystem().get_file_info([target.path]))
+    if found.size != entry.length:
+        raise EnvironmentFailure(
+            "the store keeps less than it was sent",
+            target.shown,
+            f"{entry.length} bytes",
+            f"{found.size}",
+            "try again",
+        )
+
+
+def _write(target: Location, content: bytes | Path) -> None:
+    """Write an object, which appears whole under its name.
+
+    After a failure nothing is left that is not whole, as far as the store can still be told so.
+    """
+    transfers = Transfers(target.shown)
+    system = transfers.one(target.filesystem)
+    path = target.path
+    if target.scheme == "file":  # where a rename does what a store does by itself
+        path = f"{target.path}.{os.urandom(8).hex()}.tmp"
+        transfers.one(lambda: system.create_dir(os.path.dirname(path), recursive=True))
+    stream = transfers.one(lambda: system.open_output_stream(path, compression=None))
+    try:
+        if isinstance(content, bytes):
+            transfers.one(partial(stream.write, content))
+        else:
+            with open(content, "rb") as file:
+                while part := file.read(_PART):
+                    transfers.one(partial(stream.write, part))
+        transfers.one(stream.close)
+        if path != target.path:
+            transfers.one(lambda: system.move(path, target.path))
+    except BaseException:
+        if isinstance(content, Path) or path != target.path:
+            _abandon(system, stream, path)
+        raise
+
+
+def _abandon(system: Any, stream: Any, path: str) -> None:
+    """Remove what became of an upload, in the time that a command has when it ends.
+
+    A stream that is let go of is completed, whatever it holds: nobody points to that, and a later
+    publication removes it.
+    """
+
+    def clean() -> None:
+        with suppress(Exception):
+            stream.close()
+        with suppress(Exception):
+            system.delete_file(path)
+
+    cleaner = threading.Thread(target=clean, daemon=True, name="binq-store-clean")
+    cleaner.start()
+    cleaner.join(_CLEANING)
+
+
+def _collect(location: Location, named: set[str]) -> None:
+    """Remove old files of an index that no pointer names; that it cannot be done is no error."""
+    from pyarrow.fs import FileSelector, FileType
+
+    with suppress(BinqError):
+        place = location.sibling(FILES)
+        transfers = Transfers(place.shown)
+        system = transfers.one(place.filesystem)
+        selector = FileSelector(place.path.rstrip("/"), allow_not_found=True)
+        before = time.time_ns() - int(1e9 * GRACE_SECONDS)
+        old = [
+            info.path
+            for info in transfers.one(lambda: system.get_file_info(selector))
+            if info.type == FileType.File
+            and info.base_name not in named
+            and uuid_in(info.base_name)
+            and (info.mtime_ns or before) < before
+        ]
+        transfers.several([partial(system.delete_file, path) for path in old])
