@@ -177,9 +177,8 @@ def build(
         if scan == "asymmetric":
             _refuse_asymmetric(binarizer, source)
             refuse_wide(binarizer.bits if binarizer else dim)
-        spread = None
-        if rescore == "int8" and sample is not None:
-            spread = Int8Range.spanning(sample.low, sample.high)
+        int8 = sample if rescore == "int8" else None
+        spread = None if int8 is None else Int8Range.spanning(int8.low, int8.high)
         how = dim, options.metric, binarizer, scan, rescore, spread, count
         listed, checked = kind == "ivf", None
         if check_queries is not None:

@@ -97,6 +97,7 @@ def test_answers_are_those_of_one_file(tmp_path: Path, metric: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*are not in the index")
 def test_lists_are_those_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the effort: shards have centroids, calibration and choice of lists in common."""
     monkeypatch.setattr(ivf, "FEW", 0)  # allowed rows are looked for in lists, however few
