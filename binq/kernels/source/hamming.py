@@ -82,10 +82,11 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         for name, size in zip(names, sizes, strict=True)
     }
     found |= visits.kernels(compiled)
-    near = near_lists.near_lists_of(lanes, features.counts)
+    measuring = near_lists.measure_of(lanes, features.counts)
+    near = near_lists.near_lists_of(measuring)
     sized = (_U64, _INT, _INT, _I64, _U64, *[_INT] * 5, _I32, _I64, _U64)
     found["near_lists"] = compiled(void(*sized))(near.py_func)
-    allowing = near_lists.near_allowed_of(lanes, features.counts)
+    allowing = near_lists.near_allowed_of(measuring)
     sized = (_U64, _INT, _INT, _I64, _I64, _U64, *[_INT] * 4, _I64, _INT, _I32, _I64, _U64)
     found["near_allowed"] = compiled(void(*sized))(allowing)
     layout["near_lists.transposed"] = int(features.counts)

@@ -243,9 +243,13 @@ def _by_counts() -> Any:
     return measure
 
 
-def near_lists_of(lanes: int, counted: bool) -> Any:
-    """`near_lists` for registers of `lanes` bytes, or for CPUs that count bits in registers."""
-    measure = _by_counts() if counted else _by_rows(lanes)
+def measure_of(lanes: int, counted: bool) -> Any:
+    """What measures distances, with registers of `lanes` bytes or by counting bits in registers."""
+    return _by_counts() if counted else _by_rows(lanes)
+
+
+def near_lists_of(measure: Any) -> Any:
+    """`near_lists`, by what `measure_of` returns."""
 
     @njit(error_model="numpy")
     def near_lists(
@@ -293,9 +297,8 @@ def near_lists_of(lanes: int, counted: bool) -> Any:
     return near_lists
 
 
-def near_allowed_of(lanes: int, counted: bool) -> Any:
-    """`near_allowed` for registers of `lanes` bytes, or for CPUs that count bits in registers."""
-    measure = _by_counts() if counted else _by_rows(lanes)
+def near_allowed_of(measure: Any) -> Any:
+    """`near_allowed`, by what `measure_of` returns."""
 
     def near_allowed(
         centroids, words, n_lists, sizes, allowed, queries, n_queries, m, enough, total, known,
