@@ -211,7 +211,7 @@ class Sharded:
 
     def _of_each(self, scope: Scope, queries: int, work: Callable[[Any, Scope], Any]) -> list[Any]:
         """Return what ``work`` returns for every shard and its scope, on some threads."""
-        brief = len(self) * self.words * queries < _BRIEF
+        brief = self._pairs(scope, queries) * self.words < _BRIEF
         workers = 1 if brief else min(scope.threads, len(self.shards))
         inner = 1 if brief else -(-scope.threads // workers)
         scopes = self._scopes(replace(scope, threads=inner))
@@ -222,6 +222,10 @@ class Sharded:
 
         run_blocks(len(self.shards), workers, run)
         return found
+
+    def _pairs(self, scope: Scope, queries: int) -> int:  # noqa: ARG002
+        """Return how many rows are compared, of all queries together."""
+        return len(self) * queries
 
     def _scopes(self, scope: Scope) -> list[Scope]:
         """Return what of a scope concerns every shard; the allowed rows that were last are kept."""
@@ -379,6 +383,12 @@ class ShardedIvf(Sharded):
             visits = self._every.visits(some, m, scope, scoring)
             found.append(super()._found(some, m, replace(scope, visits=visits), scoring))
         return joined(found)
+
+    def _pairs(self, scope: Scope, queries: int) -> int:
+        if scope.visits is None:
+            return super()._pairs(scope, queries)
+        looked_into = scope.visits[scope.visits >= 0]
+        return int(self._every.sizes[looked_into].sum())
 
 
 def _distinct(rows: Rows) -> tuple[Rows, Rows]:
