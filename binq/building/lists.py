@@ -283,11 +283,18 @@ def sample_of(codes: Codes | Rows, dead: NDArray[np.bool_], lists: int) -> Codes
     """Return living codes to train so many lists with, in an order that says nothing of them."""
     random = np.random.default_rng(0)
     most = max(lists, min(coarse.SAMPLE_PER_LIST * lists, _SAMPLE_BYTES // (8 * codes.shape[1])))
-    drawn = random.choice(len(codes), min(len(codes), most), replace=False)
-    drawn = np.sort(drawn[~dead[drawn]])
+    # Each row by itself, some too many, and as many as are wanted of these: all numbers of rows at
+    # once would take 8 bytes a row.
+    share = min(1.0, (most + 6 * math.sqrt(most)) / max(1, len(codes)))
+    parts = [np.empty(0, np.int64)]
+    for first in range(0, len(codes), _BLOCK):
+        chosen = random.random(min(_BLOCK, len(codes) - first)) < share
+        parts.append(first + np.flatnonzero(chosen & ~dead[first : first + _BLOCK]))
+    drawn = np.concatenate(parts)
     places = random.permutation(len(drawn))
-    sample = np.empty((len(drawn), codes.shape[1]), np.uint64)
+    sample = np.empty((min(most, len(drawn)), codes.shape[1]), np.uint64)
     for first in range(0, len(drawn), _BLOCK):
-        part = slice(first, first + _BLOCK)
-        sample[places[part]] = codes[drawn[part]]
+        part = places[first : first + _BLOCK]
+        kept = part < most
+        sample[part[kept]] = codes[drawn[first : first + _BLOCK][kept]]
     return sample
