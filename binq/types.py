@@ -38,7 +38,7 @@ RESCORES: Final[tuple[Rescore, ...]] = get_args(Rescore)
 Format = Literal["table", "jsonl", "tsv", "trec", "parquet"]
 """How hits are written."""
 
-Kind = Literal["flat", "ivf"]
+Kind = Literal["flat", "ivf", "hnsw"]
 """The structure over the codes of an index."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import naive
 import numpy as np
 import pytest
-from data.make_golden import DEAD, DIM, GROWN, LISTED, ROWS, corpus, grow, ids, make
+from data.make_golden import DEAD, DIM, GRAPHED, GROWN, LISTED, ROWS, corpus, grow, ids, make
 from forging import header_of
 
 from binq.index.describe import describe
@@ -24,6 +25,9 @@ SHA256 = {
     "ivf-1.2.binq": "d9aa1d107a305cd0d509f1b2d88d965af6c4283c42464287de8707d166a3ddd9",
     "ivf-dead-1.2.binq": "1fd7b870272b86f91df9227a001071bfa2452cbbed695043b3fd86923780d1d2",
     "ivf-learned-1.2.binq": "3ffe179e1d9cc7d8ac6c5d2f74edf35262fa892922a52a8e35e0edb0af344308",
+    "hnsw-1.3.binq": "385c1630911ca868289d889f702e4e28218372b73c3dfa4cdd0de9f7d1476843",
+    "hnsw-dead-1.3.binq": "60709698d55e27210dab778a87ee43fed84a0ac2765706889890a834db3a4bbc",
+    "hnsw-distinct-1.3.binq": "768d9792709afcbca3ed604ceea8d9fd92cf1c7785feabedf6018c0802ffa529",
 }
 DATA = Path(__file__).parent / "data"
 
@@ -205,3 +209,57 @@ def test_lists_1_2() -> None:
     hits, others = plain.search(queries, 10), listed.search(queries, 10, nprobe=100)
     assert others.rows.tolist() == hits.rows.tolist()
     assert others.scores.tolist() == hits.scores.tolist()
+
+
+def test_graphs_1_3() -> None:
+    """Codes node by node, equal ones as one; links, and where to begin: as docs/format.md says."""
+    for name in GRAPHED:
+        index = opened(name)
+        header, sections = index.file.header, index.file.sections
+        n = header.rows
+        assert (header.kind, n) == ("hnsw", 11 if "distinct" in name else ROWS)
+        vectors = corpus()[:n]
+        codes, rows, lines, entries = (
+            np.asarray(index.file.array(part, sections[part].dtype, sections[part].shape))
+            for part in ("codes", "hnsw.rows", "hnsw.neighbours", "hnsw.entries")
+        )
+        assert sorted(rows.tolist()) == list(range(n))
+        starts = np.arange(n + 1)
+        if "distinct" in name:
+            assert "hnsw.starts" not in sections
+        else:
+            starts = np.asarray(
+                index.file.array("hnsw.starts", "uint32", (len(lines) + 1,))
+            ).astype(int)
+        assert (starts[0], starts[-1], len(starts)) == (0, n, len(lines) + 1)
+        nodes = [slice(a, b) for a, b in pairwise(starts)]
+        assert all((codes[node] == codes[node.start]).all() for node in nodes)
+        assert all((np.diff(rows[node].astype(int)) > 0).all() for node in nodes)
+        assert len(np.unique(codes, axis=0)) == len(nodes)
+        linked = [{int(node) for node in line if node != 2**32 - 1} for line in lines]
+        assert all(number not in line for number, line in enumerate(linked))
+        near = set(entries.tolist())
+        for _ in nodes:
+            near |= set().union(*(linked[node] for node in near))
+        assert near == set(range(len(nodes)))
+
+        places = np.empty_like(codes)
+        places[rows] = codes
+        dead = DEAD if "dead" in name else []
+        queries = vectors[:5] + np.float32(0.25)
+        ready = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+        assert index.binarizer is not None
+        asked = index.binarizer.encode(ready if header.metric == "cosine" else queries)
+        there = np.setdiff1d(np.arange(n), dead)
+        for effort in ({}, {"ef": 50}):
+            found = index.search(queries, 6, scoring="hamming", rescore="none", **effort)
+            for number, probe in enumerate(asked):
+                best = naive.topk(places[there], probe, 6)
+                assert found.rows[number].tolist() == [there[row] for _, row in best]
+        assert index.search(queries, 50).rows.shape == (5, n - len(dead))
+        known = {"queries", "from", "targets", "gaps", "pools"}
+        assert known - {"pools"} <= set(header.calibration or {}) <= known
+    assert "pools" in (opened("hnsw-1.3.binq").file.header.calibration or {})
+    plain, graphed = opened("flat-1.0.binq"), opened("hnsw-1.3.binq")
+    every = np.arange(ROWS)
+    assert np.array_equal(plain.structure.take(every), graphed.structure.take(every))

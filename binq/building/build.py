@@ -11,7 +11,8 @@ from typing import Unpack, cast
 from binq import binarizers
 from binq.binarizers import Binarizer, default_scoring
 from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit, watched
-from binq.building.lists import MAX_LISTS, ListMaker, StandIns, read_queries
+from binq.building.kinds import check_kind, maker_of, refuse_without_distance
+from binq.building.lists import StandIns, read_queries
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.building.rows import RowWriter, Skipping, warn_of_skipped
 from binq.building.shard_lists import ShardedListMaker
@@ -27,13 +28,12 @@ from binq.structures.flat import refuse_wide
 from binq.threads import limited
 from binq.types import (
     DEFAULT_ON_ERROR,
-    KINDS,
     LAYOUTS,
-    STORED_VECTORS,
     Kind,
     OnError,
     Packed,
     Progress,
+    Scoring,
     StoredVectors,
     Vectors,
 )
@@ -89,6 +89,8 @@ def build(
     shard_rows: int | None = None,
     kind: Kind = "flat",
     nlist: int | None = None,
+    m: int | None = None,
+    ef_construction: int | None = None,
     check_queries: Vectors | None = None,
     rescore: StoredVectors = "none",
     packed: Packed | None = None,
@@ -112,13 +114,16 @@ def build(
         it is whole.
     shard_rows : int, optional
         Write a directory of files with at most so many rows each.
-    kind : {"flat", "ivf"}
-        The structure over the codes: flat scans all of them, ivf lays them in inverted lists.
+    kind : {"flat", "ivf", "hnsw"}
+        The structure over the codes: flat scans all of them, ivf lays them in inverted lists, hnsw
+        links them into a graph.
     nlist : int, optional
         How many lists; default 4 sqrt(n).
+    m, ef_construction : int, optional
+        Of a graph: a code has up to 2 m neighbours (16), chosen from so many near ones (100).
     check_queries : path, list of paths or array, optional
-        Queries to calibrate searches of lists with, of which half is used (by a hash of the id);
-        by default rows stand in for queries.
+        Queries to calibrate searches of lists and graphs with, of which half is used (by a hash of
+        the id); by default rows stand in for queries.
     rescore : {"none", "int8", "float16", "float32"}
         Vectors to store for rescoring, with all their dimensions.
     packed : {"none", "ubinary", "binary", "lsb"}, optional
@@ -152,12 +157,10 @@ def build(
     BinqWarning
         If an id stands on more than one row, and of rows that were skipped.
     """
-    if rescore not in STORED_VECTORS:
-        raise UsageError(
-            "unknown kind of vectors", "`rescore`", ", ".join(STORED_VECTORS), str(rescore)
-        )
-    _check_lists(kind, nlist, check_queries)
+    structure = {"nlist": nlist, "m": m, "ef_construction": ef_construction}
+    check_kind(kind, rescore, shard_rows, **structure, check_queries=check_queries)
     options = BinarizerOptions(**settings)
+    refuse_without_distance(kind, options.method)
     _check_output(options, output, shard_rows, vectors, check_queries, overwrite)
     refuse_stdin_twice(vectors=vectors, check_queries=check_queries)
     # What is entered last ends first: the output, then reading ahead, then the source it reads.
@@ -173,29 +176,24 @@ def build(
             source, sample = look(source, output, options, stack, rescore)
         dim, batches = started(source, stack)
         binarizer = _binarizer_for(options, source, dim, sample, count)
-        scan = options.scoring or default_scoring(binarizer.method if binarizer else None)
-        if scan == "asymmetric":
-            _refuse_asymmetric(binarizer, source)
-            refuse_wide(binarizer.bits if binarizer else dim)
+        refuse_without_distance(kind, binarizer.method if binarizer else None)
+        scan = _scan_of(options, binarizer, source, dim)
         int8 = sample if rescore == "int8" else None
         spread = None if int8 is None else Int8Range.spanning(int8.low, int8.high)
         how = dim, options.metric, binarizer, scan, rescore, spread, count
-        listed, checked = kind == "ivf", None
-        if check_queries is not None:
-            given = check_queries, options.metric, dim, binarizer, packed, source.packed
-            checked = read_queries(*given)
+        given = check_queries, options.metric, dim, binarizer, packed, source.packed
+        checked = read_queries(*given)
         rows: RowWriter | ShardedRows
-        laid = binarizer, options.metric, nlist, count
         if shard_rows is not None:
             check_shards(shard_rows, source.rows)
-            into = stack.enter_context(writing_directory(output))
+            into, listed = stack.enter_context(writing_directory(output)), kind == "ivf"
             plan = ShardPlan(str(into.path), *how, listed)
-            maker = ShardedListMaker(into, *laid) if listed else None
-            rows = ShardedRows(into, plan, shard_rows, maker, checked)
+            lists = ShardedListMaker(into, binarizer, options.metric, nlist, count)
+            rows = ShardedRows(into, plan, shard_rows, lists if listed else None, checked)
         else:
             writer = stack.enter_context(writing_index(output))
-            lists = (ListMaker(writer, *laid), checked, StandIns()) if listed else ()
-            rows = RowWriter(writer, *how, *lists)
+            maker = maker_of(kind, writer, binarizer, options.metric, count, **structure)
+            rows = RowWriter(writer, *how, maker, checked, StandIns() if maker else None)
         header = rows.write(_counted(watched(batches, binarizer), source, progress), source)
         keep_binarizer(options, binarizer)
         size = rows.publish()
@@ -254,17 +252,6 @@ def _counted(
             progress(batch.start + len(batch), source.rows)
 
 
-def _check_lists(kind: Kind, nlist: int | None, check_queries: Vectors | None) -> None:
-    """Refuse what a kind of index does not take."""
-    if kind not in KINDS:
-        raise UsageError("unknown kind", "`kind`", ", ".join(KINDS), str(kind))
-    for name, value in (("nlist", nlist), ("check_queries", check_queries)):
-        if kind == "flat" and value is not None:
-            raise UsageError("a flat index has no lists", f"`{name}`", next_step="say `kind=ivf`")
-    if nlist is not None and not 1 <= nlist <= MAX_LISTS:
-        raise UsageError("no such number of lists", "`nlist`", f"1 to {MAX_LISTS:,}", str(nlist))
-
-
 def _open(
     vectors: Vectors,
     column: str | None,
@@ -318,16 +305,22 @@ def _refuse_for_packed(
         raise UsageError("there is no binarizer to save", "`save_binarizer`", "float vectors")
 
 
-def _refuse_asymmetric(binarizer: Binarizer | None, source: VectorSource) -> None:
-    """Refuse an asymmetric scan of bits whose floats are not there to say more of them."""
-    if source.packed and (binarizer is None or binarizer.needs_terms):
-        raise UsageError(
-            "an index built from bits has nothing for an asymmetric scan",
-            "`scoring`",
-            "hamming",
-            "asymmetric",
-            "build from the float vectors, or say `method=sign` under cosine",
-        )
+def _scan_of(
+    options: BinarizerOptions, binarizer: Binarizer | None, source: VectorSource, dim: int
+) -> Scoring:
+    """Return the scan of the index, if what there is suffices for it."""
+    scan = options.scoring or default_scoring(binarizer.method if binarizer else None)
+    if scan == "asymmetric":
+        if source.packed and (binarizer is None or binarizer.needs_terms):
+            raise UsageError(
+                "an index built from bits has nothing for an asymmetric scan",
+                "`scoring`",
+                "hamming",
+                "asymmetric",
+                "build from the float vectors, or say `method=sign` under cosine",
+            )
+        refuse_wide(binarizer.bits if binarizer else dim)
+    return scan
 
 
 def _binarizer_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import xxhash
@@ -21,7 +21,7 @@ from binq.structures.base import AllowedRows
 from binq.structures.calibration import Calibration
 from binq.structures.flat import Flat
 from binq.structures.queries import Queries, joined
-from binq.types import Metric, Packed, Vectors
+from binq.types import Kind, Metric, Packed, Vectors
 from binq.vectors import open_vectors
 
 Codes = NDArray[np.uint64]
@@ -97,19 +97,19 @@ class StandIns:
 
 
 def read_queries(
-    queries: Vectors,
+    queries: Vectors | None,
     metric: Metric,
     dim: int,
     binarizer: Binarizer | None,
     packed: Packed | None,
     of_bits: bool,
-) -> Queries:
+) -> Queries | None:
     """Read queries to calibrate with: that half of them which a check does not judge by.
 
     Parameters
     ----------
     queries, packed
-        Where they are, and what they are if of 8 bits.
+        Where they are, if there are any, and what they are if of 8 bits.
     metric, dim, binarizer
         Of the index.
     of_bits : bool
@@ -118,8 +118,10 @@ def read_queries(
     Raises
     ------
     InputError
-        If there are none, or they do not fit the index.
+        If there are none there, or they do not fit the index.
     """
+    if queries is None:
+        return None
     with open_vectors(queries, packed=packed) as source:
         if not (of_bits if source.packed else binarizer is not None):
             raise InputError(
@@ -201,6 +203,8 @@ class ListMaker:
         How many; by default as :func:`lists_for` says.
     threads : int
     """
+
+    kind: ClassVar[Kind] = "ivf"
 
     writer: IndexWriter
     binarizer: Binarizer | None

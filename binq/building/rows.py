@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from binq import bits as packing
 from binq.binarizers import Binarizer
 from binq.building.choose import usable
-from binq.building.lists import SIGNS, ListMaker, StandIns
+from binq.building.kinds import Maker
+from binq.building.lists import SIGNS, StandIns
 from binq.errors import BinqWarning, InputError
 from binq.similarity import comparable
 from binq.storage.format import Header
@@ -48,12 +49,12 @@ class RowWriter:
     spread : Int8Range or None
         Needed to store int8.
     threads : int
-    maker : ListMaker or None
-        Lays the codes list by list; None for a flat index.
+    maker : ListMaker, GraphMaker or None
+        Puts the codes into another order; None for a flat index.
     checked : Queries or None
-        What searches of lists are calibrated with; rows, where there are none.
+        What searches are calibrated with; rows, where there are none.
     stand_ins : StandIns or None
-        Rows that may stand in for queries, where codes lie in lists, or are to.
+        Rows that may stand in for queries, where codes lie in another order, or are to.
     first : int
         The number of the first row in the source: not 0 of a shard that follows others.
     count, skipped : int
@@ -70,7 +71,7 @@ class RowWriter:
     rescore: StoredVectors
     spread: Int8Range | None
     threads: int
-    maker: ListMaker | None = None
+    maker: Maker | None = None
     checked: Queries | None = None
     stand_ins: StandIns | None = None
     first: int = 0
@@ -208,7 +209,7 @@ class RowWriter:
             packed=source.layout,
             sources=source.describe() if shared is None else [],
             model=source.metadata,
-            kind="flat" if calibration is None else "ivf",
+            kind="flat" if self.maker is None else self.maker.kind,
             calibration=None if calibration is None else calibration.to_json(),
             shard=None if shared is None else {"first": self.first, "shared": shared},
         )

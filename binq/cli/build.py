@@ -24,14 +24,18 @@ from binq.cli import render
         "kind": opt.option(
             types.Kind,
             "flat: every row is scanned. ivf: rows lie in inverted lists, and a query scans those "
-            "that are near.",
+            "that are near. hnsw: a graph links near rows, and a query walks along it.",
             "flat",
         ),
         "nlist": opt.option(int, "How many lists. [default: 4 sqrt(n)]"),
+        "m": opt.option(int, "Of a graph: a row has up to 2 M neighbours. [default: 16]"),
+        "ef_construction": opt.option(
+            int, "How many of the nearest rows those are chosen from. [default: 100]"
+        ),
         "check_queries": opt.option(
             list[str],
-            "Queries to calibrate searches of lists with; by default rows stand in for them, "
-            "some disturbed until they are far from all others.",
+            "Queries to calibrate searches of lists and graphs with; by default rows stand in for "
+            "them.",
             metavar="VECTORS",
         ),
         "scoring": opt.option(

@@ -55,6 +55,7 @@ def evaluate(
     oversample: str | None,
     target_recall: str | None,
     nprobe: str | None,
+    ef: str | None,
     fail_under: list[str] | None,
     per_query: Path | None,
     cache_truth: Path | None,
@@ -76,10 +77,11 @@ def evaluate(
     ks = opt.whole_numbers(k, "-k")
     targets = None if target_recall is None else opt.numbers(target_recall, "--target-recall")
     lists = None if nprobe is None else opt.whole_numbers(nprobe, "--nprobe")
+    rows = None if ef is None else opt.whole_numbers(ef, "--ef")
     floors = parse_floors(
         fail_under or [], ks, truth=bool(settings["truth"]), qrels=settings["qrels"] is not None
     )
-    several = len(set(targets or lists or ())) > 1
+    several = len(set(targets or lists or rows or ())) > 1
     _check_curve(several, plot=plot, per_query=per_query, fail_under=floors)
     content: Any = None
     write_records = None
@@ -113,6 +115,7 @@ def evaluate(
                 oversample=factor,
                 target_recall=targets,
                 nprobe=lists,
+                ef=rows,
                 cache_truth=cache_truth,
                 overwrite=overwrite,
                 progress=progress,
@@ -139,7 +142,7 @@ def _check_curve(several: bool, **options: Any) -> None:
     for name, value in options.items():
         if value and several != (name == "plot"):
             how = "one value" if several else "several values"
-            raise UsageError(f"`{name}` goes with {how} of `nprobe` or `target_recall`")
+            raise UsageError(f"`{name}` goes with {how} of `nprobe`, `ef` or `target_recall`")
 
 
 def _show(found: Evaluation) -> None:

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from binq.cli import options as opt
 from binq.cli import render
+from binq.types import MAX_DIM
 
-# Of the calibration of lists; --json tells all.
+# Of the calibration of lists and graphs; --json tells all.
 _COUNTS: Final = ("10", "40", "100")
 _TARGETS: Final = (0.9, 0.95, 0.99)
 
@@ -27,7 +28,7 @@ def info(*, index: str, verify: bool, json: bool) -> None:
     if json:
         render.document(found)
     else:
-        told = {"lists": _lists, "calibration": _origin}
+        told = {"lists": _lists, "graph": _graph, "calibration": _origin}
         rows = [
             (name, told.get(name, _shown)(value))
             for name, value in found.items()
@@ -79,6 +80,15 @@ def _lists(lists: dict[str, Any]) -> str:
     )
 
 
+def _graph(graph: dict[str, Any]) -> str:
+    reached = f"{graph['unreachable']:,} unreachable" if graph["unreachable"] else "all reachable"
+    return (
+        f"{graph['nodes']:,} distinct codes, {graph['mean_degree']:,} neighbours each "
+        f"({graph['smallest_degree']} to {graph['largest_degree']}, of up to "
+        f"{graph['most_neighbours']}), {graph['entries']:,} entries, {reached}"
+    )
+
+
 def _origin(calibration: dict[str, Any]) -> str:
     stand_in = " that stood in for queries" if calibration["from"] == "rows" else ""
     return f"with {calibration['queries']:,} {calibration['from']}{stand_in}"
@@ -88,17 +98,21 @@ def _show_gaps(calibration: dict[str, Any]) -> None:
     """Print, of all that is calibrated, what most searches ask for."""
     targets: list[float] = calibration["targets"]
     rows = [
-        (scan, count, *(str(known[count][targets.index(target)]) for target in _TARGETS))
+        (scan, count, *(_gap(known[count][targets.index(target)]) for target in _TARGETS))
         for scan, known in calibration["gaps"].items()
         for count in _COUNTS
         if count in known
     ]
     if rows:
         render.table(
-            "bits looked beyond the lists that fill the candidates",
+            "bits looked beyond what fills the candidates",
             ("scan", "candidates", *(f"for {target}" for target in _TARGETS)),
             rows,
         )
+
+
+def _gap(bits: int) -> str:
+    return "all rows" if bits >= MAX_DIM else str(bits)
 
 
 def _shown(value: object) -> str:

@@ -9,10 +9,14 @@ from binq.cli import options as opt
 from binq.errors import UsageError
 
 _TARGET_RECALL: Final = (
-    "For an index of lists: the share to find of the candidates that a whole scan finds. "
+    "For lists and graphs: the share to find of the candidates that a whole scan finds. "
     f"A flat index scans every row and refuses it. [default: {types.DEFAULT_TARGET_RECALL}]"
 )
 _NPROBE: Final = "For an index of lists: how many of them to look into."
+_EF: Final = (
+    "For an index with a graph: how many of the best rows a walk goes on from, at least as many "
+    "as it is to find."
+)
 _CURVE: Final = " Several make a curve of recall and speed."
 
 OPTIONS: Final[opt.Options] = {
@@ -34,6 +38,7 @@ OPTIONS: Final[opt.Options] = {
     ),
     "target_recall": opt.option(float, _TARGET_RECALL),
     "nprobe": opt.option(int, _NPROBE),
+    "ef": opt.option(int, _EF),
     "filter_ids": opt.option(
         str,
         "Return only rows whose ids the file holds: one a line (text or JSON), in a Parquet column "
@@ -50,6 +55,7 @@ OPTIONS: Final[opt.Options] = {
 SEVERAL: Final[opt.Options] = {
     "target_recall": opt.option(str, _TARGET_RECALL.replace(" [", f"{_CURVE} ["), metavar="X,X"),
     "nprobe": opt.option(str, _NPROBE + _CURVE, metavar="N,N"),
+    "ef": opt.option(str, _EF + _CURVE, metavar="N,N"),
 }
 """Those of them of which ``eval`` takes several at once, in their place."""
 

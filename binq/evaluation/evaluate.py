@@ -46,6 +46,7 @@ def evaluate(
     progress: Progress | None = None,
     target_recall: float | Sequence[float] | None = None,
     nprobe: int | Sequence[int] | None = None,
+    ef: int | Sequence[int] | None = None,
     **settings: Unpack[CommonSettings],
 ) -> Evaluation:
     """Measure the recall of an index.
@@ -76,7 +77,7 @@ def evaluate(
         Columns of the queries.
     progress : callable, optional
         Called with (queries done, queries in all), for every k and effort anew.
-    target_recall, nprobe : number or sequence of numbers, optional
+    target_recall, nprobe, ef : number or sequence of numbers, optional
         How far to look. Several make a curve of recall and speed.
     settings
         The other fields of :class:`binq.search.options.SearchOptions`. With a filter, or deleted
@@ -91,8 +92,8 @@ def evaluate(
     UsageError, InputError, IndexFileError, EnvironmentFailure
     """
     several = [
-        SearchOptions(**settings, target_recall=target, nprobe=lists)
-        for target, lists in product(_each(target_recall), _each(nprobe))
+        SearchOptions(**settings, target_recall=target, nprobe=lists, ef=rows)
+        for target, lists, rows in product(_each(target_recall), _each(nprobe), _each(ef))
     ]
     options = several[0]
     refuse_stdin_twice(

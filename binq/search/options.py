@@ -49,6 +49,7 @@ class SearchSettings(CommonSettings, total=False):
 
     target_recall: float | None
     nprobe: int | None
+    ef: int | None
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,14 @@ class SearchOptions:
         ceil(k * oversample) candidates are rescored, by default 4 k; ``auto`` decides query by
         query, so that 99 % of the scan's best are expected to be kept.
     target_recall : float, optional
-        How far an index of lists looks: the share of the whole scan's candidates to find, by
-        default 0.95. A flat index scans every row, and refuses it.
+        How far an index of lists or with a graph looks: the share of the whole scan's candidates
+        to find, by default 0.95. A flat index scans every row, and refuses it.
     nprobe : int, optional
-        How many lists it looks into, the nearest ones; in place of ``target_recall``.
+        How many lists an index of lists looks into, the nearest ones; in place of
+        ``target_recall``.
+    ef : int, optional
+        How many of the best rows a walk through a graph goes on from, at least as many as it is to
+        find; in place of ``target_recall``.
     filter_ids, exclude_ids : path, sequence or array, optional
         Only rows with these ids, and no row with those, are returned. A file holds one id a line
         (text or JSON), a Parquet column, or a 1-D npy array. A number and its decimal digits are
@@ -99,6 +104,7 @@ class SearchOptions:
     oversample: float | Literal["auto"] | None = None
     target_recall: float | None = None
     nprobe: int | None = None
+    ef: int | None = None
     filter_ids: Ids | None = None
     exclude_ids: Ids | None = None
     packed: Packed | None = None
@@ -130,16 +136,15 @@ class SearchOptions:
                 "above 0 and below 1",
                 str(self.target_recall),
             )
-        if self.nprobe is not None:
-            if not isinstance(self.nprobe, int) or self.nprobe < 1:
+        for name, what in (("nprobe", "number of lists"), ("ef", "number of rows")):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(
-                    "no such number of lists",
-                    "`nprobe`",
-                    "a whole number of at least 1",
-                    str(self.nprobe),
+                    f"no such {what}", f"`{name}`", "a whole number of at least 1", str(value)
                 )
-            if self.target_recall is not None:
-                raise UsageError("`nprobe` and `target_recall` both say how far to look")
+        given = [f"`{name}`" for name in Effort(self.target_recall, self.nprobe, self.ef).given][:2]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} both say how far to look")
         if self.rescore_from is not None and self.rescore not in (None, "auto"):
             raise UsageError(
                 "`rescore_from` already says what sorts the candidates",
@@ -156,9 +161,8 @@ class SearchOptions:
     @property
     def effort(self) -> Effort | None:
         """How far a structure shall look; None for its own default."""
-        if self.target_recall is self.nprobe is None:
-            return None
-        return Effort(self.target_recall, self.nprobe)
+        effort = Effort(self.target_recall, self.nprobe, self.ef)
+        return effort if effort.given else None
 
     @property
     def paths(self) -> list[Any]:
@@ -181,7 +185,7 @@ class SearchOptions:
         if self.effort is not None:
             raise UsageError(
                 "`radius` finds every row within a distance, whatever the effort",
-                next_step="leave out `nprobe` and `target_recall`",
+                next_step="leave out `nprobe`, `ef` and `target_recall`",
             )
         if self.scoring == "asymmetric":
             raise UsageError(

@@ -23,7 +23,7 @@ BITS: Final = {
 """The bit of every name. ``dtype:NAME``, ``scan:NAME``, ``method:NAME`` and ``kind:NAME`` share the
 bit of their first word; a name that is not here has the bit of ``other``."""
 
-SINCE: Final = {"typed_ids": 1, "tombstones": 1, "ivf": 2, "dtype:uint32": 2}
+SINCE: Final = {"typed_ids": 1, "tombstones": 1, "ivf": 2, "dtype:uint32": 2, "hnsw": 3}
 """The features that this binq reads and writes, and the format minor that brought each."""
 
 

@@ -108,7 +108,7 @@ class Header:
         Dimensions of the float vectors; of an index built from bits, the number of bits.
     bits, words : int
         Width of a code, and the uint64 words that hold it.
-    kind : {"flat", "ivf"}
+    kind : {"flat", "ivf", "hnsw"}
         The structure over the codes.
     metric : {"cosine", "ip", "l2"}
         What truth and rescoring mean.
@@ -128,7 +128,7 @@ class Header:
     model : dict of str to str
         What the input said of the model that made the vectors.
     calibration : dict or None
-        How far a search of lists looks, see :mod:`binq.structures.calibration`; None for flat.
+        How far a search looks, see :mod:`binq.structures.calibration`; None for flat.
     shard : dict or None
         Of a shard of a larger index: ``first``, the number of its first row there, and ``shared``,
         the fingerprint of what all shards have in common, see :mod:`binq.storage.manifest`.

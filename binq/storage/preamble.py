@@ -13,7 +13,7 @@ from binq.storage import features
 MAGIC: Final = b"\x89BINQ\r\n\x1a"
 FOOTER_MAGIC: Final = b"BINQ-END"
 MAJOR: Final = 1
-MINOR: Final = 2
+MINOR: Final = 3
 PREAMBLE_SIZE: Final = 128
 FOOTER_SIZE: Final = 32
 HEADER_LIMIT: Final = 1 << 20

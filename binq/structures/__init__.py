@@ -9,11 +9,16 @@ from binq.storage.directory import Stored
 from binq.storage.reader import IndexFile
 from binq.structures.base import Structure
 from binq.structures.flat import Flat
+from binq.structures.hnsw import Hnsw
 from binq.structures.ivf import Ivf
 from binq.structures.sharded import ShardedFlat, ShardedIvf
 from binq.types import Kind
 
-STRUCTURES: Final[dict[Kind, type[Flat] | type[Ivf]]] = {"flat": Flat, "ivf": Ivf}
+STRUCTURES: Final[dict[Kind, type[Flat] | type[Ivf] | type[Hnsw]]] = {
+    "flat": Flat,
+    "ivf": Ivf,
+    "hnsw": Hnsw,
+}
 """By the kind that the file names."""
 SHARDED: Final[dict[Kind, type[ShardedFlat] | type[ShardedIvf]]] = {
     "flat": ShardedFlat,

@@ -35,10 +35,13 @@ class Effort:
         The expected share of the exact scan's best candidates that it shall find.
     nprobe : int or None
         How many lists it looks into.
+    ef : int or None
+        How many of the best rows it goes on from.
     """
 
     target_recall: float | None = None
     nprobe: int | None = None
+    ef: int | None = None
 
     @property
     def given(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from binq.storage.sections import row_terms
 from binq.structures import coarse
 from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Effort, Rows, Scope
 from binq.structures.calibration import Calibration
-from binq.structures.placed import Damaged, Placed, joined
+from binq.structures.placed import Damaged, Placed, joined, stored_calibration
 from binq.structures.queries import Queries
 from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
 
@@ -109,17 +109,13 @@ class Ivf(Placed):
         bits = header.bits
         if binarizer is not None and not binarizer.spec.hamming:
             coarse, bits = partial(_signs, binarizer), binarizer.input_dim
-        try:
-            calibration = Calibration.from_json(header.calibration or {})
-        except ValueError as error:
-            raise file.corrupt("header calibration", "gaps of every scan", error) from error
         return cls(
             file.array("codes", "uint64", (*rows, header.words)),
             InvertedLists(
                 file.array("ivf.centroids", "uint64", (lists, words_for(bits))),
                 file.array("ivf.offsets", "uint64", (lists + 1,)).view(np.int64),
                 file.array("ivf.rows", "uint32", rows),
-                calibration,
+                stored_calibration(file, Calibration),
                 coarse,
                 file.corrupt,
             ),
@@ -127,7 +123,19 @@ class Ivf(Placed):
         )
 
     def check(self, effort: Effort) -> None:
-        """Any number of lists, and any target, will do."""
+        """Refuse what a walk through a graph is told.
+
+        Raises
+        ------
+        UsageError
+        """
+        if effort.ef is not None:
+            raise UsageError(
+                "an index of lists has no graph",
+                "`ef`",
+                got=str(effort.ef),
+                next_step="say how far to look with `nprobe` or `target_recall`",
+            )
 
     def nearest(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from binq.binarizers import RowTerms, Weights
 from binq.kernels import asymmetric, hamming
 from binq.kernels.allowed import GATHER_SHARE
 from binq.kernels.lists import Lists
+from binq.storage.reader import IndexFile
 from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Rows, Scope
 from binq.structures.flat import Flat
 from binq.structures.queries import Queries
@@ -178,6 +179,28 @@ class Placed:
         if rows.size and int(rows.max()) >= len(self):
             raise self._damaged(self._section, f"below {len(self)}", int(rows.max()))
         return rows
+
+
+class _Calibrated(Protocol):
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self: ...
+
+
+_C = TypeVar("_C", bound=_Calibrated)
+
+
+def stored_calibration(file: IndexFile, kind: type[_C]) -> _C:
+    """Return how far searches of an index file look.
+
+    Raises
+    ------
+    IndexFileError
+        If its header does not say, or something else.
+    """
+    try:
+        return kind.from_json(file.header.calibration or {})
+    except ValueError as error:
+        raise file.corrupt("header calibration", "gaps of every scan", error) from error
 
 
 def joined(parts: list[Candidates]) -> Candidates:

@@ -54,6 +54,14 @@ LISTED: dict[str, dict[str, Any]] = {
 }
 
 
+# Graphs, of 1.3.
+GRAPHED: dict[str, dict[str, Any]] = {
+    "hnsw-1.3.binq": {"method": "mean", "metric": "l2", "scoring": "asymmetric", "m": 3},
+    "hnsw-distinct-1.3.binq": {"method": "sign", "m": 2},
+    "hnsw-dead-1.3.binq": {"method": "mean", "metric": "cosine", "m": 2, "ef_construction": 9},
+}
+
+
 # What 1.0 cannot hold, put into the first of the files above.
 GROWN: dict[str, dict[str, Any]] = {
     "typed-1.1.binq": {"ids": np.array([-(1 << 63), (1 << 53) + 1, *range(2, ROWS)])},
@@ -89,32 +97,37 @@ def grow(
 
 
 def make(target: Path, *names: str) -> None:
-    """Build files of 1.0, or of 1.2, in a directory."""
+    """Build files of 1.0, 1.2 or 1.3 in a directory."""
     from binq import build
 
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "corpus.jsonl"
-        with source.open("w", encoding="utf-8") as file:
-            for name, vector in zip(ids(), corpus().tolist(), strict=True):
-                file.write(json.dumps({"id": name, "embedding": vector}) + "\n")
+        lines = [
+            json.dumps({"id": name, "embedding": vector}) + "\n"
+            for name, vector in zip(ids(), corpus().tolist(), strict=True)
+        ]
         for name in names:
-            how = BUILDS[name] if name in BUILDS else {"kind": "ivf", **LISTED[name]}
+            # Rows come again after eleven.
+            own = lines[:11] if "distinct" in name else lines
+            source.write_text("".join(own), encoding="utf-8")
+            how = BUILDS.get(name) or {"kind": name[:4].rstrip("-"), **(LISTED | GRAPHED)[name]}
             build(source, target / name, threads=1, **how)
 
 
-def make_listed(target: Path) -> None:
-    """Build the files of 1.2: one of them has integers for ids, and dead rows."""
+def make_kinds(target: Path, kind: str, files: dict[str, dict[str, Any]]) -> None:
+    """Build the files of 1.2 or 1.3: the last of them has integers for ids, and dead rows."""
     from binq import build
 
-    make(target, *list(LISTED)[:2])
+    *names, last = files
+    make(target, *names)
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "corpus.jsonl"
         with source.open("w", encoding="utf-8") as file:
             for number, vector in enumerate(corpus().tolist()):
                 entry = {"id": 2**53 + number, "embedding": None if number in DEAD else vector}
                 file.write(json.dumps(entry) + "\n")
-        name = "ivf-dead-1.2.binq"
-        build(source, target / name, threads=1, kind="ivf", on_error="skip", **LISTED[name])
+        how = {"kind": kind, "on_error": "skip", **files[last]}
+        build(source, target / last, threads=1, **how)
 
 
 def main() -> None:
@@ -124,7 +137,8 @@ def main() -> None:
     make(target, *BUILDS)
     for name, options in GROWN.items():
         grow(target / "flat-1.0.binq", target / name, **options)
-    make_listed(target)
+    make_kinds(target, "ivf", LISTED)
+    make_kinds(target, "hnsw", GRAPHED)
 
 
 if __name__ == "__main__":

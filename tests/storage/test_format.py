@@ -157,7 +157,7 @@ def test_layout_is_as_specified(whole: bytes) -> None:
 def test_newer_major_is_refused_naming_both_versions(whole: bytes, tmp_path: Path) -> None:
     for major in (2, 3, 65535):
         newer = with_preamble(whole, 8, struct.pack("<HH", major, 7))
-        message = rf"newer binq \(format {major}\.7\): .* at most format 1\.2 .*; upgrade binq"
+        message = rf"newer binq \(format {major}\.7\): .* at most format 1\.3 .*; upgrade binq"
         with pytest.raises(IndexFileError, match=message):
             opened(newer, tmp_path)
         # A newer major may check itself in another way: it is refused for its version all the same.
@@ -184,23 +184,23 @@ def test_what_a_newer_binq_made_is_never_called_corrupt(whole: bytes, tmp_path: 
     section = header_of(whole)["sections"][0]
     strange: list[dict[str, Any]] = [
         {},
-        {"kind": "hnsw", "scoring": "ternary", "metric": "hyperbolic", "ids": "uuid"},
+        {"kind": "disk", "scoring": "ternary", "metric": "hyperbolic", "ids": "uuid"},
         {"binarizer": {"method": "matryoshka"}, "rescore": "pq", "bit_order": "msb"},
         {"sections": [section | {"dtype": "bfloat16", "shape": [20]}]},
         {"sections": [section | {"shape": {"rows": 20}, "offset": -1, "length": "long"}]},
         {"sections": "elsewhere", "checksums": None, "rows": None, "words": 0},
     ]
     for members in strange:
-        data = from_the_future(whole, ["typed_ids", "hnsw", "dtype:bfloat16"], 273, **members)
+        data = from_the_future(whole, ["typed_ids", "row_map", "dtype:bfloat16"], 261, **members)
         with pytest.raises(IndexFileError) as caught:
             opened(data, tmp_path)
         line = str(caught.value)
-        assert line.startswith("made by a newer binq (format 1.7, needs hnsw, dtype:bfloat16): ")
+        assert line.startswith("made by a newer binq (format 1.7, needs row_map, dtype:bfloat16): ")
         assert line.endswith("; upgrade binq")
         assert str(tmp_path / "mutant.binq") in line
         assert caught.value.exit_code == 4
     # The same where preamble and footer are not as they are today, or where the end is missing.
-    data = from_the_future(whole, ["hnsw"], 16)
+    data = from_the_future(whole, ["row_map"], 4)
     for other in (
         with_preamble(data, 12, struct.pack("<I", 256)),
         with_preamble(data, 48, struct.pack("<Q", 1 << 63)),
@@ -208,17 +208,17 @@ def test_what_a_newer_binq_made_is_never_called_corrupt(whole: bytes, tmp_path: 
         data[:-32],
         data + b"more",
     ):
-        with pytest.raises(IndexFileError, match=r"newer binq \(format 1\.7, needs hnsw\)"):
+        with pytest.raises(IndexFileError, match=r"newer binq \(format 1\.7, needs row_map\)"):
             opened(other, tmp_path)
 
 
 def test_needs_that_cannot_be_read_are_named_by_their_bits(whole: bytes, tmp_path: Path) -> None:
     start = preamble_fields(whole)["header_offset"]
     for data, message in (
-        (from_the_future(whole, ["hnsw"], 16)[:start], r"needs bit 4 \(hnsw\)"),
+        (from_the_future(whole, ["row_map"], 4)[:start], r"needs bit 2 \(row_map\)"),
         (from_the_future(whole, None, 1 << 40), "needs bit 40"),
         (from_the_future(whole, ["\u202eno name", 7], 1 << 11), r"needs bit 11 \(kind\)"),
-        (from_the_future(whole, "hnsw", 5 << 2), r"needs bit 2 \(row_map\), bit 4 \(hnsw\)"),
+        (from_the_future(whole, "hnsw", 129 << 2), r"needs bit 2 \(row_map\), bit 9 \(scan\)"),
         (from_the_future(whole, ["kind:disk"], 3 << 11), r"needs kind:disk, bit 12"),
         (from_the_future(whole, ["zstd"], 1 << 63), r"needs zstd\)"),
         (with_preamble(whole, 64, struct.pack("<Q", 1 << 63)), "corrupt"),

@@ -1,0 +1,364 @@
+"""A graph over the codes: a query walks from neighbour to neighbour towards the codes near to it.
+
+A node is a distinct code: equal codes would be each other's neighbours and no one else's. The walk
+goes by Hamming distance. A search by asymmetric score looks at so many of the rows that are nearest
+as were found, when the index was built, to hold the rows that score best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from binq.binarizers import Binarizer, RowTerms
+from binq.errors import UsageError
+from binq.kernels import asymmetric
+from binq.kernels import graph as walks
+from binq.kernels.graph import Graph
+from binq.kernels.graph_making import NONE
+from binq.kernels.lists import Lists
+from binq.storage.reader import IndexFile
+from binq.storage.sections import row_terms
+from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Effort, Rows, Scope
+from binq.structures.placed import Damaged, Placed, joined, stored_calibration
+from binq.structures.pools import GraphCalibration
+from binq.structures.queries import Queries
+from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
+
+Distances = NDArray[np.int32]
+FEW = 32_768
+"""So many allowed rows, and fewer, are scanned outright; as measured in docs/speed.md."""
+SCAN_SHARE = 1 / 24
+"""A walk that meets more than this share of the nodes takes longer than a scan of all codes."""
+# Where such a share of rows is allowed, in all and about a query, a pool is as if all were.
+_MOSTLY = 0.9
+# Rows whose codes are copied at once, for the pools of some queries.
+_POOLED = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class StoredGraph:
+    """What an index stores of its graph.
+
+    Attributes
+    ----------
+    graph : Graph
+    rows : (n,) uint32
+        The row at every position; rows with equal codes lie next to each other, ascending.
+    starts : (nodes + 1,) uint32 or None
+        Where the positions of a node begin; None where all codes differ, and a node is a position.
+    calibration : GraphCalibration
+    damaged : callable
+        Given what is wrong, what was expected and what was found, returns the error to raise.
+    """
+
+    graph: Graph
+    rows: NDArray[np.uint32]
+    starts: NDArray[np.uint32] | None
+    calibration: GraphCalibration
+    damaged: Damaged = lambda *said: ValueError(*said)
+
+
+class _Nodes(NamedTuple):
+    """What a search may return, by node.
+
+    ``allowed`` is a bitmap, None for all nodes; ``first`` the first allowed row of every node.
+    Where codes repeat, node i has the positions ``positions[begins[i]:begins[i + 1]]`` that are
+    allowed; without ``positions``, those from ``begins[i]`` to ``begins[i + 1]``.
+    """
+
+    allowed: Codes | None
+    first: NDArray[np.uint32]
+    begins: Rows | None = None
+    positions: Rows | None = None
+
+
+class Hnsw(Placed):
+    """Codes with a graph over them.
+
+    Parameters
+    ----------
+    codes : (n, words) uint64
+        Node by node.
+    stored : StoredGraph
+    terms : RowTerms or callable, optional
+        What asymmetric scores take besides the codes, node by node, or what restores it.
+    """
+
+    kind: ClassVar[Kind] = "hnsw"
+    exact: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        codes: Codes,
+        stored: StoredGraph,
+        terms: RowTerms | Callable[[], RowTerms] | None = None,
+    ) -> None:
+        super().__init__(codes, stored.rows, "hnsw.rows", stored.damaged, terms)
+        self.stored = stored
+        self._last_nodes: tuple[AllowedRows | None, _Nodes] | None = None
+
+    @classmethod
+    def restore(cls, file: IndexFile, binarizer: Binarizer | None) -> Hnsw:
+        """Return the structure of an index file.
+
+        Raises
+        ------
+        IndexFileError
+            If a section is missing or of another shape, or the calibration is none.
+        """
+        n, words = file.header.rows, file.header.words
+        neighbours = file.array("hnsw.neighbours", "uint32", (-1, -1))
+        nodes, starts = len(neighbours), None
+        if "hnsw.starts" in file.sections or nodes != n:
+            starts = file.array("hnsw.starts", "uint32", (nodes + 1,))
+        graph = Graph(neighbours, file.array("hnsw.entries", "uint32", (-1,)))
+        return cls(
+            file.array("codes", "uint64", (n, words)),
+            StoredGraph(
+                graph,
+                file.array("hnsw.rows", "uint32", (n,)),
+                starts,
+                stored_calibration(file, GraphCalibration),
+                file.corrupt,
+            ),
+            partial(row_terms, file, binarizer),
+        )
+
+    def check(self, effort: Effort) -> None:
+        """Refuse a number of lists: there are none.
+
+        Raises
+        ------
+        UsageError
+        """
+        if effort.nprobe is not None:
+            raise UsageError(
+                "an index with a graph has no lists",
+                "`nprobe`",
+                got=str(effort.nprobe),
+                next_step="say how far to look with `ef` or `target_recall`",
+            )
+
+    def nearest(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
+        """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
+        listed = self._listed(scope, FEW)
+        if listed is not None:
+            return self.part(listed).nearest(queries, m, Scope(threads=scope.threads)).of(listed)
+        count, far = self._how_far(m, scope)
+        if far is None:
+            return self._nearest(queries, m, scope)
+        found, away, _ = self._walk(queries, count, far, scope)
+        rows, distances = self._rows_of(found, away, m, scope)
+        short = rows[:, -1:].min(axis=1, initial=0) < 0
+        if short.any():
+            # Of a damaged file: rows that it holds twice, or nodes without any.
+            whole = self._nearest(queries.part(short), m, scope)
+            assert whole.distances is not None
+            rows[short], distances[short] = whole.rows, whole.distances
+        return Candidates.by_distance(self._checked(rows), distances)
+
+    def best(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
+        """Return the min(m, allowed) rows that score best, of those that are near.
+
+        With ``ef`` those are so many.
+        """
+        listed = self._listed(scope, FEW)
+        if listed is not None:
+            return self.part(listed).best(queries, m, Scope(threads=scope.threads)).of(listed)
+        pool, near = self._pool(m, scope)
+        if self._how_far(pool, near)[1] is None:
+            return self._best(queries, m, scope)
+        if not len(queries):
+            return self._best(queries, m, scope)
+        step = max(1, _POOLED // pool)
+        parts = (queries.part(slice(at, at + step)) for at in range(0, len(queries), step))
+        return joined([self._best_near(some, m, scope, pool, near) for some in parts])
+
+    def _best_near(
+        self, queries: Queries, m: int, scope: Scope, pool: int, near: Scope
+    ) -> Candidates:
+        """Return the rows that score best of so many of the nearest."""
+        rows = self.nearest(queries, pool, near).rows
+        found = self._best_of(queries, rows, m, scope.threads)
+        if scope.allowed is None or (scope.effort is not None and scope.effort.ef is not None):
+            return found
+        # Where a filter opposes a query, what scores best is not what is nearest.
+        around = self.nearest(queries, pool, replace(near, allowed=None)).rows
+        opposed = scope.allowed.contains(around).mean(axis=1) < _MOSTLY
+        if opposed.any():
+            whole = self._best(queries.part(opposed), m, scope)
+            found.rows[opposed], found.scores[opposed] = whole.rows, whole.scores
+        return found
+
+    def _best_of(self, queries: Queries, rows: Rows, m: int, threads: int) -> Candidates:
+        """Scan the rows (q, p) of each query alone, by the weights of a whole scan."""
+        count, pool = rows.shape
+        numbers = rows.ravel().astype(np.uint32)
+        flat = self.part(rows.ravel())
+        own = Lists(np.arange(count + 1) * pool, np.arange(count, dtype=np.int32)[:, None])
+        terms, weights = flat.terms, queries.weights
+        found, scores = asymmetric.topk(
+            flat.codes, weights.values, weights.base, m, terms.factor, terms.addend, threads,
+            numbers=numbers, lists=own,
+        )  # fmt: skip
+        return Candidates(found, None, scores.astype(np.float64) + weights.offset[:, None])
+
+    def compared(
+        self, queries: Queries, m: int, scope: Scope = EVERYTHING, scoring: Scoring = "hamming"
+    ) -> Rows:
+        """Return how many rows a search is through with, (q,) int64; see ``Structure``."""
+        listed = self._listed(scope, FEW)
+        if listed is not None:
+            return np.full(len(queries), len(listed))
+        if scoring == "asymmetric":
+            m, scope = self._pool(m, scope)
+        count, far = self._how_far(m, scope)
+        if far is None:
+            return np.full(len(queries), len(self))
+        return self._walk(queries, count, far, scope)[2]
+
+    def describe(self) -> dict[str, Any]:
+        """Return how many nodes there are, how linked, and how far searches look."""
+        graph = self.stored.graph
+        nodes, width = graph.neighbours.shape
+        degrees = np.count_nonzero(graph.neighbours != NONE, axis=1) if nodes else np.zeros(1, int)
+        return {
+            "graph": {
+                "nodes": nodes,
+                "most_neighbours": width,
+                "smallest_degree": int(degrees.min()),
+                "mean_degree": round(float(degrees.mean()), 2),
+                "largest_degree": int(degrees.max()),
+                "entries": len(graph.entries),
+                "unreachable": nodes - walks.reached(graph),
+            },
+            "calibration": self.stored.calibration.to_json(),
+        }
+
+    def _how_far(self, m: int, scope: Scope) -> tuple[int, dict[str, int] | None]:
+        """Return how many nodes a walk looks for, and until when; None to scan all positions."""
+        effort = scope.effort or Effort()
+        if scope.exhaustive or m >= len(self):
+            return m, None
+        if effort.ef is not None:
+            return m, {"ef": max(effort.ef, m)}
+        target = effort.target_recall or DEFAULT_TARGET_RECALL
+        known, allowed = self.stored.calibration.gaps, scope.allowed
+        count, gap = known.reach_and_gap("hamming", m, target)
+        if allowed is not None:
+            # As a search for so many rows of any kind, of which m are allowed.
+            every = -(-m * len(self) // max(1, allowed.count))
+            gap = max(gap, known.reach_and_gap("hamming", every, target)[1])
+        return count, {"gap": gap} if gap < 64 * self.words else None
+
+    def _pool(self, m: int, scope: Scope) -> tuple[int, Scope]:
+        """Return how many of the nearest rows hold the m that score best, and how to find them.
+
+        Nothing is known of that where a filter lets through what is far from a query: then it is
+        all rows.
+        """
+        effort = scope.effort or Effort()
+        if scope.exhaustive:
+            return m, scope
+        if effort.ef is not None:
+            return max(effort.ef, m), scope
+        if scope.allowed is not None and scope.allowed.count < _MOSTLY * len(self):
+            return len(self), scope
+        target = effort.target_recall or DEFAULT_TARGET_RECALL
+        pool = self.stored.calibration.pool(math.ceil(m / _MOSTLY), target)
+        # Half of what may be missing is missing there, and half is not found of it.
+        return max(m, pool), replace(scope, effort=Effort((1 + target) / 2))
+
+    def _walk(
+        self, queries: Queries, count: int, far: dict[str, int], scope: Scope
+    ) -> tuple[Rows, Distances, Rows]:
+        """Return the first rows of nodes found (q, c), -1 for none, distances, rows compared."""
+        nodes = self._nodes(scope)
+        # Where a filter opposes a query, walks go on and on; what is told by ``ef`` is obeyed.
+        limited = "gap" in far or scope.allowed is not None
+        return walks.search(
+            self.codes,
+            self.stored.graph,
+            queries.codes,
+            count,
+            ef=far.get("ef"),
+            gap=far.get("gap"),
+            allowed=nodes.allowed,
+            starts=self._starts,
+            names=nodes.first,
+            most=math.ceil(SCAN_SHARE * len(nodes.first)) if limited else None,
+            threads=scope.threads,
+        )
+
+    def _rows_of(
+        self, found: Rows, away: Distances, m: int, scope: Scope
+    ) -> tuple[Rows, Distances]:
+        """Return the min(m, allowed) rows (q, m) of nodes that are told by their first rows."""
+        m = min(m, len(self) if scope.allowed is None else scope.allowed.count)
+        nodes = self._nodes(scope)
+        if nodes.begins is None:
+            return found[:, :m].copy(), away[:, :m].copy()
+        assert self._starts is not None
+        there = found >= 0
+        sizes = np.zeros(found.shape, np.int64)
+        own = np.searchsorted(self._starts, self._at(found[there]), side="right") - 1
+        first = np.zeros(found.shape, np.int64)
+        first[there] = nodes.begins[own]
+        sizes[there] = np.minimum(nodes.begins[own + 1] - nodes.begins[own], m)
+        # Nodes as far as the one that fills m rows: of those, the first rows count.
+        met = np.cumsum(sizes, axis=1) >= m
+        last = np.where(met.any(axis=1), np.argmax(met, axis=1), found.shape[1] - 1)
+        sizes[away > np.take_along_axis(away, last[:, None], axis=1)] = 0
+        counts = sizes.ravel()
+        ends = np.cumsum(counts)
+        places = np.arange(counts.sum()) + np.repeat(first.ravel() - (ends - counts), counts)
+        positions = places if nodes.positions is None else nodes.positions[places]
+        rows = self.stored.rows[positions].astype(np.int64)
+        far = np.repeat(away.ravel(), counts)
+        query = np.repeat(np.arange(len(found)), sizes.sum(axis=1))
+        order = np.lexsort((rows, far, query))
+        rank = np.arange(len(order)) - np.searchsorted(query, query)
+        kept = rank < m
+        rows_of = np.full((len(found), m), -1, np.int64)
+        distances = np.full((len(found), m), np.iinfo(np.int32).max, np.int32)
+        rows_of[query[kept], rank[kept]] = rows[order][kept]
+        distances[query[kept], rank[kept]] = far[order][kept]
+        return rows_of, distances
+
+    def _nodes(self, scope: Scope) -> _Nodes:
+        """Return what may be returned, by node; the last answer is kept."""
+        here = self._allowed_positions(scope)
+        if self._last_nodes is None or self._last_nodes[0] is not here:
+            self._last_nodes = here, self._allowed_nodes(here)
+        return self._last_nodes[1]
+
+    def _allowed_nodes(self, here: AllowedRows | None) -> _Nodes:
+        rows, starts = self.stored.rows, self._starts
+        if starts is None:
+            return _Nodes(None if here is None else here.bitmap, rows)
+        if here is None:
+            return _Nodes(None, rows[starts[:-1]], starts.astype(np.int64))
+        before = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(here.mask, out=before[1:])
+        begins = before[starts]
+        some = begins[1:] > begins[:-1]
+        first = np.full(len(some), NONE)
+        first[some] = rows[here.rows[begins[:-1][some]]]
+        return _Nodes(AllowedRows(some).bitmap, first, begins, here.rows)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.uint32] | None:
+        """Where nodes begin: checked, since it comes out of a file."""
+        starts = self.stored.starts
+        if starts is None:
+            return None
+        if starts[0] != 0 or starts[-1] != len(self) or (starts[1:] <= starts[:-1]).any():
+            raise self._damaged("hnsw.starts", f"ascending from 0 to {len(self)}", "others")
+        return starts

@@ -1,0 +1,169 @@
+"""Linking codes into a graph: equal codes, dead rows, and searches that keep their promises."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xxhash
+from building.test_lists import promises_hold, share_found
+from corpora import clustered, codes_of, gaussian, latent
+
+import binq
+from binq.building import graph as building
+from binq.errors import BinqWarning
+from binq.index.index import Index
+from binq.structures import hnsw
+from binq.structures.base import AllowedRows
+
+
+def test_equal_codes_lie_side_by_side() -> None:
+    """In the order of their first rows, each code's rows ascending; hashes that agree or not."""
+    for n, spread in ((0, 1), (1, 1), (300, 1), (300, 2), (300, 64)):
+        codes = codes_of(n, 2, spread=spread)
+        expected: dict[bytes, list[int]] = {}
+        for row, code in enumerate(codes):
+            expected.setdefault(code.tobytes(), []).append(row)
+        order, starts = building.equal_codes(codes)
+        found = [order[a:b].tolist() for a, b in pairwise(starts)]
+        assert found == list(expected.values())
+
+
+def test_codes_of_one_hash_are_told_apart() -> None:
+    """A hash that is linear up to its mixing has collisions; two codes that have one, by hand."""
+    odd = np.random.default_rng(0).integers(1 << 63, size=2, dtype=np.uint64) * 2 + 1
+    inverse = np.array([pow(int(x), -1, 1 << 64) for x in odd], object)
+    codes = []
+    for first in (5, 6):
+        # The sum of both words' products is 77 for each.
+        product = [first, (77 - first) % (1 << 64)]
+        mixed = [undone(value) for value in product]
+        words = [(value * int(x)) % (1 << 64) for value, x in zip(mixed, inverse, strict=True)]
+        codes.append([word ^ (word >> 29) ^ (word >> 58) for word in words])
+    rows = np.array([codes[0], codes[1], codes[0]], np.uint64)
+    order, starts = building.equal_codes(rows)
+    assert order.tolist() == [0, 2, 1]
+    assert starts.tolist() == [0, 2, 3]
+
+
+def undone(value: int) -> int:
+    """Return what, xored with itself shifted by 32 bits, gives a value."""
+    return value ^ (value >> 32)
+
+
+@pytest.mark.parametrize("method", ["sign", "rabitq"])
+def test_dead_rows_are_never_found(method: Any, tmp_path: Path) -> None:
+    """All dead but some: those are found, however far a search looks."""
+    vectors = gaussian(400, 16)
+    kept = np.arange(3, 400, 40)
+    vectors[np.setdiff1d(np.arange(400), kept)] = np.nan
+    path = tmp_path / "i.binq"
+    with pytest.warns(BinqWarning, match="are dead"):
+        binq.build(vectors, path, kind="hnsw", method=method, on_error="skip")
+    index = Index(path)
+    for settings in ({}, {"ef": 1}, {"target_recall": 0.5}):
+        rows = index.search(gaussian(3, 16, seed=1), 20, **settings).rows
+        assert np.sort(rows).tolist() == [kept.tolist()] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "metric"), [("sign", "cosine"), ("sign", "ip"), ("itq", "l2"), ("rabitq", "ip")]
+)
+def test_what_is_promised_of_queries_that_are_no_rows(
+    method: Any, metric: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows stood in for them; these lie about the same clusters, and between them."""
+    monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.2)
+    monkeypatch.setattr(building, "SCAN_SHARE", 0.2)
+    settings: Any = {"method": method, "metric": metric, "scoring": "asymmetric"}
+    corpora = [
+        (clustered(12_000, 64), clustered(500, 64, seed=1)),
+        (latent(12_000, 96), latent(500, 96, seed=1, between=0.5)),
+    ]
+    for corpus, queries in corpora:
+        binq.build(corpus, tmp_path / "i.binq", kind="hnsw", **settings)
+        index = Index(tmp_path / "i.binq")
+        promises_hold(index, index.prepare(queries), ["hamming", "asymmetric"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sign", "rabitq"])
+def test_filters_that_agree_and_filters_that_oppose(
+    method: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Allowed are rows near the query, any, rows near another row, and rows far from the query."""
+    monkeypatch.setattr(hnsw, "FEW", 0)
+    monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.3)
+    monkeypatch.setattr(building, "SCAN_SHARE", 0.3)
+    corpus, asked = latent(30_000, 128), latent(30, 128, seed=1)
+    binq.build(corpus, tmp_path / "i.binq", kind="hnsw", method=method)
+    index = Index(tmp_path / "i.binq")
+    scoring = index.file.header.scoring
+    rng = np.random.default_rng(0)
+    for share in (0.95, 0.5, 0.1, 0.01, 0.001):
+        reached: dict[str, list[float]] = {}
+        for query in asked:
+            count, one = round(share * len(corpus)), index.prepare(query)
+            nearness = corpus @ query / np.linalg.norm(corpus, axis=1)
+            other = corpus @ corpus[rng.integers(len(corpus))] / np.linalg.norm(corpus, axis=1)
+            for name, worth in (
+                ("agreeing", nearness),
+                ("independent", rng.random(len(corpus))),
+                ("another's", other),
+                ("opposing", -nearness),
+            ):
+                allowed = AllowedRows(worth >= np.partition(worth, -count)[-count])
+                found = share_found(index, one, scoring, 10, 0.95, allowed)
+                reached.setdefault(name, []).append(found)
+        means = {name: np.mean(found) for name, found in reached.items()}
+        assert min(means.values()) >= 0.93, (share, means)
+
+
+@pytest.mark.slow
+def test_real_queries(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headings are no passages: the promise that rows gave holds for them all the same."""
+    import pyarrow.parquet as pq
+
+    # Walks where a scan would be as fast.
+    monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.2)
+    monkeypatch.setattr(building, "SCAN_SHARE", 0.2)
+    table = pq.read_table(shared_data / "queries.parquet")
+    flat = table["embedding"].combine_chunks().flatten().to_numpy()
+    queries = flat.reshape(len(table), -1).astype(np.float32)
+    path, docs = tmp_path / "i.binq", shared_data / "docs.parquet"
+    for method in ("sign", "rabitq"):
+        settings: Any = {"method": method, "scoring": "asymmetric"}
+        binq.build(docs, path, kind="hnsw", **settings)
+        index = Index(path)
+        promises_hold(index, index.prepare(queries[::4]), ["hamming", "asymmetric"], (10, 40, 100))
+    # Calibrated with half of the queries: the other half is as well served.
+    asked = shared_data / "queries.parquet"
+    binq.build(docs, path, kind="hnsw", method="sign", check_queries=asked)
+    halves = [xxhash.xxh3_64_intdigest(str(name).encode()) % 2 for name in table["id"].to_pylist()]
+    index = Index(path)
+    others = index.prepare(queries[np.array(halves) == 1][::2])
+    promises_hold(index, others, ["hamming", "asymmetric"], (10, 40, 100))
+
+
+@pytest.mark.slow
+def test_many_equal_codes(tmp_path: Path) -> None:
+    """Rows with equal codes are one node: found together, and links lead away from them."""
+    vectors = gaussian(4_000, 64)[np.random.default_rng(0).integers(0, 2_000, 4_000)]
+    vectors[1_000:2_000] = vectors[0]
+    flat, graph = tmp_path / "flat.binq", tmp_path / "hnsw.binq"
+    binq.build(vectors, flat)
+    binq.build(vectors, graph, kind="hnsw")
+    whole, index = Index(flat), Index(graph)
+    nodes = index.structure.describe()["graph"]
+    assert nodes["nodes"] == len(np.unique(vectors, axis=0))
+    assert nodes["unreachable"] == 0
+    for k in (1, 10, 1_500):
+        best = whole.search(vectors[:50], k)
+        found = index.search(vectors[:50], k, ef=400)
+        assert (found.distances == best.distances).mean() > 0.99
+        same = (found.distances == best.distances).all(axis=1)
+        assert np.array_equal(found.rows[same], best.rows[same])
