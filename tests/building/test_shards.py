@@ -22,10 +22,12 @@ from binq.building import compact as compacting
 from binq.building.shards import ShardPlan, build_shard
 from binq.errors import BinqWarning, InputError, UsageError
 from binq.index.index import Index
+from binq.index.shard import search_shard
 from binq.storage.manifest import name_of
 from binq.storage.publishing import writing_directory
 from binq.structures import ivf
 from binq.structures.base import Effort, Scope
+from binq.structures.sharded import merged
 
 ROWS, DIM = 500, 40
 
@@ -366,6 +368,31 @@ def test_a_shard_built_by_itself_from_sources(tmp_path: Path) -> None:
             ids = many.ids
             if ids is not None and made.ids is not None:
                 assert list(made.ids) == list(ids)[first : first + 45]
+
+
+def test_shards_searched_by_themselves(tmp_path: Path) -> None:
+    """What is sent to a shard and comes back is plain, and merged it is the index's answer."""
+    queries = clustered(9, DIM, 6, seed=5)
+    for kind in ("flat", "ivf"):
+        shutil.rmtree(tmp_path / "many.d", ignore_errors=True)
+        _, many = both(tmp_path, corpus(), 61, kind=kind)
+        asked = many.prepare(queries)
+        lists = getattr(many.structure.shards[0], "lists", None)
+        visits = None
+        if lists is not None:
+            visits = np.tile(np.arange(len(lists.centroids), dtype=np.int32), (9, 1))
+        tasks = [
+            (str(shard.path), shard.uuid, asked, 7, "hamming", Scope(visits=visits))
+            for shard in many.file.shards
+        ]
+        found = [
+            pickle.loads(pickle.dumps(search_shard(*pickle.loads(pickle.dumps(task)))))
+            for task in tasks
+        ]
+        merged_ = merged(found, np.array(many.file.firsts[:-1]), 7)
+        wanted = many.structure.nearest(asked, 7, Scope(exhaustive=True))
+        assert merged_.rows.tolist() == wanted.rows.tolist()
+        assert merged_.scores.tolist() == wanted.scores.tolist()
 
 
 def test_a_failing_build_leaves_what_was_there(tmp_path: Path) -> None:
