@@ -46,6 +46,10 @@ class StoreObject(str):
     _identity: Identity | None
     _transfers: Transfers
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process reads the same object, or none.
+        return _named, (self.location, self._identity)
+
     def open(self) -> ObjectFile:
         """Open the object.
 
@@ -242,6 +246,12 @@ def find(uri: str, pattern: bool) -> StoreObject | list[StoreObject]:
         for entry in listed
         if entry.type == FileType.File and fnmatch.fnmatchcase(entry.base_name, wanted)
     ]
+
+
+def _named(location: Location, identity: Identity | None) -> StoreObject:
+    named = StoreObject(location)
+    named._identity = identity
+    return named
 
 
 def _opened(location: Location) -> tuple[Any, Identity]:

@@ -18,6 +18,7 @@ from typing import Final, Literal, TypeAlias, TypeVar
 
 from binq.errors import BinqError, UsageError
 from binq.io.paths import expand
+from binq.io.stores import is_uri
 
 Content = Literal[
     "index",
@@ -241,6 +242,8 @@ def _files(given: object) -> Iterator[tuple[str, os.stat_result]]:
     if not isinstance(path, str):
         return
     with suppress(BinqError):
+        if is_uri(path):
+            return  # no output takes the place of an object but an index, which sees to that itself
         for name in ["-"] if path == "-" else expand([path]):
             found = _stat(name, "stdin")
             if found is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stores import BUCKET, FAULTS, KEY_ID, S3, SECRET
 import binq
 from binq.errors import EnvironmentFailure, InputError
 from binq.io import objects
+from binq.io.paths import detect, expand
 from binq.vectors import open_vectors
 
 ROWS, DIM = 3000, 24
@@ -121,6 +123,17 @@ def test_an_object_that_changes_is_refused(s3: S3, files: dict[str, Path]) -> No
             s3.put(f"v.{name}", bytes(changed))
             with pytest.raises(InputError, match="was changed while it was read"):
                 list(source.batches())
+    # In another process, too.
+    uri = s3.put("v.npy", files["npy"])
+    (named,) = expand([uri])
+    with open_vectors(named) as source:
+        list(source.batches())
+    again = pickle.loads(pickle.dumps(named))
+    assert again == uri
+    assert detect(again) == "npy"
+    s3.put("v.npy", files["fbin"])
+    with pytest.raises(InputError, match="was changed while it was read"):
+        detect(again)
     # Between the first range and the last of one pass, too.
     uri = s3.put("v.npy", files["npy"])
     with open_vectors(uri) as source:
