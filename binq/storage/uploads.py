@@ -6,7 +6,9 @@ one before it names are removed by a later publication, once they are an hour ol
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -39,6 +41,7 @@ _PART: Final = 8 << 20
 _HEAD: Final = 1 << 12
 GRACE_SECONDS: Final = 3600.0
 """How old a file must be that a publication removes."""
+_SCRATCH: Final = "binq-publishing-"
 _CLEANING: Final = 1.0
 _LARGE_FILES: Final = "/var/tmp"  # where they belong: /tmp may be memory
 _OURS: Final = b'"binq.'
@@ -75,22 +78,14 @@ def publishing(
     location = locate(output)
     _refuse_inputs(location, inputs)
     old = _replaced(location, overwrite)
-    fits = os.path.isdir(_LARGE_FILES) and not os.environ.get("TMPDIR")
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="binq-", dir=_LARGE_FILES if fits else None))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise EnvironmentFailure("no place to build in", location.shown, got=reason) from error
-    try:
+    with _scratch() as folder:
         local = folder / "index.binq"
         yield local
         new = _checked(local)
         for entry in new.files:
             _upload(location, entry, local if new.manifest is None else local / entry.name)
         _write(location, new.encode())
-        _collect(location, {entry.name for entry in (*new.files, *old)})
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    _collect(location, {entry.name for entry in (*new.files, *old)})
 
 
 def into_stores(build: _Build) -> _Build:
@@ -104,6 +99,47 @@ def into_stores(build: _Build) -> _Build:
             return build(vectors, place, **settings)
 
     return cast(_Build, run)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Yield a directory to build in, which is gone when the block ends.
+
+    What a run that was killed left behind, the next one removes.
+    """
+    fits = os.path.isdir(_LARGE_FILES) and not os.environ.get("TMPDIR")
+    above = Path(_LARGE_FILES if fits else tempfile.gettempdir())
+    descriptor = -1
+    try:
+        _remove_leftovers(above)
+        folder = above / f"{_SCRATCH}{os.urandom(8).hex()}"
+        folder.mkdir(mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        with suppress(OSError):  # where there are no locks, nobody takes it for a leftover either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise EnvironmentFailure("no place to build in", str(above), got=reason) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_leftovers(above: Path) -> None:
+    """Remove directories of this user's dead runs, which are not locked any more."""
+    ours = re.compile(rf"{_SCRATCH}[0-9a-f]{{16}}")
+    for name in filter(ours.fullmatch, os.listdir(above)):
+        with suppress(OSError):
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(above / name, flags)
+            try:
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(above / name, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _checked(local: Path) -> Pointer:
@@ -191,14 +227,15 @@ def _write(target: Location, content: bytes | Path) -> None:
         transfers.one(stream.close)
         if path != target.path:
             transfers.one(lambda: system.move(path, target.path))
-    except BaseException:
+    except BaseException as error:
         if isinstance(content, Path) or path != target.path:
-            _abandon(system, stream, path)
+            # Whoever interrupts does not wait for a store.
+            _abandon(system, stream, path, _CLEANING if isinstance(error, Exception) else 0.0)
         raise
 
 
-def _abandon(system: Any, stream: Any, path: str) -> None:
-    """Remove what became of an upload, in the time that a command has when it ends.
+def _abandon(system: Any, stream: Any, path: str, seconds: float) -> None:
+    """Remove what became of an upload, in so many seconds or behind the scenes.
 
     A stream that is let go of is completed, whatever it holds: nobody points to that, and a later
     publication removes it.
@@ -212,7 +249,7 @@ def _abandon(system: Any, stream: Any, path: str) -> None:
 
     cleaner = threading.Thread(target=clean, daemon=True, name="binq-store-clean")
     cleaner.start()
-    cleaner.join(_CLEANING)
+    cleaner.join(seconds)
 
 
 def _collect(location: Location, named: set[str]) -> None:

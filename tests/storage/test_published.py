@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -272,6 +273,39 @@ def test_a_file_on_disk_can_be_published_to(corpus: Path, tmp_path: Path) -> Non
     binq.build(gaussian(200, 48), uri)
     assert answers(uri) != wanted
     assert sorted(os.listdir(tmp_path / "there")) == ["docs.binq", "docs.binq.files"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_build_leaves_nothing(
+    s3: S3, corpus: Path, tmp_path: Path, start: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binq.build(gaussian(200, 48), URI)
+    wanted = answers(URI)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setenv("BINQ_STORE_TIMEOUT", "30")
+    uploading = threading.Event()
+
+    def stuck(handler: Handler, _: bytes) -> bool:
+        if handler.command != "PUT":
+            return False
+        uploading.set()
+        return FAULTS["silent"](handler, b"")
+
+    for signal_number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        uploading.clear()
+        s3.fault = stuck
+        with start("build", corpus, "-o", URI) as process:
+            assert uploading.wait(30)
+            assert len(os.listdir(scratch)) == 1
+            process.send_signal(signal_number)
+            assert process.wait(10) == code
+        s3.fault = None
+        assert len(os.listdir(scratch)) == (signal_number == signal.SIGKILL)
+        assert answers(URI) == wanted
+    run("build", corpus, "-o", URI)  # removes what the killed one left
+    assert os.listdir(scratch) == []
 
 
 @pytest.mark.slow
