@@ -20,7 +20,7 @@ from binq.kernels.allowed import Bitmap, Chosen
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
 from binq.kernels.hamming import topk
-from binq.kernels.scan import NO_KEY, Engine, Memory, address
+from binq.kernels.scan import Engine, Memory, address
 
 FAMILY: Final = aot.Family("graph")
 
@@ -210,13 +210,14 @@ def search(
         None if array is None else np.ascontiguousarray(array)
         for array in (codes, graph.neighbours, graph.entries, chosen.allowed, starts, names)
     )
-    keys, told = _walked(engine.library, arrays, queries, count, effort, most or nodes, threads)
-    if told[:, 0].min() < count:
+    most = most or nodes
+    keys, told, least = _walked(engine.library, arrays, queries, count, effort, most, threads)
+    if least < count:
         short = np.flatnonzero(told[:, 0] < count)
         others = _scanned(codes, queries[short], count, chosen, starts, names, threads)
         numbers = others.nodes.view(np.uint64)
         keys[short] = others.distances.astype(np.uint64) << _HALF | numbers
-        told[short, 1] = np.where(told[short, 1] < 0, most or nodes, told[short, 1])
+        told[short, 1] = np.where(told[short, 1] < 0, most, told[short, 1])
         told[short, 1] += others.compared
     distances = (keys >> _HALF).astype(np.int32)
     return Found((keys & _LOW).view(np.int64), distances, told[:, 1])
@@ -254,10 +255,11 @@ def _walked(
     effort: Effort,
     most: int,
     threads: int,
-) -> tuple[Codes, npt.NDArray[np.int64]]:
+) -> tuple[Codes, npt.NDArray[np.int64], int]:
     """Keys of the nearest, ascending; and how many were found and measured, of each query.
 
-    -1 and -1 for a walk that was given up.
+    -1 and -1 for a walk that was given up. And the least found: below `count`, keys are not all
+    filled.
     """
     codes, neighbours, entries, allowed, starts, names = arrays
     assert codes is not None
@@ -279,8 +281,8 @@ def _walked(
     size = min(size, -(-len(queries) // max(1, 4 * threads)))
     if guess < _MEASURED_PER_CALL // _TURNS:
         size = max(size, min(_TURNS, -(-len(queries) // max(1, threads))))
-    keys = np.full((len(queries), count), NO_KEY)
-    told = np.full((len(queries), 2), -1, np.int64)
+    keys = np.empty((len(queries), count), np.uint64)
+    told = np.empty((len(queries), 2), np.int64)
 
     def walk(queries: Codes, keys: Codes, told: npt.NDArray[np.int64]) -> None:
         asked = len(queries)
@@ -299,15 +301,16 @@ def _walked(
         run_blocks(blocks, threads, work)
 
     walk(np.ascontiguousarray(queries), keys, told)
-    while told[:, 0].min() < 0 and (slots, marks) != (all_slots, all_marks):
+    counted = told[:, 0]
+    while (least := int(counted.min())) < 0 and (slots, marks) != (all_slots, all_marks):
         # Some walks had no room; with as much as there are nodes, all have.
         slots, marks = min(all_slots, 16 * slots), min(all_marks, 16 * marks)
-        left = np.flatnonzero(told[:, 0] < 0)
+        left = np.flatnonzero(counted < 0)
         some, counts = keys[left], told[left]
         walk(queries[left], some, counts)
         keys[left], told[left] = some, counts
     keys.sort(axis=1)
-    return keys, told
+    return keys, told, least
 
 
 def _scanned(
