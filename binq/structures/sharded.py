@@ -37,6 +37,8 @@ from binq.types import Kind, Scoring
 
 # Word comparisons of all shards below which threads cost more than they save.
 _BRIEF: Final = 1 << 21
+# Candidates of all shards that are held at once.
+_CANDIDATES: Final = 1 << 22
 # Rows whose codes are copied at a time to be scored.
 _COPIED: Final = 1 << 18
 
@@ -203,6 +205,19 @@ class Sharded:
     def _found(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Candidates:
         """Return the best rows of all shards."""
         _ = queries.codes if scoring == "hamming" else queries.weights  # made here, once
+        step = max(1, _CANDIDATES // max(1, min(m, len(self)) * len(self.shards)))
+        if len(queries) <= step:
+            return self._merged(queries, m, scope, scoring)
+        found = []
+        for at in range(0, len(queries), step):
+            part = slice(at, at + step)
+            visits = None if scope.visits is None else scope.visits[part]
+            own = replace(scope, visits=visits)
+            found.append(self._merged(queries.part(part), m, own, scoring))
+        return joined(found)
+
+    def _merged(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Candidates:
+        """Return the best rows of all shards, for so many queries as are searched at a time."""
         found = self._of_each(
             scope, len(queries), lambda shard, own: answered(shard, queries, m, scoring, own)
         )

@@ -59,6 +59,16 @@ def corpus() -> np.ndarray:
 
 
 @pytest.mark.slow
+def test_many_candidates_of_many_queries(tmp_path: Path) -> None:
+    """More than are held at once: queries are answered in parts."""
+    vectors, queries = clustered(3000, DIM, 6), clustered(2000, DIM, 6, seed=5)
+    for settings, asked in (({}, [{}]), ({"kind": "ivf", "nlist": 9}, [{}, {"nprobe": 9}])):
+        one, many = both(tmp_path, vectors, 1000, overwrite=True, **settings)
+        for effort in asked:
+            same(*(ix.search(queries, 1100, **effort) for ix in (one, many)))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 def test_answers_are_those_of_one_file(tmp_path: Path, metric: Any) -> None:
     vectors, queries = corpus(), clustered(9, DIM, 6, seed=5)
