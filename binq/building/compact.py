@@ -15,11 +15,13 @@ from binq.errors import InputError, UsageError
 from binq.io.outputs import refuse_inside, refuse_overwrites
 from binq.kernels.scan import MAX_ROWS
 from binq.storage.directory import IndexDirectory
+from binq.storage.downloads import open_index
 from binq.storage.format import TYPED_IDS
 from binq.storage.ids import write_texts
 from binq.storage.manifest import is_shared
 from binq.storage.reader import IndexFile
 from binq.storage.sections import restore_binarizer, write_tombstones
+from binq.storage.uploads import into_stores
 from binq.storage.writer import IndexWriter, creation_time, writing_index
 from binq.structures.ivf import Ivf
 from binq.types import Progress
@@ -48,6 +50,7 @@ class CompactReport:
     size: int
 
 
+@into_stores
 def compact(
     index: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -61,9 +64,9 @@ def compact(
 
     Parameters
     ----------
-    index : path
+    index : path or URI
         A directory of shards.
-    output : path
+    output : path or URI
     overwrite : bool
         Replace a file of another kind than an index.
     progress : callable, optional
@@ -84,13 +87,13 @@ def compact(
     EnvironmentFailure
         If the file cannot be written.
     """
-    if os.path.isfile(index):
-        raise UsageError(
-            "this index is one file already", os.fspath(index), "a directory of shards"
-        )
     refuse_inside(index, {"`output`": output})
     refuse_overwrites({"`output`": (output, "index")}, folders=[index], overwrite=overwrite)
-    with IndexDirectory(index) as shards:
+    with open_index(index) as shards:
+        if isinstance(shards, IndexFile):
+            raise UsageError(
+                "this index is one file already", os.fspath(index), "a directory of shards"
+            )
         header = shards.header
         if header.kind not in ("flat", "ivf"):
             raise UsageError(

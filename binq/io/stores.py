@@ -36,6 +36,7 @@ _CODES: Final = re.compile(
     r"AWS Error [A-Z_]+(?: \(HTTP status \d+\))? during \w+ operation(?:: curlCode: \d+, [\w ']+)?"
     r"|google::cloud::Status\([A-Z_]+"
 )
+_NO_FILE: Final = re.compile("is a directory|^Not a regular file")
 _REFUSALS: Final = re.compile(
     "ACCESS_DENIED|PERMISSION_DENIED|UNAUTHENTICATED|status 40[13]"
     "|SIGNATURE|TOKEN|INVALID_(ACCESS|CLIENT)"
@@ -69,6 +70,17 @@ class Location:
     def child(self, name: str) -> Location:
         """Return the place of an object under this prefix."""
         return self.sibling(name if self.path.endswith("/") else f"/{name}")
+
+    def require_key(self) -> None:
+        """Refuse a bucket or a prefix where an object is to be named.
+
+        Raises
+        ------
+        UsageError
+        """
+        _, divided, key = self.path.partition("/")
+        if not divided or not key or key.endswith("/"):
+            raise UsageError("the URI names no object", self.shown, _SUPPORTED)
 
     def filesystem(self) -> Any:
         """Return the file system of pyarrow that reaches it.
@@ -201,9 +213,11 @@ def translated(shown: str) -> Iterator[None]:
         yield
     except (InputError, EnvironmentFailure, MissingExtraError, UsageError):
         raise
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise InputError("no such object", shown, next_step="check the URI") from None
-    except (IsADirectoryError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
+        if _NO_FILE.search(str(error)):
+            raise InputError("not an object", shown, next_step="check the URI") from None
         # The cause is not chained: a traceback would show what is hidden here.
         raise _failure(shown, error) from None
 

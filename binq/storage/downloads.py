@@ -74,11 +74,14 @@ def read_pointer(location: Location) -> Pointer:
 
     Raises
     ------
+    UsageError
+        If it is the URI of a bucket or a prefix.
     IndexFileError
         If there is nothing, or no index.
     EnvironmentFailure
         If the store is at fault.
     """
+    location.require_key()
     try:
         file = StoreObject(location).open()
         data = file.read(min(file.size, _HEAD))

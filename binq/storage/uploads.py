@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -44,6 +45,7 @@ GRACE_SECONDS: Final = 3600.0
 _SCRATCH: Final = "binq-publishing-"
 _CLEANING: Final = 1.0
 _LARGE_FILES: Final = "/var/tmp"  # where they belong: /tmp may be memory
+_INPUTS: Final = ("vectors", "index", "check_queries")
 _OURS: Final = b'"binq.'
 _Build = TypeVar("_Build", bound=Callable[..., Any])
 
@@ -76,6 +78,7 @@ def publishing(
         yield output
         return
     location = locate(output)
+    location.require_key()
     _refuse_inputs(location, inputs)
     old = _replaced(location, overwrite)
     with _scratch() as folder:
@@ -89,14 +92,17 @@ def publishing(
 
 
 def into_stores(build: _Build) -> _Build:
-    """Make a function that writes an index, given vectors and an output, take a URI as output."""
+    """Make a function that writes an index to ``output`` take a URI for that."""
+    taken = signature(build)
 
     @wraps(build)
-    def run(vectors: Any, output: str | os.PathLike[str], **settings: Any) -> Any:
-        inputs = vectors, settings.get("check_queries")
-        overwrite = bool(settings.get("overwrite"))
-        with publishing(output, *inputs, overwrite=overwrite) as place:
-            return build(vectors, place, **settings)
+    def run(*given: Any, **named: Any) -> Any:
+        call = taken.bind(*given, **named)
+        inputs = (call.arguments.get(name) for name in _INPUTS)
+        overwrite = bool(call.arguments.get("overwrite"))
+        with publishing(call.arguments["output"], *inputs, overwrite=overwrite) as place:
+            call.arguments["output"] = place
+            return build(*call.args, **call.kwargs)
 
     return cast(_Build, run)
 
@@ -174,6 +180,7 @@ def _replaced(location: Location, overwrite: bool) -> tuple[Entry, ...]:
         file = StoreObject(location).open()
         head = file.read(_HEAD)
     except InputError:
+        _require_bucket(location)
         return ()  # nothing is there
     ours = content_of(head) == "index" or (head[:1] == b"{" and _OURS in head)
     if head and not ours and not overwrite:
@@ -187,6 +194,22 @@ def _replaced(location: Location, overwrite: bool) -> tuple[Entry, ...]:
     with suppress(IndexFileError):
         return read_pointer(location).files
     return ()
+
+
+def _require_bucket(location: Location) -> None:
+    """Find out before the work that there is no such bucket; who may not ask is not refused."""
+    from pyarrow.fs import FileType
+
+    if location.scheme == "file":
+        return
+    bucket = location.path.partition("/")[0]
+    transfers = Transfers(location.shown)
+    found = None
+    with suppress(EnvironmentFailure):
+        (found,) = transfers.one(lambda: location.filesystem().get_file_info([bucket]))
+    if found is not None and found.type == FileType.NotFound:
+        step = "make it first"
+        raise EnvironmentFailure("there is no such bucket", location.shown, next_step=step)
 
 
 def _upload(location: Location, entry: Entry, local: Path) -> None:

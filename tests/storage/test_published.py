@@ -176,6 +176,10 @@ def test_shards_are_one_index_there_too(
     assert {f"kept/docs.binq.files/{name}" for name in names} < set(s3.names())
     assert cli("query", URI, queries).out == cli("query", here, queries).out
     assert kept(cache) == sorted(names)
+    cli("compact", URI, "-o", f"s3://{BUCKET}/one.binq")
+    assert answers(f"s3://{BUCKET}/one.binq") == answers(here)
+    assert "one file already" in cli("compact", f"s3://{BUCKET}/one.binq", "-o", "x", code=2).err
+    shutil.rmtree(next(cache.rglob(json.loads(s3.ask("GET", "one.binq")[1])["uuid"] + "*")).parent)
     # Only what is missing is fetched again.
     next(cache.rglob(names[3])).unlink()
     s3.requests.clear()
@@ -210,8 +214,13 @@ def test_what_is_no_index_is_not_replaced(s3: S3, corpus: Path, cli: Any) -> Non
     assert s3.ask("GET", "corpus.npy")[1] == corpus.read_bytes()
     binq.build(corpus, uri, overwrite=True)
     assert answers(uri)
-    for words in (("binarize", corpus, "-o", f"s3://{BUCKET}/c.npy"),):
-        assert "only an index can be written to a store" in cli(*words, code=2).err
+    words = ("binarize", corpus, "-o", f"s3://{BUCKET}/c.npy")
+    assert "only an index can be written to a store" in cli(*words, code=2).err
+    for named in (f"s3://{BUCKET}", f"s3://{BUCKET}/", f"s3://{BUCKET}/a/"):
+        assert "the URI names no object" in cli("build", corpus, "-o", named, code=2).err
+        assert "the URI names no object" in cli("info", named, code=2).err
+    assert "no such bucket" in cli("build", corpus, "-o", "s3://nowhere/x", code=5).err
+    assert "no such index" in cli("info", corpus.parent.as_uri(), code=4).err
 
 
 def test_the_cache_is_bounded(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
