@@ -15,7 +15,6 @@ from binq.building.kinds import check_kind, maker_of, refuse_without_distance
 from binq.building.lists import StandIns, read_queries
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.building.rows import RowWriter, Skipping, warn_of_skipped
-from binq.building.shard_lists import ShardedListMaker
 from binq.building.shards import ShardedRows, ShardPlan, check_shards
 from binq.errors import InputError, UsageError
 from binq.io.streams import refuse_stdin_twice
@@ -158,7 +157,7 @@ def build(
         If an id stands on more than one row, and of rows that were skipped.
     """
     structure = {"nlist": nlist, "m": m, "ef_construction": ef_construction}
-    check_kind(kind, rescore, shard_rows, **structure, check_queries=check_queries)
+    check_kind(kind, rescore, **structure, check_queries=check_queries)
     options = BinarizerOptions(**settings)
     refuse_without_distance(kind, options.method)
     _check_output(options, output, shard_rows, vectors, check_queries, overwrite)
@@ -186,10 +185,9 @@ def build(
         rows: RowWriter | ShardedRows
         if shard_rows is not None:
             check_shards(shard_rows, source.rows)
-            into, listed = stack.enter_context(writing_directory(output)), kind == "ivf"
-            plan = ShardPlan(str(into.path), *how, listed)
-            lists = ShardedListMaker(into, binarizer, options.metric, nlist, count)
-            rows = ShardedRows(into, plan, shard_rows, lists if listed else None, checked)
+            into = stack.enter_context(writing_directory(output))
+            plan = ShardPlan(str(into.path), *how, kind, m, ef_construction, checked)
+            rows = ShardedRows(into, plan, shard_rows, nlist)
         else:
             writer = stack.enter_context(writing_index(output))
             maker = maker_of(kind, writer, binarizer, options.metric, count, **structure)

@@ -27,15 +27,13 @@ _MOST: Final = {"nlist": MAX_LISTS, "m": MAX_M, "ef_construction": MAX_EF_CONSTR
 _WHAT: Final = {"ivf": "lists", "hnsw": "graph"}
 
 
-def check_kind(kind: Kind, rescore: StoredVectors, shard_rows: int | None, **given: Any) -> None:
+def check_kind(kind: Kind, rescore: StoredVectors, **given: Any) -> None:
     """Refuse kinds of indexes and of stored vectors that are none, and what one does not take.
 
     Parameters
     ----------
     kind : {"flat", "ivf", "hnsw"}
     rescore : {"none", "int8", "float16", "float32"}
-    shard_rows : int or None
-        None where the index is one file.
     nlist, m, ef_construction, check_queries
         None where they are not given.
 
@@ -48,8 +46,6 @@ def check_kind(kind: Kind, rescore: StoredVectors, shard_rows: int | None, **giv
         raise UsageError("unknown kind of vectors", "`rescore`", stored, str(rescore))
     if kind not in KINDS:
         raise UsageError("unknown kind", "`kind`", ", ".join(KINDS), str(kind))
-    if kind == "hnsw" and shard_rows is not None:
-        raise UsageError("shards have no graph so far", "`kind`", "flat or ivf", kind)
     for name, value in given.items():
         if value is None:
             continue

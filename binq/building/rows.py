@@ -117,7 +117,8 @@ class RowWriter:
             self.ids.append(batch.ids, places, len(batch))
             self._bury(batch)
         if self.stand_ins is not None:
-            at = self.first + self.count
+            # By what orders the codes they are known by their numbers in the file.
+            at = self.count + (self.first if self.maker is None else 0)
             self.stand_ins.see(at, len(batch), batch.offsets, batch.vectors)
         self.count += len(batch)
 

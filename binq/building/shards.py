@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer
+from binq.building.graph import GraphMaker
 from binq.building.lists import StandIns
 from binq.building.rows import LISTED, RowWriter, refuse_unusable
 from binq.building.shard_lists import ShardedListMaker
@@ -21,7 +22,7 @@ from binq.storage.manifest import MOST_SHARDS, Manifest
 from binq.storage.publishing import DirectoryWriter, writing_shard
 from binq.storage.sections import Int8Range
 from binq.structures.queries import Queries
-from binq.types import Metric, Scoring, StoredVectors, Vectors
+from binq.types import Kind, Metric, Scoring, StoredVectors, Vectors
 from binq.vectors import Batch, VectorSource, open_vectors
 from binq.vectors.ids import CommonType
 
@@ -36,8 +37,13 @@ class ShardPlan:
         Where they are written.
     dim, metric, binarizer, scan, rescore, spread, threads
         As of :class:`binq.building.rows.RowWriter`.
-    listed : bool
-        Whether codes are to be laid list by list, once all shards are there.
+    kind : {"flat", "ivf", "hnsw"}
+        Of the index. A shard of one with lists is written flat first; one with a graph has a graph
+        of its own, and says how far walks go through it.
+    m, ef_construction : int or None
+        As of :class:`binq.building.graph.GraphMaker`.
+    checked : Queries or None
+        What searches are calibrated with; rows, where there are none.
     """
 
     directory: str
@@ -48,7 +54,10 @@ class ShardPlan:
     rescore: StoredVectors
     spread: Int8Range | None
     threads: int
-    listed: bool = False
+    kind: Kind = "flat"
+    m: int | None = None
+    ef_construction: int | None = None
+    checked: Queries | None = None
 
     def shared(self, centroids: NDArray[np.uint64] | None = None) -> str:
         """Return the fingerprint of what all shards hold alike."""
@@ -94,8 +103,12 @@ def write_shard(
     plan: ShardPlan, first: int, batches: Iterable[Batch], source: VectorSource
 ) -> WrittenShard:
     """Write the rows of some batches, of which the first is row ``first`` of the source."""
-    stand_ins = StandIns(first)
+    stand_ins = StandIns(first if plan.kind == "ivf" else 0)
     with writing_shard(plan.directory) as writer:
+        graph = None
+        if plan.kind == "hnsw":
+            told = plan.binarizer, plan.metric, plan.threads, plan.m, plan.ef_construction
+            graph = GraphMaker(writer, *told)
         rows = RowWriter(
             writer,
             plan.dim,
@@ -105,8 +118,10 @@ def write_shard(
             plan.rescore,
             plan.spread,
             plan.threads,
-            stand_ins=stand_ins if plan.listed else None,
-            first=first,
+            graph,
+            plan.checked,
+            None if plan.kind == "flat" else stand_ins,
+            first,
         )
         for batch in batches:
             rows.append(batch, source)
@@ -155,10 +170,8 @@ class ShardedRows:
     plan : ShardPlan
     each : int
         Rows of a shard; the last may have fewer.
-    maker : ShardedListMaker or None
-        Lays their codes list by list; None for flat shards.
-    checked : Queries or None
-        What searches of lists are calibrated with; rows, where there are none.
+    lists : int or None
+        How many, of an index of lists; by default as :func:`binq.building.lists.lists_for` says.
     count, skipped, skipped_rows
         As of :class:`binq.building.rows.RowWriter`.
     """
@@ -166,8 +179,7 @@ class ShardedRows:
     directory: DirectoryWriter
     plan: ShardPlan
     each: int
-    maker: ShardedListMaker | None = None
-    checked: Queries | None = None
+    lists: int | None = None
     count: int = 0
     skipped: int = 0
     skipped_rows: list[str] = field(default_factory=list)
@@ -204,11 +216,13 @@ class ShardedRows:
         numbers = np.concatenate([shard.numbers for shard in written])
         warn_of_duplicates(np.concatenate(hashes), numbers)
         entries, shared = [shard.shard for shard in written], self.plan.shared()
-        if self.maker is not None:
+        if self.plan.kind == "ivf":
             stand_ins = StandIns()
             for shard in written:
                 stand_ins.join(shard.stand_ins)
-            laid, calibration = self.maker.make(entries, self.plan.shared, stand_ins, self.checked)
+            told = self.plan.binarizer, self.plan.metric, self.lists, self.plan.threads
+            maker = ShardedListMaker(self.directory, *told)
+            laid, calibration = maker.make(entries, self.plan.shared, stand_ins, self.plan.checked)
             entries, shared = [made.shard for made in laid], laid[0].shared
             header = replace(header, kind="ivf", calibration=calibration.to_json())
         self._manifest = Manifest(header, shared, tuple(entries))
@@ -229,6 +243,7 @@ class ShardedRows:
             ids=ids.name,
             sources=source.describe(),
             model=source.metadata,
+            calibration=None,
             shard=None,
         )
 

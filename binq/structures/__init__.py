@@ -11,7 +11,7 @@ from binq.structures.base import Structure
 from binq.structures.flat import Flat
 from binq.structures.hnsw import Hnsw
 from binq.structures.ivf import Ivf
-from binq.structures.sharded import ShardedFlat, ShardedIvf
+from binq.structures.sharded import ShardedFlat, ShardedHnsw, ShardedIvf
 from binq.types import Kind
 
 STRUCTURES: Final[dict[Kind, type[Flat] | type[Ivf] | type[Hnsw]]] = {
@@ -20,9 +20,10 @@ STRUCTURES: Final[dict[Kind, type[Flat] | type[Ivf] | type[Hnsw]]] = {
     "hnsw": Hnsw,
 }
 """By the kind that the file names."""
-SHARDED: Final[dict[Kind, type[ShardedFlat] | type[ShardedIvf]]] = {
+SHARDED: Final[dict[Kind, type[ShardedFlat] | type[ShardedIvf] | type[ShardedHnsw]]] = {
     "flat": ShardedFlat,
     "ivf": ShardedIvf,
+    "hnsw": ShardedHnsw,
 }
 """By the kind of all shards."""
 

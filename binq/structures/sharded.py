@@ -30,6 +30,7 @@ from binq.structures.base import (
 )
 from binq.structures.calibration import Calibration
 from binq.structures.flat import Flat
+from binq.structures.hnsw import Hnsw
 from binq.structures.ivf import Ivf
 from binq.structures.placed import joined
 from binq.structures.queries import Queries
@@ -39,6 +40,8 @@ from binq.types import Kind, Scoring
 _BRIEF: Final = 1 << 21
 # Candidates of all shards that are held at once.
 _CANDIDATES: Final = 1 << 22
+# Rows that a walk through a graph compares, about.
+_WALKED: Final = 4096
 # Rows whose codes are copied at a time to be scored.
 _COPIED: Final = 1 << 18
 
@@ -255,6 +258,8 @@ class Sharded:
 
     def _sorted_out(self, rows: Rows) -> list[tuple[int, Rows, Rows]]:
         """Return the shards that hold some of rows (m,), at which places, as their own numbers."""
+        if not len(rows):
+            return []
         shard_of = np.searchsorted(self.ends, rows, side="right")
         order = np.argsort(shard_of, kind="stable")
         there, starts = np.unique(shard_of[order], return_index=True)
@@ -404,6 +409,44 @@ class ShardedIvf(Sharded):
             return super()._pairs(scope, queries)
         looked_into = scope.visits[scope.visits >= 0]
         return int(self._every.sizes[looked_into].sum())
+
+
+class ShardedHnsw(Sharded):
+    """Graphs of several shards as one: a query walks through each, as far as that one promises.
+
+    The best rows of all are among the best of their shards, and near ones are found more surely
+    than far ones: what every shard promises holds for all together.
+    """
+
+    kind: ClassVar[Kind] = "hnsw"
+    exact: ClassVar[bool] = False
+
+    @classmethod
+    def restore(cls, file: IndexDirectory, binarizer: Binarizer | None) -> ShardedHnsw:
+        """Return the structure of a directory of shards with graphs."""
+        return cls([Hnsw.restore(shard, binarizer) for shard in file.shards])
+
+    def describe(self) -> dict[str, Any]:
+        """Return how many nodes there are, and how linked, in all graphs together."""
+        graphs = [shard.describe()["graph"] for shard in self.shards]
+        found = {
+            name: together([graph[name] for graph in graphs])
+            for name, together in (
+                ("nodes", sum),
+                ("most_neighbours", max),
+                ("smallest_degree", min),
+                ("largest_degree", max),
+                ("entries", sum),
+                ("unreachable", sum),
+            )
+        }
+        links = sum(graph["nodes"] * graph["mean_degree"] for graph in graphs)
+        return {"graph": found | {"mean_degree": round(links / max(1, found["nodes"]), 2)}}
+
+    def _pairs(self, scope: Scope, queries: int) -> int:
+        if scope.exhaustive:
+            return super()._pairs(scope, queries)
+        return min(len(self), _WALKED * len(self.shards)) * queries
 
 
 def _distinct(rows: Rows) -> tuple[Rows, Rows]:

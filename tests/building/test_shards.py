@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import clustered, debris, gaussian, write_jsonl, write_parquet
+from corpora import clustered, debris, gaussian, latent, write_jsonl, write_parquet
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 import binq
 from binq.building import compact as compacting
+from binq.building import graph
 from binq.building.shards import ShardPlan, build_shard
 from binq.errors import BinqWarning, InputError, UsageError
 from binq.index.index import Index
 from binq.index.shard import search_shard
 from binq.storage.manifest import name_of
 from binq.storage.publishing import writing_directory
-from binq.structures import ivf
+from binq.structures import hnsw, ivf
 from binq.structures.base import Effort, Scope
 from binq.structures.sharded import merged
 
@@ -146,6 +147,40 @@ def test_lists_are_those_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
+def test_graphs_of_shards_keep_their_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(hnsw, "FEW", 0)
+    vectors, queries = latent(6000, 64), latent(200, 64, seed=3)
+    # Above so many rows of a shard walks are shorter than scans; here they are made to walk.
+    monkeypatch.setattr(graph, "SCAN_SHARE", 1.0)
+    binq.build(vectors, tmp_path / "h.d", shard_rows=2000, kind="hnsw")
+    many = Index(tmp_path / "h.d")
+    wanted = many.structure.nearest(many.prepare(queries), 10, Scope(exhaustive=True))
+    flat = both(tmp_path, vectors, 2000)[0]
+    assert np.array_equal(flat.search(queries, 10).rows, wanted.rows)
+    cost = []
+    for target in (0.8, 0.95):
+        found = many.search(queries, 10, target_recall=target)
+        share = (found.distances <= wanted.distances[:, -1:]).mean()
+        assert share >= target
+        scope = Scope(effort=Effort(target_recall=target))
+        cost.append(many.structure.compared(many.prepare(queries), 10, scope).mean())
+    assert cost[0] <= cost[1]
+    scope = Scope(effort=Effort(ef=10))
+    assert many.structure.compared(many.prepare(queries), 10, scope).mean() < len(vectors) / 2
+    assert many.search(queries[:5], 6001, ef=20).rows.shape == (5, 6000)
+    some = many.search(queries, 10, ef=30, filter_ids=range(0, 6000, 7))
+    assert (some.rows % 7 == 0).all()
+    told = cli("info", tmp_path / "h.d", "--json", "--verify").json
+    assert (told["kind"], told["damaged"], told["graph"]["unreachable"]) == ("hnsw", [], 0)
+    assert "all reachable" in cli("info", tmp_path / "h.d").out
+    error = cli("compact", tmp_path / "h.d", "-o", tmp_path / "c.binq", code=2).err
+    assert "build the file from the vectors" in error
+    assert not (tmp_path / "c.binq").exists()
+
+
+@pytest.mark.slow
 def test_compact_makes_the_file_that_a_build_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
 ) -> None:
@@ -200,7 +235,7 @@ def test_compact_makes_the_file_that_a_build_makes(
     each=st.integers(1, 75),
     seed=st.integers(0, 5),
     dead=st.sets(st.integers(0, 69), max_size=30),
-    kind=st.sampled_from(["flat", "ivf"]),
+    kind=st.sampled_from(["flat", "ivf", "hnsw"]),
 )
 def test_shards_of_any_size(
     tmp_path_factory: pytest.TempPathFactory,
@@ -227,7 +262,8 @@ def test_shards_of_any_size(
     allowed = list(range(0, rows, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BinqWarning)
-        same(*(ix.search(queries, 7, filter_ids=allowed) for ix in (one, many)))
+        for ids in (allowed, [], [0]):
+            same(*(ix.search(queries, 7, filter_ids=ids) for ix in (one, many)))
 
 
 @pytest.mark.parametrize(
