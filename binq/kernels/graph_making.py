@@ -32,9 +32,9 @@ Codes = npt.NDArray[np.uint64]
 
 _ENTRIES: Final = 256
 # A candidate is left out if a chosen one is nearer to it than to the node by such a factor, in
-# 256ths: where a node is new, and where it has too many neighbours. Measured: more for the first
-# makes lines longer, and walks slower than they gain.
-_NEW: Final = 256
+# 256ths: where a node is new, and where it has too many neighbours. Larger ones make lines longer:
+# each walk finds more, and takes longer for it.
+_NEW: Final = 264
 _FULL: Final = 282
 # Of all nodes, how many are inserted at once, at most; fewer than the first are too few.
 _SHARE: Final = 0.02
