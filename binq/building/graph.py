@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from binq import bits as packing
 from binq.binarizers import Binarizer, RowTerms
 from binq.building.lists import StandIns
 from binq.kernels import graph as walks
@@ -42,6 +44,8 @@ _HELD_OF: Final = 25
 # What rows promise for queries that are none: of what is missing from a target, so much may be.
 # On the embeddings that docs/speed.md names 0.6 was enough; the rest is for those that are harder.
 _SAFETY: Final = 0.5
+# Of other queries, which are far from all rows: rows with so many of their bits flipped.
+_FLIPPED: Final = 0.2
 _POOL_SAFETY: Final = 0.65
 _BLOCK: Final = 65_536
 
@@ -113,9 +117,10 @@ class GraphMaker:
             held = held[:: max(1, len(held) * _HELD_OF // max(1, len(nodes)))]
             alive[held] = False
             with _held_out(graph, held):
-                known = _gaps(nodes, graph, nodes[held], alive, _SAFETY, self.threads)
+                far = _disturbed(nodes[held], nodes)
+                known = _gaps(nodes, graph, nodes[held], far, alive, _SAFETY, self.threads)
         else:
-            known = _gaps(nodes, graph, queries.codes, alive, 1.0, self.threads)
+            known = _gaps(nodes, graph, queries.codes, None, alive, 1.0, self.threads)
         pools = self._pools(codes, queries, dead, own)
         writer.reorder(("codes", "codes.factor", "codes.addend"), order.astype(np.uint32))
         writer.add("hnsw.neighbours", graph.neighbours)
@@ -190,10 +195,18 @@ def _held_out(graph: Graph, nodes: Numbers) -> Iterator[None]:
         lines[places], entries[:] = kept, starts
 
 
+def _disturbed(queries: Codes, codes: Codes) -> Codes:
+    """Return queries (q, words) with some of the bits flipped that are set in any code."""
+    every = packing.unpack(np.bitwise_or.reduce(codes, axis=0)[None], 64 * codes.shape[1])
+    flips = np.random.default_rng(0).random((len(queries), every.shape[1])) < _FLIPPED
+    return queries ^ packing.pack(flips & every)
+
+
 def _gaps(
     codes: Codes,
     graph: Graph,
     queries: Codes,
+    far: Codes | None,
     alive: NDArray[np.bool_],
     safety: float,
     threads: int,
@@ -205,37 +218,44 @@ def _gaps(
     codes : (nodes, words) uint64
     graph : Graph
     queries : (q, words) uint64
+    far : (q, words) uint64 or None
+        Others, which are far from all rows, and find their shares too.
     alive : (nodes,) bool
         The nodes that count.
     safety : float
-        What is missing at most from a target is multiplied by it.
+        What may be missing is multiplied by it, of ``queries``.
     threads : int
     """
     allowed = AllowedRows(alive)
     wanted = [count for count in COUNTS if count <= max(len(codes), COUNTS[0])]
-    if not allowed.count or not len(queries):
-        return {count: (MAX_DIM,) * len(TARGETS) for count in wanted}
-    needed = [1 - safety * (1 - target) for target in TARGETS]
+    found = dict.fromkeys(wanted, (MAX_DIM if not allowed.count else 0,) * len(TARGETS))
     scope = Scope(allowed, threads=threads)
-    truth = Flat(codes).nearest(Queries(codes=queries), wanted[-1], scope).distances
-    assert truth is not None
-    found: dict[int, tuple[int, ...]] = {}
-    for count in wanted:
-        gaps = [MAX_DIM] * len(TARGETS)
-        farthest = truth[:, :count][:, -1:]
-        for gap in _GAPS:
-            _, away, compared = walks.search(
-                codes, graph, queries, count, gap=gap, allowed=allowed.bitmap, threads=threads
-            )
-            if compared.mean() > SCAN_SHARE * len(codes):
-                break
-            share = float((away <= farthest).mean())
-            for place, least in enumerate(needed):
-                if share >= least:
-                    gaps[place] = min(gaps[place], gap)
-            if share >= needed[-1]:
-                break
-        found[count] = tuple(gaps)
+    most = math.ceil(SCAN_SHARE * len(codes))
+    for asked in (queries, far):
+        if asked is None or not allowed.count:
+            continue
+        truth = Flat(codes).nearest(Queries(codes=asked), wanted[-1], scope).distances
+        assert truth is not None
+        part = safety if asked is queries else 1.0
+        needed = [1 - part * (1 - target) for target in TARGETS]
+        for count in wanted:
+            gaps = [MAX_DIM] * len(TARGETS)
+            farthest = truth[:, :count][:, -1:]
+            for gap in _GAPS:
+                # As a search has it, far ones are given up and scanned for, where they take long.
+                _, away, compared = walks.search(
+                    codes, graph, asked, count, gap=gap, allowed=allowed.bitmap,
+                    most=None if asked is queries else most, threads=threads,
+                )  # fmt: skip
+                if asked is queries and compared.mean() > most:
+                    break
+                share = float((away <= farthest).mean())
+                for place, least in enumerate(needed):
+                    if share >= least:
+                        gaps[place] = min(gaps[place], gap)
+                if share >= needed[-1]:
+                    break
+            found[count] = tuple(map(max, found[count], gaps))
     return found
 
 

@@ -332,12 +332,3 @@ def _scanned(
 def _place(starts: Nodes, n: int) -> Nodes:
     """Where codes lie: at the first, where a file says something impossible, as for the kernel."""
     return np.where(starts < n, starts, np.uint32(0))
-
-
-def reached(graph: Graph, *, engine: Engine | None = None) -> int:
-    """How many nodes can be reached from the entries."""
-    from binq.kernels.graph_making import Reach
-
-    library = aot.load(FAMILY) if engine is None or engine.library is None else engine.library
-    lines = np.ascontiguousarray(graph.neighbours)
-    return Reach(library, lines, graph.entries[graph.entries < len(lines)]).count

@@ -108,6 +108,13 @@ class Reach:
             )  # fmt: skip
 
 
+def reached(graph: Graph, *, engine: Engine | None = None) -> int:
+    """How many nodes can be reached from the entries."""
+    library = aot.load(FAMILY) if engine is None or engine.library is None else engine.library
+    lines = np.ascontiguousarray(graph.neighbours)
+    return Reach(library, lines, graph.entries[graph.entries < len(lines)]).count
+
+
 class _Growing:
     """A graph that grows: lines with room for more neighbours than they are to keep."""
 

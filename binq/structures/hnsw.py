@@ -21,7 +21,7 @@ from binq.errors import UsageError
 from binq.kernels import asymmetric
 from binq.kernels import graph as walks
 from binq.kernels.graph import Graph
-from binq.kernels.graph_making import NONE
+from binq.kernels.graph_making import NONE, reached
 from binq.kernels.lists import Lists
 from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms
@@ -237,7 +237,7 @@ class Hnsw(Placed):
                 "mean_degree": round(float(degrees.mean()), 2),
                 "largest_degree": int(degrees.max()),
                 "entries": len(graph.entries),
-                "unreachable": nodes - walks.reached(graph),
+                "unreachable": nodes - reached(graph),
             },
             "calibration": self.stored.calibration.to_json(),
         }
@@ -301,9 +301,10 @@ class Hnsw(Placed):
         self, found: Rows, away: Distances, m: int, scope: Scope
     ) -> tuple[Rows, Distances]:
         """Return the min(m, allowed) rows (q, m) of nodes that are told by their first rows."""
-        m = min(m, len(self) if scope.allowed is None else scope.allowed.count)
-        nodes = self._nodes(scope)
-        if nodes.begins is None:
+        # A damaged file may hold other rows than those that are allowed.
+        here, nodes = self._allowed_positions(scope), self._nodes(scope)
+        m = min(m, len(self) if here is None else here.count)
+        if nodes.begins is None or not m:
             return found[:, :m].copy(), away[:, :m].copy()
         assert self._starts is not None
         there = found >= 0

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binq.kernels import graph as searching
-from binq.kernels.graph import FAMILY, Found, Graph, reached, search
-from binq.kernels.graph_making import NONE, make
+from binq.kernels.graph import FAMILY, Found, Graph, search
+from binq.kernels.graph_making import NONE, make, reached
 from binq.kernels.scan import Engine
 
 Codes = npt.NDArray[np.uint64]

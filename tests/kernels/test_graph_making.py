@@ -10,8 +10,8 @@ import pytest
 
 from binq.kernels import graph_making
 from binq.kernels.aot import compile as aot
-from binq.kernels.graph import FAMILY, Graph, reached, search
-from binq.kernels.graph_making import NONE, make
+from binq.kernels.graph import FAMILY, Graph, search
+from binq.kernels.graph_making import NONE, make, reached
 from binq.kernels.scan import Engine
 
 Codes = npt.NDArray[np.uint64]

@@ -36,7 +36,7 @@ def few_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ivf, "FEW", 2)
 
 
-def attacked(path: Path, data: bytes) -> list[str]:
+def attacked(path: Path, data: bytes, searches: list[dict[str, Any]] = SEARCHES) -> list[str]:
     """Search in every way; return what was refused. What is answered is in range."""
     path.write_bytes(data)
     refused: list[BinqError] = []
@@ -51,7 +51,7 @@ def attacked(path: Path, data: bytes) -> list[str]:
         else:
             assert ((found.rows >= 0) & (found.rows < ROWS)).all()
 
-    for settings in SEARCHES:
+    for settings in searches:
         tried(lambda index, how=settings: index.search(queries, 7, **how))  # type: ignore[misc]
     tried(lambda index: index.search(queries[:1], 7))
     tried(lambda index: index.search(queries, 10**6))

@@ -21,7 +21,7 @@ import binq
 from binq.binarizers import TABLE
 from binq.errors import BinqError
 from binq.index.index import Index
-from binq.structures import ivf
+from binq.structures import hnsw, ivf
 from binq.types import METHODS, METRICS
 
 GOLDEN = sorted((Path(__file__).parents[1] / "data").glob("*.binq"))
@@ -60,14 +60,15 @@ def indexes(what: str, place: Path) -> list[bytes]:
             binq.build(codes, path, packed="ubinary", bits=70, **how)  # type: ignore[arg-type]
             found.append(path.read_bytes())
         return found
-    if what == "ivf":
+    if what in ("ivf", "hnsw"):
         for method, scoring in (
             ("itq", "hamming"),
             ("rabitq", "asymmetric"),
-            ("learned", "asymmetric"),
+            ("learned" if what == "ivf" else "sign", "asymmetric"),
         ):
             settings = {"method": method, "scoring": scoring, "rescore": "int8"}
-            binq.build(gaussian(300, 10), path, kind="ivf", **settings)
+            # Of few bits, so that codes repeat; of some more, so that they do not.
+            binq.build(gaussian(300, 10 if method != "sign" else 70), path, kind=what, **settings)
             found.append(path.read_bytes())
         return found
     corpus = write_jsonl(place / "c.jsonl", gaussian(60, 10), [f"id {row}" for row in range(60)])
@@ -139,7 +140,9 @@ def forge(what: str, place: str, count: int) -> None:
     """Forge and search so many files; whoever takes too long or too much memory is ended."""
     warnings.simplefilter("ignore")  # of numbers that a lie makes infinite
     TABLE["ste"] = quick_ste()
-    ivf.FEW = 4  # more allowed rows than these are looked for in lists
+    # More allowed rows than these are looked for in lists and graphs, however long it takes.
+    ivf.FEW = hnsw.FEW = 4
+    hnsw.SCAN_SHARE = 2.0
     wholes = indexes(what, Path(place))
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
@@ -149,7 +152,10 @@ def forge(what: str, place: str, count: int) -> None:
     for number in range(count):
         path.write_bytes(forged(wholes[number % len(wholes)], draw))
         faulthandler.dump_traceback_later(SECONDS, exit=True)
-        effort = draw.choice(EFFORTS) if what == "ivf" else {}
+        effort = draw.choice(EFFORTS) if what in ("ivf", "hnsw") else {}
+        if what == "hnsw" and "nprobe" in effort:
+            effort = effort | {"ef": effort["nprobe"]}
+            del effort["nprobe"]
         answered += attack(path, draw.choice(SEARCHES) | effort)
     faulthandler.cancel_dump_traceback_later()
     assert count / 10 < answered < count  # what is refused on opening tries no kernel
@@ -157,7 +163,7 @@ def forge(what: str, place: str, count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.torture
-@pytest.mark.parametrize("what", [*METHODS, "packed", "golden", "ivf"])
+@pytest.mark.parametrize("what", [*METHODS, "packed", "golden", "ivf", "hnsw"])
 def test_forged_sections(
     what: str, children: Server, tmp_path: Path, times: Callable[[int], int]
 ) -> None:
