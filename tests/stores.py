@@ -267,7 +267,7 @@ def running_s3() -> Iterator[S3]:
                 socket.create_connection(("127.0.0.1", port)).close()
                 break
             except OSError:
-                assert process.poll() is None, "the server did not start"
+                assert process.poll() is None, "moto's server did not start: make setup installs it"
                 time.sleep(0.05)
         store = S3(port)
         assert store.ask("PUT")[0] == 200
