@@ -103,7 +103,7 @@ def main() -> None:
     source = Generated(options.rows, options.bits, options.threads)
     queries = source.block(ASKED, options.queries).astype(np.float32)
     found: dict[str, Any] = {"rows": options.rows, "bits": options.bits, "cpus": options.threads}
-    found |= {"load": os.getloadavg()[0], "generating_rows_per_s": generating(source)}
+    found |= {"load": os.getloadavg()[0], **generating(source)}
     print(json.dumps(found))
     place = Path(options.directory or tempfile.mkdtemp(prefix="binq-scale-"))
     place.mkdir(parents=True, exist_ok=True)
@@ -143,14 +143,18 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def generating(source: Generated) -> int:
-    """Return how many rows a second are generated, over at most ten seconds."""
-    start, rows = time.perf_counter(), 0
+def generating(source: Generated) -> dict[str, Any]:
+    """Return how fast rows are generated, and for how much of a core's time, over ten seconds."""
+    start, before, rows = time.perf_counter(), time.process_time(), 0
     for block in source:
         rows += len(block)
         if time.perf_counter() - start > SECONDS:
             break
-    return round(rows / (time.perf_counter() - start))
+    seconds, cores = time.perf_counter() - start, time.process_time() - before
+    return {
+        "generating_rows_per_s": round(rows / seconds),
+        "generating_core_s_per_million": rounded(1e6 * cores / rows),
+    }
 
 
 def build(options: argparse.Namespace) -> None:
