@@ -12,7 +12,9 @@ module           holds
 ``race``         engines timed in turns
 ``processes``    whole processes that answer one query
 ``builds``       builds, beside reading the same file
-``ivf``          inverted lists: searches at equal recall, and builds
+``efforts``      searches at equal recall, of engines that look farther with more effort
+``ivf``          inverted lists: such searches, and builds
+``hnsw``         graphs: such searches, and builds
 ``environment``  the peers that are installed, their versions, the machine
 ===============  ===============================================================
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from binq.benchmark import ivf
+from binq.benchmark import hnsw, ivf
 from binq.benchmark.builds import builds
 from binq.benchmark.conditions import Conditions
 from binq.benchmark.corpus import Corpus, latent, of_index, synthetic
@@ -31,7 +31,11 @@ _TIMED: Final[dict[str, Callable[[str, Conditions], list[Timing]]]] = {
     "build": lambda _, conditions: builds(conditions),
     "ivf-batch": ivf.searches,
     "ivf-single": ivf.searches,
-    "ivf-build": lambda _, conditions: ivf.builds(conditions),
+    "ivf-build": ivf.builds,
+    "hnsw-batch": hnsw.searches,
+    "hnsw-single": hnsw.searches,
+    "hnsw-build": hnsw.builds,
+    "hnsw-build-equal": hnsw.builds,
 }
 TASKS: Final = tuple(_TIMED)
 
@@ -56,7 +60,7 @@ def bench(
     ----------
     index : path, optional
         Search its codes; without it, made-up ones: clustered for scans, and for inverted lists
-        such as do not flatter them.
+        such as do not flatter them and graphs.
     n, bits, queries, k : int
         Size of the made-up corpus, queries of a batch, hits per query.
     tasks : sequence of str, optional
@@ -96,7 +100,7 @@ def bench(
         for done, task in enumerate(wanted):
             if progress is not None:
                 progress(done, len(wanted))
-            make = latent if task.startswith("ivf") else synthetic
+            make = latent if task.startswith(("ivf", "hnsw")) else synthetic
             if index is None:
                 corpus = corpora.get(make) or make(n, bits, queries, seed)
                 corpora = {make: corpus}

@@ -20,7 +20,8 @@ from binq.cli import render
         "tasks": opt.option(
             str,
             "Some of hamming-batch, hamming-single, asymmetric-batch, asymmetric-single, "
-            "cold-query, build, ivf-batch, ivf-single, ivf-build, with commas. [default: all]",
+            "cold-query, build, ivf-batch, ivf-single, ivf-build, "
+            "hnsw-batch, hnsw-single, hnsw-build, hnsw-build-equal, with commas. [default: all]",
             metavar="NAME,NAME",
         ),
         "peers": opt.option(

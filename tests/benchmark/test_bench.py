@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from binq import bits
-from binq.benchmark import corpus, ivf
+from binq.benchmark import corpus, efforts
 from binq.benchmark.bench import bench
 from binq.benchmark.conditions import Conditions
 from binq.benchmark.engines import asymmetric_engines, hamming_engines
@@ -81,6 +81,23 @@ def test_searches_of_lists_reach_what_they_are_compared_at(task: str) -> None:
 
 
 @pytest.mark.slow
+def test_searches_and_builds_of_graphs() -> None:
+    tasks = ["hnsw-batch", "hnsw-single", "hnsw-build", "hnsw-build-equal"]
+    found = bench(n=3000, bits=90, queries=20, k=5, tasks=tasks, rounds=1, threads=2)
+    rows = {(row["task"], row["engine"], row["target"]): row for row in found["rows"]}
+    engines = ["binq", "faiss", "usearch"]
+    for task in tasks:
+        own = [*engines, "binq-index"] if task == "hnsw-single" else engines
+        for name in own:
+            for target in (None,) if "build" in task else (0.95, 0.99):
+                row = rows.pop((task, name, target))
+                assert row["correct"], row
+                assert target is None or target <= row["recall"] <= 1
+                assert row["n"] == 3000
+    assert not rows
+
+
+@pytest.mark.slow
 def test_builds_of_lists() -> None:
     found = bench(n=1000, bits=64, queries=2, k=3, tasks=["ivf-build"], rounds=1)
     assert [row["engine"] for row in found["rows"]] == ["binq", "faiss"]
@@ -98,13 +115,13 @@ def test_a_search_of_lists_that_falls_short_is_found_out() -> None:
     truth = hamming.topk(made.codes, made.queries, 5)[1][:, -1:]
     half = truth.copy()
     half[:5] += 1
-    engine = ivf._Engine("effort", 8, lambda *_: (half, half))
-    assert ivf._least_effort(engine, 10, truth, 0.5) == 1
-    assert ivf._least_effort(engine, 10, truth, 0.9) == 8
+    engine = efforts.Engine("effort", 8, lambda *_: (half, half))
+    assert efforts.least_effort(engine, 10, truth, 0.5) == 1
+    assert efforts.least_effort(engine, 10, truth, 0.9) == 8
     rows, distances = hamming.topk(made.codes, made.queries, 5)
     conditions = Conditions(made, 5, 1, 1, (), Path(), 0)
-    assert ivf._are_true(conditions, rows, distances)
-    assert not ivf._are_true(conditions, rows, distances + 1)
+    assert efforts.are_true(conditions, rows, distances)
+    assert not efforts.are_true(conditions, rows, distances + 1)
 
 
 def test_wrong_answers_are_found_out() -> None:
