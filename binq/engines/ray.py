@@ -139,7 +139,7 @@ def _check_reachable(address: str) -> None:
             "cannot reach the Ray cluster",
             f"{_ADDRESS}={address}",
             got=_first_line(error),
-            next_step=f"start it with ray start --head, or unset {_ADDRESS} for one of its own",
+            next_step=f"start it (`ray start`), or unset {_ADDRESS} for one of its own",
         ) from error
 
 
