@@ -81,8 +81,10 @@ class WrittenShard:
     header : Header
     ids : CommonType
         What its ids are.
-    hashes, numbers : (m,) uint64, (m,) int64
-        What tells the ids of living rows apart, and the numbers of these rows in the source.
+    hashes : (m,) uint64
+        What tells the ids of living rows apart; nothing where there are none.
+    dead : (d,) int64
+        The dead rows, by their numbers in the shard.
     skipped, skipped_rows
         As of :class:`binq.building.rows.RowWriter`.
     stand_ins : StandIns
@@ -93,7 +95,7 @@ class WrittenShard:
     header: Header
     ids: CommonType
     hashes: NDArray[np.uint64]
-    numbers: NDArray[np.int64]
+    dead: NDArray[np.int64]
     skipped: int
     skipped_rows: list[str]
     stand_ins: StandIns
@@ -127,15 +129,17 @@ def write_shard(
             rows.append(batch, source)
         header = rows.close(source, plan.shared())
     hashes = rows.ids.hashes()
-    numbers = np.flatnonzero(~rows.dead) if len(hashes) else np.empty(0, np.int64)
+    dead = np.flatnonzero(rows.dead)
+    if len(dead) and len(hashes):
+        hashes = np.delete(hashes, dead)
     written = writer.written_as
     entry = manifest.Shard(written.uuid, rows.count, written.file_length, written.header_checksum)
     return WrittenShard(
         entry,
         header,
         rows.ids.type,
-        hashes[numbers],
-        first + numbers,
+        hashes,
+        dead,
         rows.skipped,
         rows.skipped_rows,
         stand_ins,
@@ -213,8 +217,7 @@ class ShardedRows:
         hashes = [shard.hashes for shard in written]
         if header.ids == "strings":
             hashes = [text_hashes(shard.hashes, shard.ids.name) for shard in written]
-        numbers = np.concatenate([shard.numbers for shard in written])
-        warn_of_duplicates(np.concatenate(hashes), numbers)
+        warn_of_duplicates(np.concatenate(hashes), lambda: _living(written))
         entries, shared = [shard.shard for shard in written], self.plan.shared()
         if self.plan.kind == "ivf":
             stand_ins = StandIns()
@@ -246,6 +249,17 @@ class ShardedRows:
             calibration=None,
             shard=None,
         )
+
+
+def _living(written: list[WrittenShard]) -> NDArray[np.int64]:
+    """Return the numbers of all rows that are not dead."""
+    firsts = np.cumsum([0, *(shard.shard.rows for shard in written)])
+    return np.concatenate(
+        [
+            np.delete(np.arange(first, end), shard.dead)
+            for shard, first, end in zip(written, firsts, firsts[1:], strict=False)
+        ]
+    )
 
 
 def check_shards(shard_rows: int, rows: int | None) -> None:

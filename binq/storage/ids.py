@@ -6,7 +6,7 @@ import operator
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import compress, pairwise
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -292,10 +292,10 @@ class IdWriter:
     def warn_of_duplicates(self, dead: NDArray[np.bool_] | None = None) -> None:
         """Warn, once all rows are there, if an id stands on more than one of those not dead."""
         hashes = self.hashes()
-        numbers = np.arange(len(hashes))
-        if dead is not None and len(hashes):
-            numbers = np.flatnonzero(~dead)
-        warn_of_duplicates(hashes[numbers], numbers)
+        if dead is None or not len(hashes):
+            warn_of_duplicates(hashes)
+        else:
+            warn_of_duplicates(hashes[~dead], lambda: np.flatnonzero(~dead))
 
     def finish(self) -> IdType:
         """Write what is left to write, once all rows are there.
@@ -341,18 +341,33 @@ def text_hashes(hashes: NDArray[np.uint64], kind: IdType) -> NDArray[np.uint64]:
     return np.fromiter(digits, np.uint64, len(hashes))
 
 
-def warn_of_duplicates(hashes: NDArray[np.uint64], numbers: NDArray[np.int64]) -> None:
-    """Warn if an id stands on more than one row, given what tells ids apart, and row numbers."""
+def warn_of_duplicates(
+    hashes: NDArray[np.uint64], numbers: Callable[[], NDArray[np.int64]] | None = None
+) -> None:
+    """Warn if an id stands on more than one row.
+
+    Parameters
+    ----------
+    hashes : (m,) uint64
+        What tells ids apart.
+    numbers : callable, optional
+        Returns the numbers (m,) of the rows; by default all are there.
+    """
+    ordered = np.sort(hashes)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return
+    del ordered
     _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
     repeated = first[counts > 1]
-    if len(repeated):
-        rows = numbers[hashes == hashes[repeated.min()]]
-        warnings.warn(
-            f"{len(repeated)} ids stand on more than one row (first: rows {rows[0]} and"
-            f" {rows[1]}); the row is the identity",
-            BinqWarning,
-            stacklevel=5,
-        )
+    rows = np.flatnonzero(hashes == hashes[repeated.min()])[:2]
+    if numbers is not None:
+        rows = numbers()[rows]
+    warnings.warn(
+        f"{len(repeated)} ids stand on more than one row (first: rows {rows[0]} and"
+        f" {rows[1]}); the row is the identity",
+        BinqWarning,
+        stacklevel=5,
+    )
 
 
 def write_texts(writer: IndexWriter, ids: StoredIds) -> None:

@@ -305,6 +305,15 @@ def test_an_id_that_stands_in_two_shards(tmp_path: Path) -> None:
         for settings in ({}, {"shard_rows": 2}):
             with pytest.warns(BinqWarning, match=r"1 ids stand .*first: rows 1 and 4"):
                 binq.build(tmp_path / "v.jsonl", tmp_path / f"i{len(settings)}", **settings)
+    vectors = gaussian(7, 4)
+    vectors[[1, 2]] = 0  # dead, and so their ids stand nowhere
+    write_jsonl(tmp_path / "d.jsonl", vectors, list("abcbcdc"))
+    for settings in ({}, {"shard_rows": 2}):
+        target = tmp_path / f"d{len(settings)}"
+        with pytest.warns(BinqWarning) as caught:
+            binq.build(tmp_path / "d.jsonl", target, on_error="skip", **settings)
+        texts = [str(warning.message) for warning in caught]
+        assert any("1 ids stand on more than one row (first: rows 4 and 6)" in t for t in texts)
 
 
 def test_the_header_of_the_whole_is_that_of_one_file(

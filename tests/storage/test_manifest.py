@@ -20,6 +20,7 @@ import pytest
 import xxhash
 from corpora import debris, gaussian
 from forging import header_of, with_header
+from torture.test_payloads import forged
 
 import binq
 from binq.errors import BinqError, EnvironmentFailure, IndexFileError
@@ -27,6 +28,7 @@ from binq.index.index import Index
 from binq.io import atomic
 from binq.storage import publishing
 from binq.storage.manifest import LIMIT, NAME, name_of
+from binq.structures import ivf
 
 Times = Callable[[int], int]
 QUERIES = gaussian(3, 8, 1)
@@ -236,6 +238,45 @@ def test_forged_manifests(tmp_path: Path, times: Times) -> None:
                 list(index.file.verify())
         except (IndexFileError, EnvironmentFailure):
             pass
+
+
+@pytest.mark.slow
+@pytest.mark.torture
+def test_forged_shards(tmp_path: Path, times: Times, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections of one shard lie, with checksums that fit: an answer in range, or an error."""
+    monkeypatch.setattr(ivf, "FEW", 0)
+    draw, answered = random.Random(1), 0
+    for kind in ("flat", "ivf", "hnsw"):
+        place = tmp_path / kind
+        binq.build(gaussian(60, 8), place, shard_rows=25, kind=kind, rescore="int8")
+        good = document_of(place)
+        whole = {e["uuid"]: (place / f"{e['uuid']}.binq").read_bytes() for e in good["shards"]}
+        for _ in range(times(500)):
+            document = deepcopy(good)
+            entry = draw.choice(document["shards"])
+            data = forged(whole[entry["uuid"]], draw)
+            entry |= {
+                "length": len(data),
+                "header": f"{int.from_bytes(data[72:80], 'little'):016x}",
+            }
+            (place / f"{entry['uuid']}.binq").write_bytes(data)
+            write(place, document)
+            try:
+                with Index(place) as index:
+                    settings = draw.choice(
+                        ({}, {"filter_ids": range(9)}, {"scoring": "asymmetric"}, {"threads": 3})
+                    )
+                    rows = index.search(QUERIES, 5, **settings).rows
+                    near = index.radius_search(QUERIES, 3).rows
+                    assert ((rows >= 0) & (rows < 60)).all()
+                    assert ((near >= 0) & (near < 60)).all()
+                    answered += 1
+                    if kind != "hnsw":
+                        binq.compact(place, tmp_path / "one.binq")
+            except BinqError as error:
+                assert error.exit_code in (3, 4), repr(error)  # noqa: PT017
+            (place / f"{entry['uuid']}.binq").write_bytes(whole[entry["uuid"]])
+    assert 0 < answered < 3 * times(500)
 
 
 def places(document: Any, above: tuple[Any, ...] = ()) -> Any:
