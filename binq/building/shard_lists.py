@@ -30,7 +30,7 @@ from binq.structures.base import AllowedRows
 from binq.structures.calibration import Calibration
 from binq.structures.ivf import Ivf
 from binq.structures.queries import Queries
-from binq.structures.sharded import ShardedIvf
+from binq.structures.sharded_kinds import ShardedIvf
 from binq.types import Metric
 
 Codes = NDArray[np.uint64]

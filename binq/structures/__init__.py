@@ -11,7 +11,8 @@ from binq.structures.base import Structure
 from binq.structures.flat import Flat
 from binq.structures.hnsw import Hnsw
 from binq.structures.ivf import Ivf
-from binq.structures.sharded import ShardedFlat, ShardedHnsw, ShardedIvf
+from binq.structures.sharded import ShardedFlat
+from binq.structures.sharded_kinds import ShardedHnsw, ShardedIvf
 from binq.types import Kind
 
 STRUCTURES: Final[dict[Kind, type[Flat] | type[Ivf] | type[Hnsw]]] = {
