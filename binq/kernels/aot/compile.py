@@ -98,7 +98,11 @@ class Library:
         self.layout = layout
         compiler = _machine(host_target(), jit=True)
         # The engine owns the memory of the code: it must live as long as the functions.
-        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), compiler)
+        # llvmlite's own manager of memory lays sections side by side. LLVM's takes each where there
+        # is room, and ends the process where two that speak of each other come to lie 2 GiB apart,
+        # as in a process that maps large files.
+        empty = binding.parse_assembly("")
+        self._engine = binding.create_mcjit_compiler(empty, compiler, use_lmm=True)
         self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         bus.install(self._engine)

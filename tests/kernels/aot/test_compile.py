@@ -184,3 +184,35 @@ def test_a_change_in_any_source_is_a_new_object() -> None:
                 assert module.startswith("binq.kernels.source"), path
         else:
             assert path.name == "__pycache__"
+
+
+SCATTERED = """
+import ctypes
+import llvmlite.binding, numpy as np  # what loads is loaded before
+from binq.kernels import hamming, nearest, scan
+from binq.structures.flat import Flat
+from binq.structures.queries import Queries
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *4 * [ctypes.c_int]]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+def taken(size):
+    return libc.mmap(None, size, 0, 0x4022, -1, 0)  # no access, nothing reserved
+page = 4096
+start = taken(3 << 30)
+for size in (256 * page, 16 * page, page):
+    while taken(size) > start:
+        pass
+libc.munmap(start + (3 << 30) - 4 * page, 4 * page)
+codes = np.arange(3000, dtype=np.uint64).reshape(-1, 1)
+print(Flat(codes, lambda: None).nearest(Queries(codes=codes[7:8]), 1).rows.tolist())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="maps memory as Linux does")
+def test_kernels_load_where_room_is_scattered() -> None:
+    # Some pages are free, and all else lies 3 GiB away: no section may go there by itself.
+    done = subprocess.run(
+        [sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert (done.returncode, done.stdout) == (0, "[[7]]\n"), done.stderr
