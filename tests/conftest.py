@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from children import Server
+from clusters import two_cpus
 from corpora import gaussian, quick_ste
 from endpoints import FakeEndpoint
 from hypothesis import HealthCheck, settings
@@ -147,6 +148,13 @@ def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("children"), environment())
     yield server
     server.process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[dict[str, str]]:
+    """Variables that name a Ray cluster of two CPUs, for tests marked ``ray``."""
+    with two_cpus(environment()) as named:
+        yield named
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,13 @@ from typing import Unpack, cast
 from binq import binarizers
 from binq.binarizers import Binarizer, default_scoring
 from binq.building.choose import choose_binarizer, keep_binarizer, look, needs_fit, watched
+from binq.building.elsewhere import built_by, check_rereadable, check_sources, reading_again
 from binq.building.kinds import check_kind, maker_of, refuse_without_distance
 from binq.building.lists import StandIns, read_queries
 from binq.building.options import BinarizerOptions, BinarizerSettings
 from binq.building.rows import RowWriter, Skipping, warn_of_skipped
 from binq.building.shards import ShardedRows, ShardPlan, check_shards
+from binq.engines import Engine, opened
 from binq.errors import InputError, UsageError
 from binq.io.streams import refuse_stdin_twice
 from binq.storage.format import Header
@@ -24,11 +26,15 @@ from binq.storage.sections import Int8Range
 from binq.storage.uploads import into_stores
 from binq.storage.writer import writing_index
 from binq.structures.flat import refuse_wide
+from binq.structures.queries import Queries
 from binq.threads import limited
 from binq.types import (
+    DEFAULT_ENGINE,
     DEFAULT_ON_ERROR,
     LAYOUTS,
+    EngineName,
     Kind,
+    Metric,
     OnError,
     Packed,
     Progress,
@@ -96,6 +102,7 @@ def build(
     column: str | None = None,
     id_column: str | None = None,
     on_error: OnError = DEFAULT_ON_ERROR,
+    engine: EngineName | Engine = DEFAULT_ENGINE,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -132,10 +139,13 @@ def build(
     on_error : {"stop", "skip"}
         What a row does that cannot be used: by default the error is raised and nothing is written;
         with skip the row keeps its number, is dead, and is never found.
+    engine : {"local", "ray"}
+        What writes shards: this process, or the workers of a Ray cluster, each of which reads its
+        rows itself. The binarizer is fitted here.
     overwrite : bool
         Replace files of another kind than what is written.
     threads : int, optional
-        Default: as many as the process may use.
+        Default: as many as the process may use; on Ray, those of each task: 1.
     progress : callable, optional
         Called with (rows done, rows in all or None).
     method, bits, truncate_dim, metric, seed, sample, binarizer, save_binarizer, scoring
@@ -162,12 +172,15 @@ def build(
     refuse_without_distance(kind, options.method)
     _check_output(options, output, shard_rows, vectors, check_queries, overwrite)
     refuse_stdin_twice(vectors=vectors, check_queries=check_queries)
+    names = [] if engine == "local" else check_sources(vectors, shard_rows, engine)
     # What is entered last ends first: the output, then reading ahead, then the source it reads.
     with ExitStack() as stack:
+        there = stack.enter_context(opened(engine, threads=threads)) if names else None
         count = stack.enter_context(limited(threads))
         source = stack.enter_context(
             _open(vectors, column, id_column, packed, options.bits, on_error)
         )
+        check_rereadable(source, engine)
         sample = None
         if source.packed:
             _refuse_for_packed(options, rescore, source)
@@ -182,16 +195,10 @@ def build(
         how = dim, options.metric, binarizer, scan, rescore, spread, count
         given = check_queries, options.metric, dim, binarizer, packed, source.packed
         checked = read_queries(*given)
-        rows: RowWriter | ShardedRows
-        if shard_rows is not None:
-            check_shards(shard_rows, source.rows)
-            into = stack.enter_context(writing_directory(output))
-            plan = ShardPlan(str(into.path), *how, kind, m, ef_construction, checked)
-            rows = ShardedRows(into, plan, shard_rows, nlist)
-        else:
-            writer = stack.enter_context(writing_index(output))
-            maker = maker_of(kind, writer, binarizer, options.metric, count, **structure)
-            rows = RowWriter(writer, *how, maker, checked, StandIns() if maker else None)
+        rows = _rows(stack, output, shard_rows, source, how, kind, structure, checked)
+        if there is not None and isinstance(rows, ShardedRows):
+            reading = reading_again(source, column, id_column, packed, options.bits)
+            rows = built_by(there, rows, names, reading, progress)
         header = rows.write(_counted(watched(batches, binarizer), source, progress), source)
         keep_binarizer(options, binarizer)
         size = rows.publish()
@@ -199,6 +206,29 @@ def build(
     note = None if source.could_be_ids is None else note_of(source.could_be_ids)
     chosen = binarizer.chosen_by if binarizer and options.method == "auto" else None
     return _report(header, binarizer, rows, size, chosen, note)
+
+
+def _rows(
+    stack: ExitStack,
+    output: str | os.PathLike[str],
+    shard_rows: int | None,
+    source: VectorSource,
+    how: tuple[int, Metric, Binarizer | None, Scoring, StoredVectors, Int8Range | None, int],
+    kind: Kind,
+    structure: dict[str, int | None],
+    checked: Queries | None,
+) -> RowWriter | ShardedRows:
+    """Open the output, and return what writes rows to it; ``how`` is what `RowWriter` takes."""
+    if shard_rows is not None:
+        check_shards(shard_rows, source.rows)
+        into = stack.enter_context(writing_directory(output))
+        graph = structure["m"], structure["ef_construction"]
+        plan = ShardPlan(str(into.path), *how, kind, *graph, checked)
+        return ShardedRows(into, plan, shard_rows, structure["nlist"])
+    writer = stack.enter_context(writing_index(output))
+    _, metric, binarizer, *_, threads = how
+    maker = maker_of(kind, writer, binarizer, metric, threads, **structure)
+    return RowWriter(writer, *how, maker, checked, StandIns() if maker else None)
 
 
 def _report(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -63,7 +64,7 @@ class LaidShard:
 
 
 def lay_shard(
-    directory: str, uuid: bytes, centroids: Codes, shared: str, threads: int
+    directory: str, centroids: Codes, shared: str, threads: int, uuid: bytes
 ) -> LaidShard:
     """Write a flat shard again, list by list, beside itself.
 
@@ -71,12 +72,14 @@ def lay_shard(
 
     Parameters
     ----------
-    directory, uuid
-        Where the flat shard lies, and which it is.
+    directory : str
+        Where the flat shard lies.
     centroids : (l, words) uint64
     shared : str
         The fingerprint of what all shards have in common then.
     threads : int
+    uuid : bytes
+        Of the flat shard.
     """
     with (
         IndexFile(os.path.join(directory, manifest.name_of(uuid)), uuid) as flat,
@@ -114,6 +117,9 @@ def lay_shard(
     return LaidShard(entry, shared, lists, sizes)
 
 
+Elsewhere = Callable[[Callable[..., LaidShard], str, list[bytes]], Iterator[LaidShard]]
+
+
 @dataclass(frozen=True, eq=False)
 class ShardedListMaker:
     """Makes the lists of shards that are written flat.
@@ -126,6 +132,9 @@ class ShardedListMaker:
     lists : int or None
         How many; by default as :func:`binq.building.lists.lists_for` says.
     threads : int
+    elsewhere : callable or None
+        Has :func:`lay_shard` done by other processes: given the task but for threads and UUID, the
+        directory and all UUIDs, it returns what it came to.
     """
 
     directory: DirectoryWriter
@@ -133,6 +142,7 @@ class ShardedListMaker:
     metric: Metric
     lists: int | None
     threads: int
+    elsewhere: Elsewhere | None = None
 
     def make(
         self,
@@ -168,8 +178,14 @@ class ShardedListMaker:
         with ExitStack() as stack:
             numbers = stack.enter_context(scratch_beside(path / "lists"))
             laid = []
-            for shard in flat:
-                made = lay_shard(str(path), shard.uuid, centroids, shared(centroids), threads)
+            lay = partial(lay_shard, str(path), centroids, shared(centroids))
+            uuids = [shard.uuid for shard in flat]
+            done = (
+                self.elsewhere(lay, str(path), uuids)
+                if self.elsewhere
+                else map(partial(lay, threads), uuids)
+            )
+            for shard, made in zip(flat, done, strict=True):
                 self.directory.replaced(shard, made.shard)
                 numbers.write(made.lists.tobytes())
                 laid.append(replace(made, lists=made.lists[:0]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from binq.binarizers import Binarizer
 from binq.building.graph import GraphMaker
 from binq.building.lists import StandIns
 from binq.building.rows import LISTED, RowWriter, refuse_unusable
-from binq.building.shard_lists import ShardedListMaker
+from binq.building.shard_lists import LaidShard, ShardedListMaker
 from binq.errors import UsageError
 from binq.storage import manifest
 from binq.storage.format import Header
@@ -164,6 +164,30 @@ def build_shard(
         return write_shard(plan, first, source.between(first, end), source)
 
 
+def _written(
+    plan: ShardPlan, each: int, batches: Iterator[Batch], source: VectorSource
+) -> Iterator[WrittenShard]:
+    """Write shards of ``each`` rows as these stream by, at least one."""
+    stream, first = _Stream(batches), 0
+    while stream.more() or not first:
+        yield write_shard(plan, first, stream.rows(each), source)
+        first += each
+
+
+class Elsewhere(Protocol):
+    """Has work on shards done by other processes."""
+
+    def write(
+        self, plan: ShardPlan, each: int, batches: Iterator[Batch], source: VectorSource
+    ) -> Iterator[WrittenShard]:
+        """Yield shards of ``each`` rows in their order, at least one."""
+
+    def lay(
+        self, task: Callable[..., LaidShard], directory: str, uuids: list[bytes]
+    ) -> Iterator[LaidShard]:
+        """Yield what ``task(threads, uuid)`` returns for each of the shards in a directory."""
+
+
 @dataclass(eq=False)
 class ShardedRows:
     """Writes the rows of an index into shards as they stream by.
@@ -176,6 +200,8 @@ class ShardedRows:
         Rows of a shard; the last may have fewer.
     lists : int or None
         How many, of an index of lists; by default as :func:`binq.building.lists.lists_for` says.
+    elsewhere : Elsewhere or None
+        Has the work on single shards done by other processes.
     count, skipped, skipped_rows
         As of :class:`binq.building.rows.RowWriter`.
     """
@@ -184,6 +210,7 @@ class ShardedRows:
     plan: ShardPlan
     each: int
     lists: int | None = None
+    elsewhere: Elsewhere | None = None
     count: int = 0
     skipped: int = 0
     skipped_rows: list[str] = field(default_factory=list)
@@ -201,11 +228,9 @@ class ShardedRows:
         InputError
             If there are rows, and none can be used, or too many shards.
         """
-        stream = _Stream(batches)
         written: list[WrittenShard] = []
-        while stream.more() or not written:
-            first = self.count
-            shard = write_shard(self.plan, first, stream.rows(self.each), source)
+        write = _written if self.elsewhere is None else self.elsewhere.write
+        for shard in write(self.plan, self.each, batches, source):
             self.directory.wrote(shard.shard)
             written.append(shard)
             self.count += shard.shard.rows
@@ -224,7 +249,8 @@ class ShardedRows:
             for shard in written:
                 stand_ins.join(shard.stand_ins)
             told = self.plan.binarizer, self.plan.metric, self.lists, self.plan.threads
-            maker = ShardedListMaker(self.directory, *told)
+            lay = None if self.elsewhere is None else self.elsewhere.lay
+            maker = ShardedListMaker(self.directory, *told, lay)
             laid, calibration = maker.make(entries, self.plan.shared, stand_ins, self.plan.checked)
             entries, shared = [made.shard for made in laid], laid[0].shared
             header = replace(header, kind="ivf", calibration=calibration.to_json())

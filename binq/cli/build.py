@@ -47,6 +47,7 @@ from binq.cli import render
         "packed": opt.PACKED,
         **opt.COLUMNS,
         "on_error": opt.ON_ERROR,
+        "engine": opt.ENGINE,
         "overwrite": opt.OVERWRITE,
         "threads": opt.THREADS,
     }

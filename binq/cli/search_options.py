@@ -48,6 +48,7 @@ OPTIONS: Final[opt.Options] = {
     "exclude_ids": opt.option(str, "Return no row whose id the file holds.", metavar="FILE"),
     "packed": opt.PACKED,
     "force": opt.flag("--force", "Take vectors although another model made them than the index."),
+    "engine": opt.ENGINE,
     "threads": opt.THREADS,
 }
 """The settings of :class:`binq.search.options.SearchOptions`."""

@@ -25,12 +25,15 @@ __all__ = ["Engine", "Item", "LocalEngine", "Outcome", "opened"]
 
 
 @contextmanager
-def opened(name: EngineName, *, workers: int = 1, threads: int | None = None) -> Iterator[Engine]:
+def opened(
+    name: EngineName | Engine, *, workers: int = 1, threads: int | None = None
+) -> Iterator[Engine]:
     """Yield an engine that is there for the block.
 
     Parameters
     ----------
-    name : {"local", "ray"}
+    name : {"local", "ray"} or Engine
+        An engine that is open already stays so.
     workers : int
         Threads that take items at a time, of the local engine.
     threads : int, optional
@@ -53,5 +56,7 @@ def opened(name: EngineName, *, workers: int = 1, threads: int | None = None) ->
         from binq.threads import resolve
 
         yield LocalEngine(workers, resolve(threads))
+    elif not isinstance(name, str):
+        yield name
     else:
-        raise UsageError("unknown engine", "`engine`", ", ".join(ENGINES), str(name))
+        raise UsageError("unknown engine", "`engine`", ", ".join(ENGINES), name)

@@ -20,10 +20,14 @@ class Item(NamedTuple, Generic[Argument]):
         What messages call it, such as its file and row.
     argument
         What the task is given: plain data, of which an engine may make a copy elsewhere.
+    files : sequence of str
+        Absolute paths of what the task reads for it; a worker that cannot see one of them is an
+        error that says so.
     """
 
     name: str
     argument: Argument
+    files: Sequence[str] = ()
 
 
 class Outcome(Protocol[Result_co]):
@@ -71,8 +75,7 @@ class Engine(Protocol):
         limit : int, optional
             How many items may be worked on at a time.
         files : sequence of str
-            Absolute paths of what the task reads; a worker that cannot see one of them is an
-            error that says so.
+            Absolute paths of what the task reads for every item.
         stop : Event, optional
             Once it is set, no further item is begun; what is under way is still yielded, done or
             not. It is set, too, when the iteration is left before its end.

@@ -8,12 +8,14 @@ import platform
 import stat
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from binq.errors import BinqError, BinqWarning, EnvironmentFailure, InputError
 from binq.version import __version__
+
+Files = list[tuple[str, int | None]]
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class Context:
     ----------
     task : callable
     files : list of (str, int or None)
-        What a worker has to see: paths, and the sizes of files.
+        What a worker has to see for every item, see :func:`seen`.
     version : str
         Of binq.
     """
 
     task: Callable[[Any], Any]
-    files: list[tuple[str, int | None]]
+    files: Files
     version: str = __version__
 
 
@@ -43,12 +45,12 @@ class Answer:
     warnings: tuple[Warning, ...] = ()
 
 
-def perform(context: Context, argument: Any) -> Answer:
+def perform(context: Context, argument: Any, files: Files) -> Answer:
     """Be the task of an item, on a worker."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BinqWarning)
         try:
-            _check_worker(context)
+            _check_worker(context.version, [*context.files, *files])
             answer = context.task(argument)
             error = None
         except Exception as raised:
@@ -57,24 +59,24 @@ def perform(context: Context, argument: Any) -> Answer:
     return Answer(answer, error, tuple(said))
 
 
-def _check_worker(context: Context) -> None:
+def _check_worker(version: str, files: Files) -> None:
     """Refuse a worker of another binq, or one that does not see the files.
 
     Raises
     ------
     EnvironmentFailure, InputError
     """
-    if context.version != __version__:
+    if version != __version__:
         raise EnvironmentFailure(
             "a worker of the cluster has another binq",
             platform.node(),
-            context.version,
+            version,
             __version__,
             "install the same version on every machine",
         )
-    for path, size in context.files:
+    for path, size in files:
         try:
-            found = size_of(path)
+            ((_, found),) = seen([path])
         except OSError as error:
             got = (error.strerror or str(error)).lower()
         else:
@@ -89,10 +91,10 @@ def _check_worker(context: Context) -> None:
         )
 
 
-def size_of(path: str) -> int | None:
-    """Return the size of a file; None for what is no file."""
-    found = os.stat(path)
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+def seen(paths: Sequence[str]) -> Files:
+    """Return files as this machine sees them: their paths and sizes; None for what is no file."""
+    found = [(path, os.stat(path)) for path in paths]
+    return [(path, at.st_size if stat.S_ISREG(at.st_mode) else None) for path, at in found]
 
 
 def _portable(error: Exception) -> Exception:

@@ -24,11 +24,12 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from typing import Any, Final, Generic
 
 from binq.engines.base import Argument, Item, Result
-from binq.engines.perform import Answer, Context, perform, size_of
+from binq.engines.perform import Answer, Context, Files, perform, seen
 from binq.engines.quiet import clear, environment, own_folder, signals_kept, silenced
 from binq.errors import (
     BinqWarning,
     EnvironmentFailure,
+    InputError,
     UsageError,
     missing_extra,
 )
@@ -40,6 +41,7 @@ _STORE_BYTES: Final = 1 << 30
 # So many items a worker are under way: one is worked on while the next waits.
 _AHEAD: Final = 2
 _CONNECT: Final = 10.0
+_DYING: Final = 0.3
 _LOOK_AGAIN: Final = 5.0
 _PATIENCE: Final = 20.0
 _ADDRESS: Final = "RAY_ADDRESS"
@@ -189,14 +191,15 @@ class RayEngine:
     ) -> Generator[_Outcome[Result], None, None]:
         """Yield what comes of every item, in their order; see `Engine.map`."""
         stop = stop or threading.Event()
-        context = self._ray.put(Context(task, [(path, size_of(path)) for path in files]))
+        context = self._ray.put(Context(task, _seen_here(files)))
         held: deque[_Outcome[Result]] = deque()
         rest = iter(items)
 
         def fill() -> None:
             room = limit or _AHEAD * max(1, self.slots())
             for item in itertools.islice(rest, max(0, room - len(held))):
-                reference = self._remote.remote(context, item.argument)
+                files_there = _seen_here(item.files)
+                reference = self._remote.remote(context, item.argument, files_there)
                 held.append(_Outcome(self, reference, item.name))
 
         try:
@@ -209,8 +212,11 @@ class RayEngine:
         finally:
             if held:
                 stop.set()
-            for outcome in held:
-                self._cancel(outcome.reference)
+            references = [outcome.reference for outcome in held]
+            for reference in references:
+                self._cancel(reference)
+            if references:  # their workers are to be dead before anybody tidies up after them
+                self._ray.wait(references, num_returns=len(references), timeout=_DYING)
 
     def slots(self) -> int:
         """Return how many tasks the cluster can work on at a time; 0 where none of its machines."""
@@ -302,6 +308,18 @@ class _Outcome(Generic[Result]):
                 self._engine.say_if_waiting(time.monotonic() - self._began)
             except Exception as error:
                 raise self._engine.failure(error, self._name) from error
+
+
+def _seen_here(paths: Sequence[str]) -> Files:
+    try:
+        return seen(paths)
+    except OSError as error:
+        raise InputError(
+            "a file that the work needs is gone",
+            str(error.filename),
+            got=(error.strerror or str(error)).lower(),
+            next_step="run it again",
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,12 +12,14 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from binq.engines import Engine
 from binq.errors import InputError, UsageError
 from binq.evaluation.judge import Judge, OwnRows
 from binq.evaluation.qrels import Qrels, read_qrels
 from binq.evaluation.results import Evaluation, Point
 from binq.evaluation.speed import latency, throughput
 from binq.evaluation.truth import true_neighbours
+from binq.index.elsewhere import searched_by
 from binq.index.index import Index
 from binq.index.stream import open_queries, prepare_batch
 from binq.io.outputs import refuse_overwrites
@@ -27,7 +29,7 @@ from binq.search.pipeline import Pipeline
 from binq.structures.base import Effort
 from binq.structures.queries import Queries, joined
 from binq.threads import limited
-from binq.types import DEFAULT_TARGET_RECALL, Progress, Vectors
+from binq.types import DEFAULT_ENGINE, DEFAULT_TARGET_RECALL, EngineName, Progress, Vectors
 
 
 def evaluate(
@@ -47,6 +49,7 @@ def evaluate(
     target_recall: float | Sequence[float] | None = None,
     nprobe: int | Sequence[int] | None = None,
     ef: int | Sequence[int] | None = None,
+    engine: EngineName | Engine = DEFAULT_ENGINE,
     **settings: Unpack[CommonSettings],
 ) -> Evaluation:
     """Measure the recall of an index.
@@ -79,6 +82,8 @@ def evaluate(
         Called with (queries done, queries in all), for every k and effort anew.
     target_recall, nprobe, ef : number or sequence of numbers, optional
         How far to look. Several make a curve of recall and speed.
+    engine : {"local", "ray"}
+        What searches the shards of an index, as of :func:`binq.index.stream.query`.
     settings
         The other fields of :class:`binq.search.options.SearchOptions`. With a filter, or deleted
         rows, the truth too is of the allowed rows.
@@ -118,6 +123,7 @@ def evaluate(
     judgements = None if qrels is None else read_qrels(qrels)
     with limited(options.threads), ExitStack() as stack:
         prepared, query_ids, named, packed = _read_queries(ix, queries, column, id_column, options)
+        stack.enter_context(searched_by(ix, engine, options.threads))
         pipeline = stack.enter_context(ix.pipeline(options, packed=packed))
         _refuse_nothing(ix, pipeline)
         own = OwnRows(ix, query_ids, named, pipeline.scope.allowed) if exclude_self else None

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.encoders import check_same_model
+from binq.engines import Engine
 from binq.errors import InputError, UsageError, stopping
+from binq.index.elsewhere import searched_by
 from binq.index.index import Index, as_rows
 from binq.io.streams import refuse_stdin_twice
 from binq.search.hits import Hits
@@ -21,10 +23,12 @@ from binq.search.pipeline import Pipeline
 from binq.structures.queries import Queries, joined
 from binq.text.questions import QuestionSource, open_questions
 from binq.types import (
+    DEFAULT_ENGINE,
     DEFAULT_K,
     DEFAULT_ON_ERROR,
     LAYOUTS,
     ON_ERROR,
+    EngineName,
     Locate,
     OnError,
     Packed,
@@ -71,6 +75,7 @@ def query(
     column: str | None = None,
     id_column: str | None = None,
     on_error: OnError = DEFAULT_ON_ERROR,
+    engine: EngineName | Engine = DEFAULT_ENGINE,
     **settings: Unpack[SearchSettings],
 ) -> Iterator[Answer]:
     """Answer queries from any source, batch by batch as they come in.
@@ -93,6 +98,9 @@ def query(
     on_error : {"stop", "skip"}
         What a query does that cannot be used: by default the error is raised once all before it
         are answered; with skip it stands among the answers, and the others are answered.
+    engine : {"local", "ray"}
+        What searches the shards of an index: this process, or, where there are many queries, the
+        workers of a Ray cluster; on Ray ``threads`` are those of each task, by default 1.
     settings
         The fields of :class:`binq.search.options.SearchOptions`.
 
@@ -146,6 +154,7 @@ def query(
     # A source that the caller opened is the caller's to close.
     with (
         nullcontext() if source is queries else source,
+        searched_by(index, engine, options.threads),
         index.pipeline(options, packed=source.packed, radius=radius is not None) as pipeline,
     ):
         pipeline.candidate_count(1 if k is None else k)  # refused before anything is read

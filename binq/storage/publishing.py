@@ -37,15 +37,25 @@ class DirectoryWriter:
         The directory.
     written : set of str
         Names of the files that were written.
+    helped : bool
+        Whether other processes write shards for this one: some may have died, or have written what
+        nobody waited for, so that all new files are its own.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.written: set[str] = set()
+        self.helped = False
+        self._before = set(os.listdir(path))
 
     def wrote(self, shard: Shard) -> None:
         """Take note of a shard that was written for this directory."""
         self.written.add(name_of(shard.uuid))
+
+    @property
+    def own(self) -> set[str]:
+        """Names of all files that were written for this index, as far as they are known."""
+        return self.written | (set(os.listdir(self.path)) - self._before if self.helped else set())
 
     def replaced(self, shard: Shard, by: Shard) -> None:
         """Remove a shard that was written, since another holds its rows."""
@@ -124,7 +134,7 @@ def writing_directory(path: str | os.PathLike[str]) -> Iterator[DirectoryWriter]
         # A file system without locks keeps what nobody names.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _collect(target, writer.written)
+            _collect(target, writer.own)
             if made:
                 os.rmdir(target)  # where nothing is in it
         os.close(descriptor)
@@ -216,7 +226,8 @@ def _collect(directory: Path, own: set[str]) -> None:
     if named is None:
         return
     for name in os.listdir(directory):
-        if uuid_in(name) is None or name in named:
+        unfinished = name in own and _TEMPORARY.fullmatch(name)
+        if name in named or not (uuid_in(name) or unfinished):
             continue
         with suppress(OSError):
             idle = time.time() - os.stat(directory / name, follow_symlinks=False).st_ctime

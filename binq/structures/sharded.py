@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -36,8 +37,12 @@ from binq.types import Kind, Scoring
 _BRIEF: Final = 1 << 21
 # Candidates of all shards that are held at once.
 _CANDIDATES: Final = 1 << 22
+# And below which another process costs more than it saves.
+_LARGE: Final = 1 << 24
 # Rows whose codes are copied at a time to be scored.
 _COPIED: Final = 1 << 18
+
+Elsewhere = Callable[[Callable[..., Any], list[Scope]], list[Any]]
 
 
 def answered(
@@ -45,8 +50,8 @@ def answered(
 ) -> Candidates:
     """Return what a shard finds: the work that is mapped over shards.
 
-    All that it is given can be pickled but the shard itself, for which see
-    :func:`binq.index.shard.search_shard`.
+    All that it is given can be pickled but the shard itself, which :mod:`binq.index.elsewhere`
+    opens where the work is done.
     """
     search = shard.nearest if scoring == "hamming" else shard.best
     return search(queries, m, scope)
@@ -86,6 +91,12 @@ class Sharded:
     ----------
     shards : sequence of Structure
         At least one.
+
+    Attributes
+    ----------
+    elsewhere : callable or None
+        Has work on all shards done by other processes: given the work, as of ``answered``, and the
+        scope of every shard, it returns the results.
     """
 
     def __init__(self, shards: Sequence[Structure]) -> None:
@@ -93,6 +104,7 @@ class Sharded:
         self.ends = np.cumsum([len(shard) for shard in self.shards])
         self.firsts = np.concatenate([[0], self.ends[:-1]])
         self._last: tuple[AllowedRows, list[AllowedRows]] | None = None
+        self.elsewhere: Elsewhere | None = None
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -137,9 +149,7 @@ class Sharded:
         self, queries: Codes, radius: int, scope: Scope = EVERYTHING
     ) -> tuple[Rows, Rows, NDArray[np.int32]]:
         """Return all allowed rows within ``radius``; see ``Structure``."""
-        parts = self._of_each(
-            scope, len(queries), lambda shard, own: shard.within(queries, radius, own)
-        )
+        parts = self._of_each(scope, len(queries), partial(_within, queries=queries, radius=radius))
         asked = np.concatenate(
             [np.repeat(np.arange(len(queries)), np.diff(lims)) for lims, _, _ in parts]
         )
@@ -156,7 +166,7 @@ class Sharded:
     ) -> Rows:
         """Return how many allowed rows lie within ``radii[i]`` of query i, as (q,) int64."""
         counts = self._of_each(
-            scope, len(queries), lambda shard, own: shard.count_within(queries, radii, own)
+            scope, len(queries), partial(_count_within, queries=queries, radii=radii)
         )
         total: Rows = np.sum(counts, axis=0)
         return total
@@ -215,22 +225,27 @@ class Sharded:
 
     def _merged(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Candidates:
         """Return the best rows of all shards, for so many queries as are searched at a time."""
-        found = self._of_each(
-            scope, len(queries), lambda shard, own: answered(shard, queries, m, scoring, own)
-        )
+        asked = partial(answered, queries=queries, m=m, scoring=scoring)
+        found = self._of_each(scope, len(queries), asked)
         allowed = len(self) if scope.allowed is None else scope.allowed.count
         return merged(found, self.firsts, min(m, allowed))
 
-    def _of_each(self, scope: Scope, queries: int, work: Callable[[Any, Scope], Any]) -> list[Any]:
-        """Return what ``work`` returns for every shard and its scope, on some threads."""
-        brief = self._pairs(scope, queries) * self.words < _BRIEF
+    def _of_each(self, scope: Scope, queries: int, work: Callable[..., Any]) -> list[Any]:
+        """Return what ``work(shard, scope=...)`` returns for every shard, on some threads.
+
+        It can be pickled, and is done elsewhere where that is said and there is enough of it.
+        """
+        compared = self._pairs(scope, queries) * self.words
+        if self.elsewhere is not None and compared >= _LARGE:
+            return self.elsewhere(work, self._scopes(scope))
+        brief = compared < _BRIEF
         workers = 1 if brief else min(scope.threads, len(self.shards))
         inner = 1 if brief else -(-scope.threads // workers)
         scopes = self._scopes(replace(scope, threads=inner))
         found: list[Any] = [None] * len(self.shards)
 
         def run(_: int, number: int) -> None:
-            found[number] = work(self.shards[number], scopes[number])
+            found[number] = work(self.shards[number], scope=scopes[number])
 
         run_blocks(len(self.shards), workers, run)
         return found
@@ -259,7 +274,8 @@ class Sharded:
         there, starts = np.unique(shard_of[order], return_index=True)
         return [
             (int(number), places, rows[places] - self.firsts[number])
-            for number, places in zip(there, np.split(order, starts[1:]), strict=True)
+            # Of no rows there is one piece, and no shard.
+            for number, places in zip(there, np.split(order, starts[1:]), strict=False)
         ]
 
     def _blocks(self, rows: Rows) -> list[slice]:
@@ -303,6 +319,16 @@ class ShardedFlat(Sharded):
         allowed = scope.allowed
         few = allowed is not None and allowed.count < GATHER_SHARE * len(self)
         return allowed.rows if allowed is not None and few else None
+
+
+def _within(
+    shard: Structure, queries: Codes, radius: int, scope: Scope
+) -> tuple[Rows, Rows, NDArray[np.int32]]:
+    return shard.within(queries, radius, scope)
+
+
+def _count_within(shard: Structure, queries: Codes, radii: NDArray[np.int64], scope: Scope) -> Rows:
+    return shard.count_within(queries, radii, scope)
 
 
 def _distinct(rows: Rows) -> tuple[Rows, Rows]:

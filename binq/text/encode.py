@@ -57,7 +57,7 @@ def encode(
     on_blank: OnBlank = "skip",
     on_error: OnError = DEFAULT_ON_ERROR,
     concurrency: int | None = None,
-    engine: EngineName = DEFAULT_ENGINE,
+    engine: EngineName | Engine = DEFAULT_ENGINE,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[EncodeProgress], None] | None = None,

@@ -101,8 +101,8 @@ class _Blocks:
     group_starts: NDArray[np.int64]
 
     @abstractmethod
-    def read(self, columns: list[str], group: int | None, rows: int) -> Generator[pa.RecordBatch]:
-        """Yield record batches of a group, or of all where ``group`` is None."""
+    def read(self, columns: list[str], groups: range, rows: int) -> Generator[pa.RecordBatch]:
+        """Yield record batches of some groups."""
 
 
 class _ParquetFile(_Blocks):
@@ -115,10 +115,9 @@ class _ParquetFile(_Blocks):
             ]
         self.group_starts = np.cumsum([0, *counts], dtype=np.int64)
 
-    def read(self, columns: list[str], group: int | None, rows: int) -> Generator[pa.RecordBatch]:
+    def read(self, columns: list[str], groups: range, rows: int) -> Generator[pa.RecordBatch]:
         with open_parquet(self.path) as file:
-            groups = list(range(file.num_row_groups)) if group is None else [group]
-            yield from file.iter_batches(rows, groups, columns, use_threads=False)
+            yield from file.iter_batches(rows, list(groups), columns, use_threads=False)
 
 
 class _ArrowFile(_Blocks):
@@ -137,17 +136,17 @@ class _ArrowFile(_Blocks):
             counts = [sum(counts)]
         self.group_starts = np.cumsum([0, *counts], dtype=np.int64)
 
-    def read(self, columns: list[str], group: int | None, rows: int) -> Generator[pa.RecordBatch]:
+    def read(self, columns: list[str], groups: range, rows: int) -> Generator[pa.RecordBatch]:
         wanted = [self.schema.get_field_index(name) for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=sorted(wanted), use_threads=False)
         with _open_arrow(self.path) as file, self._open(file, options=options) as reader:
-            yield from _bounded(self._batches(reader, group), rows)
+            yield from _bounded(self._batches(reader, groups), rows)
 
-    def _batches(self, reader: Any, group: int | None) -> Iterator[pa.RecordBatch]:
+    def _batches(self, reader: Any, groups: range | None) -> Iterator[pa.RecordBatch]:
         if self.stream:  # one group, read from its beginning
             return iter(reader)
-        groups = range(reader.num_record_batches) if group is None else [group]
-        return (reader.get_batch(i) for i in groups)
+        every = range(reader.num_record_batches)
+        return (reader.get_batch(i) for i in (every if groups is None else groups))
 
 
 def _cheapest(schema: pa.Schema) -> list[int]:
@@ -202,7 +201,13 @@ class ColumnarSource(VectorSource):
 
     def read(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.read``."""
-        return self._read(self._columns.names, None, max_rows)
+        return self.read_from(0, max_rows)
+
+    def read_from(self, first: int, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield the rows from the group on that holds ``first``; see ``VectorSource.read_from``."""
+        group = max(0, int(np.searchsorted(self._starts, first, side="right")) - 1)
+        last = len(self._starts) - 1
+        return self._read(self._columns.names, range(min(group, last), last), max_rows)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fetch single rows; see ``VectorSource.take``."""
@@ -229,7 +234,8 @@ class ColumnarSource(VectorSource):
     def _first_width(self, dims: tuple[int, ...]) -> int | None:
         """Return the length of the first row that can be used, or else of any; None of nulls."""
         any_length = None
-        with closing(self._records([self._columns.vector], None, _ROWS_LOOKED_AT)) as records:
+        every = range(len(self._starts) - 1)
+        with closing(self._records([self._columns.vector], every, _ROWS_LOOKED_AT)) as records:
             for _, record in records:
                 with damage_named(self.name):
                     lengths = pc.list_value_length(record.column(0)).drop_null().to_numpy()
@@ -240,9 +246,9 @@ class ColumnarSource(VectorSource):
                     any_length = int(lengths[0])
         return any_length
 
-    def _read(self, names: list[str], group: int | None, max_rows: int | None) -> Generator[Batch]:
-        """Yield the rows of a group, or of all where ``group`` is None."""
-        for start, record in self._records(names, group, max_rows):
+    def _read(self, names: list[str], groups: range, max_rows: int | None) -> Generator[Batch]:
+        """Yield the rows of some groups."""
+        for start, record in self._records(names, groups, max_rows):
             parts, refused = sift(partial(self._rows, record, start), record.num_rows)
             if len(parts) == 1:
                 vectors, ids = parts[0]
@@ -278,14 +284,13 @@ class ColumnarSource(VectorSource):
         return None
 
     def _records(
-        self, names: list[str], group: int | None, max_rows: int | None
+        self, names: list[str], groups: range, max_rows: int | None
     ) -> Generator[tuple[int, pa.RecordBatch]]:
         """Yield row number and record batch; never an empty one."""
         row_bytes = 1 if self._decoder is None else self._decoder.row_bytes
         step = rows_per_batch(_BATCHES_PER_USUAL * row_bytes, max_rows)
-        start = 0 if group is None else int(self._starts[group])
-        end = int(self._starts[-1 if group is None else group + 1])
-        with closing(self._file.read(names, group, step)) as blocks:
+        start, end = int(self._starts[groups.start]), int(self._starts[groups.stop])
+        with closing(self._file.read(names, groups, step)) as blocks:
             while True:
                 with damage_named(self.name):
                     record = next(blocks, None)
@@ -314,7 +319,7 @@ class ColumnarSource(VectorSource):
         column = [self._columns.vector]
 
         def blocks() -> Iterator[NDArray[np.float32]]:
-            for batch in self._read(column, group, None):
+            for batch in self._read(column, range(group, group + 1), None):
                 if batch.refused:
                     # Not of use; whoever wants one of them nevertheless is told by what is below.
                     every = np.full((len(batch), self.dim or 0), np.nan, np.float32)
@@ -329,7 +334,7 @@ class ColumnarSource(VectorSource):
             if not np.isnan(taken[:, 0]).any():
                 return taken
         found: list[NDArray[np.float32]] = []
-        with closing(self._read(column, group, None)) as batches:
+        with closing(self._read(column, range(group, group + 1), None)) as batches:
             for batch in batches:
                 low, high = np.searchsorted(rows, (batch.start, batch.start + len(batch)))
                 if low < high:

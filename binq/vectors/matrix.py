@@ -112,8 +112,12 @@ class MatrixSource(VectorSource):
 
     def read(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.read``."""
+        return self.read_from(0, max_rows)
+
+    def read_from(self, first: int, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield the rows from the batch on that holds ``first``; see ``VectorSource.read_from``."""
         step = rows_per_batch(self._decoder.row_bytes, max_rows)
-        for start in range(0, self.rows, step):
+        for start in range(first - first % step, self.rows, step):
             rows = min(step, self.rows - start)
             _ = self._array  # what is wrong with the file is not wrong with each of its rows
             batch = sifted(start, rows, partial(self._decoded, start), self._decoder.empty)

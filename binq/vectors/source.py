@@ -84,8 +84,13 @@ class VectorSource(ABC):
             If the source as a whole cannot be used, or not from some place on.
         """
 
-    def batches(self, max_rows: int | None = None) -> Generator[Batch]:
-        """Yield all rows in order, as :meth:`read` does; by default none is refused.
+    def read_from(self, first: int, max_rows: int | None = None) -> Generator[Batch]:
+        """As :meth:`read`, but may leave out batches that end before row ``first``."""
+        del first
+        return self.read(max_rows)
+
+    def batches(self, max_rows: int | None = None, first: int = 0) -> Generator[Batch]:
+        """Yield all rows in order, as :meth:`read_from` does; by default none is refused.
 
         Raises
         ------
@@ -93,7 +98,7 @@ class VectorSource(ABC):
             As :meth:`read`, and unless ``on_error`` is skip at the first row that cannot be used,
             naming file and row; what comes before it has been yielded.
         """
-        with closing(self.read(max_rows)) as batches:
+        with closing(self.read_from(first, max_rows)) as batches:
             for batch in batches:
                 wrong = None if self.on_error == "skip" else batch.wrong
                 if wrong is None:
@@ -112,7 +117,7 @@ class VectorSource(ABC):
         InputError
             As :meth:`batches`.
         """
-        with closing(self.batches()) as batches:
+        with closing(self.batches(first=first)) as batches:
             for batch in batches:
                 low, high = max(first, batch.start), min(end, batch.start + len(batch))
                 if low < high:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,38 +19,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from clusters import TOKEN, killing, on_ray, workers
 from conftest import command, environment
 
 from binq import threads
 from binq.engines import Item
 from binq.errors import BinqWarning, EnvironmentFailure, InputError, UsageError
-
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "6e" * 16, "RAY_USAGE_STATS_ENABLED": "0"}
-# A cluster of two CPUs, for as long as its stdin is open.
-HOLD = """
-import ray, sys
-held = ray.init(
-    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-    object_store_memory=1 << 28, _temp_dir=sys.argv[1],
-)
-print(held.address_info["gcs_address"], flush=True)
-sys.stdin.read()
-"""
-
-needs_ray = [
-    pytest.mark.ray,
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("default"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("ray") is None, reason="ray is not installed: make test-ray"
-    ),
-]
-
-
-def on_ray(function: Any) -> Any:
-    for mark in needs_ray:
-        function = mark(function)
-    return function
 
 
 def test_without_the_extra_it_is_named(
@@ -65,26 +37,6 @@ def test_without_the_extra_it_is_named(
     assert "--engine ray needs the package ray" in found.err
     assert "binq[ray]" in found.err
     assert list(tmp_path.iterdir()) == [texts]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
-    """Variables that name a cluster of two CPUs; and where it keeps its logs."""
-    with tempfile.TemporaryDirectory(prefix="binq-test-", dir="/tmp") as folder:
-        held = subprocess.Popen(
-            [sys.executable, "-c", HOLD, folder],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=environment(**TOKEN, BINQ_API_KEY="a-key-of-the-workers"),
-        )  # fmt: skip
-        try:
-            assert held.stdout is not None
-            yield {
-                "RAY_ADDRESS": held.stdout.readline().strip(),
-                "FOLDER": folder,
-                "PID": str(held.pid),
-            } | TOKEN
-        finally:
-            held.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -174,21 +126,6 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def workers(driver: int) -> list[int]:
-    """Return the processes that run tasks of binq on the local cluster that a process began."""
-
-    def parent(pid: int) -> int:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-    found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
-        pid = int(each.parent.name)
-        with suppress(OSError):
-            if each.read_bytes().startswith(b"ray::binq") and parent(parent(pid)) == driver:
-                found.append(pid)
-    return found
-
-
 @on_ray
 def test_encode_is_as_local_while_workers_are_killed(
     run: Callable[..., Any], cluster: dict[str, str], texts: Path, tmp_path: Path
@@ -196,22 +133,8 @@ def test_encode_is_as_local_while_workers_are_killed(
     outputs = tmp_path / "local.parquet", tmp_path / "ray.parquet"
     words = ("--batch-size", 100, "--model", "minhash:1024")
     local = run("encode", texts, "-o", outputs[0], *words)
-    over, killed = threading.Event(), []
-
-    def kill() -> None:
-        while not over.wait(0.05):
-            for pid in workers(int(cluster["PID"]))[:1] if len(killed) < 3 else ():
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-                over.wait(0.4)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
+    with killing(int(cluster["PID"]), 3) as killed:
         ray = run("encode", texts, "-o", outputs[1], *words, "--engine", "ray", env=cluster)
-    finally:
-        over.set()
-        thread.join()
     assert killed
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     assert ray.err.replace("ray.parquet", "local.parquet") == local.err
