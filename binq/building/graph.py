@@ -36,6 +36,9 @@ DEFAULT_EF_CONSTRUCTION: Final = 100
 
 # Gaps that are tried, in bits.
 _GAPS: Final = (*range(8), *range(8, 16, 2), *range(16, 64, 4), *range(64, 257, 16))
+# Queries that a gap is found with: so many, or more, as have so many best rows together.
+_FEWEST: Final = 100
+_ANSWERS: Final = 16_000
 # Pools are looked for among so many of the nearest rows.
 _DEEPEST: Final = 40_000
 _POOL_QUERIES: Final = 200
@@ -226,36 +229,47 @@ def _gaps(
         What may be missing is multiplied by it, of ``queries``.
     threads : int
     """
-    allowed = AllowedRows(alive)
+    allowed, most = AllowedRows(alive), math.ceil(SCAN_SHARE * len(codes))
     wanted = [count for count in COUNTS if count <= max(len(codes), COUNTS[0])]
-    found = dict.fromkeys(wanted, (MAX_DIM if not allowed.count else 0,) * len(TARGETS))
-    scope = Scope(allowed, threads=threads)
-    most = math.ceil(SCAN_SHARE * len(codes))
+    found = dict.fromkeys(wanted, (MAX_DIM,) * len(TARGETS))
+
+    def walk(queries: Codes, count: int, gap: int, most: int | None) -> walks.Found:
+        return walks.search(
+            codes, graph, queries, count, gap=gap, allowed=allowed.bitmap, most=most,
+            threads=threads,
+        )  # fmt: skip
+
+    # Of more candidates than these, all codes are scanned: no walk is as fast.
+    walked = []
+    for count in wanted if allowed.count and len(queries) else ():
+        if walk(queries[:_FEWEST], count, 0, None).compared.mean() > most:
+            break
+        walked.append(count)
     for asked in (queries, far):
-        if asked is None or not allowed.count:
+        if asked is None or not walked:
             continue
-        truth = Flat(codes).nearest(Queries(codes=asked), wanted[-1], scope).distances
+        scope = Scope(allowed, threads=threads)
+        truth = Flat(codes).nearest(Queries(codes=asked), walked[-1], scope).distances
         assert truth is not None
         part = safety if asked is queries else 1.0
         needed = [1 - part * (1 - target) for target in TARGETS]
-        for count in wanted:
+        for count in walked:
+            some = max(_FEWEST, _ANSWERS // count)
             gaps = [MAX_DIM] * len(TARGETS)
-            farthest = truth[:, :count][:, -1:]
+            farthest = truth[:some, :count][:, -1:]
             for gap in _GAPS:
                 # As a search has it, far ones are given up and scanned for, where they take long.
-                _, away, compared = walks.search(
-                    codes, graph, asked, count, gap=gap, allowed=allowed.bitmap,
-                    most=None if asked is queries else most, threads=threads,
-                )  # fmt: skip
-                if asked is queries and compared.mean() > most:
+                step = walk(asked[:some], count, gap, None if asked is queries else most)
+                if asked is queries and step.compared.mean() > most:
                     break
-                share = float((away <= farthest).mean())
+                share = float((step.distances <= farthest).mean())
                 for place, least in enumerate(needed):
                     if share >= least:
                         gaps[place] = min(gaps[place], gap)
                 if share >= needed[-1]:
                     break
-            found[count] = tuple(map(max, found[count], gaps))
+            first = found[count] if asked is far else (0,) * len(TARGETS)
+            found[count] = tuple(map(max, first, gaps))
     return found
 
 

@@ -174,8 +174,8 @@ def search(
         What to return for each node in place of its number. Equally near ones are taken, and
         ordered, by it.
     most : int, optional
-        Give up walks that measure more nodes, up to twice as many, and scan the codes for those
-        queries: so it goes where hardly any nodes about them are allowed.
+        Give up walks that measure more nodes, up to twice as many, as happens where hardly any
+        nodes about a query are allowed. They find -1 at distance -1, and nothing else.
     threads : int
     engine : Engine, optional
         What runs it; chosen by what is compiled.
@@ -213,14 +213,16 @@ def search(
     most = most or nodes
     keys, told, least = _walked(engine.library, arrays, queries, count, effort, most, threads)
     if least < count:
-        short = np.flatnonzero(told[:, 0] < count)
+        short = np.flatnonzero((told[:, 0] < count) & (told[:, 0] >= 0))
         others = _scanned(codes, queries[short], count, chosen, starts, names, threads)
         numbers = others.nodes.view(np.uint64)
         keys[short] = others.distances.astype(np.uint64) << _HALF | numbers
-        told[short, 1] = np.where(told[short, 1] < 0, most, told[short, 1])
         told[short, 1] += others.compared
-    distances = (keys >> _HALF).astype(np.int32)
-    return Found((keys & _LOW).view(np.int64), distances, told[:, 1])
+    nodes_found, distances = (keys & _LOW).view(np.int64), (keys >> _HALF).astype(np.int32)
+    if least < 0:
+        given_up = told[:, 0] < 0
+        nodes_found[given_up], distances[given_up], told[given_up, 1] = -1, -1, most
+    return Found(nodes_found, distances, told[:, 1])
 
 
 def _check(

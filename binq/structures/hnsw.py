@@ -158,7 +158,7 @@ class Hnsw(Placed):
         rows, distances = self._rows_of(found, away, m, scope)
         short = rows[:, -1:].min(axis=1, initial=0) < 0
         if short.any():
-            # Of a damaged file: rows that it holds twice, or nodes without any.
+            # Walks that were given up; and in a damaged file rows twice, or nodes without any.
             whole = self._nearest(queries.part(short), m, scope)
             assert whole.distances is not None
             rows[short], distances[short] = whole.rows, whole.distances
@@ -222,7 +222,9 @@ class Hnsw(Placed):
         count, far = self._how_far(m, scope)
         if far is None:
             return np.full(len(queries), len(self))
-        return self._walk(queries, count, far, scope)[2]
+        found, _, compared = self._walk(queries, count, far, scope)
+        # A walk that is given up is followed by a scan.
+        return compared + len(self) * (found[:, -1:] < 0).any(axis=1)
 
     def describe(self) -> dict[str, Any]:
         """Return how many nodes there are, how linked, and how far searches look."""
@@ -313,6 +315,8 @@ class Hnsw(Placed):
         first = np.zeros(found.shape, np.int64)
         first[there] = nodes.begins[own]
         sizes[there] = np.minimum(nodes.begins[own + 1] - nodes.begins[own], m)
+        if m <= found.shape[1] and (sizes == 1).all():
+            return found[:, :m].copy(), away[:, :m].copy()
         # Nodes as far as the one that fills m rows: of those, the first rows count.
         met = np.cumsum(sizes, axis=1) >= m
         last = np.where(met.any(axis=1), np.argmax(met, axis=1), found.shape[1] - 1)
