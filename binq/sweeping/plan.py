@@ -105,8 +105,9 @@ def about_lists(rows: int) -> list[str]:
     if rows < LISTS_PAY:
         return []
     return [
-        f"from some {LISTS_PAY:,} rows on inverted lists answer sooner: build with `kind=ivf`; "
-        "they find the share of what is printed here that `target_recall` of query says, by "
+        f"from some {LISTS_PAY:,} rows on inverted lists answer sooner, and of millions a graph: "
+        "build with `kind=ivf` or `kind=hnsw`; they find the share of what is printed here that "
+        "`target_recall` of query says, by "
         f"default {DEFAULT_TARGET_RECALL:g}"
     ]
 
