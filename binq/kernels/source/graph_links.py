@@ -16,6 +16,7 @@ from binq.kernels.source.graph_walk import (
     QUERY,
     SLOTS,
     SPARE,
+    parts,
 )
 from binq.kernels.source.scalars import int32s, jit, offset_by, uint32s
 from binq.kernels.source.select import select
@@ -26,9 +27,9 @@ MOST = 256
 FIXED = 128 + 16 + 8 * MOST + 64
 
 
-def link_kernels(walk: SimpleNamespace) -> dict[str, Any]:
-    """`insert`, `link` and `cut`, by the functions of a walk."""
-    begin, step, parts, distances, v = walk.begin, walk.step, walk.parts, walk.distances, walk.v
+def _choose_of(walk: SimpleNamespace) -> tuple[Any, Any]:
+    """`prepared` and `choose`, by the functions of a walk."""
+    distances, v = walk.distances, walk.v
     load, store, splat8, lanes = v.load, v.store, v.splat8, v.lanes
 
     @jit
@@ -73,6 +74,13 @@ def link_kernels(walk: SimpleNamespace) -> dict[str, Any]:
                 if kept == most:
                     break
         return kept
+
+    return prepared, choose
+
+
+def _insert_of(walk: SimpleNamespace, choose: Any) -> Any:
+    """`insert`, by the functions of a walk."""
+    begin, step = walk.begin, walk.step
 
     @njit(error_model="numpy", inline="never")
     def finish(codes, words, width, node, most, factor, chosen, to, scratch, slots, marks):
@@ -164,6 +172,12 @@ def link_kernels(walk: SimpleNamespace) -> dict[str, Any]:
                         numbers[QUERY] = np.int32(-1)
                         active -= 1
 
+    return insert
+
+
+def _cut_line_of(distances: Any, prepared: Any, choose: Any) -> Any:
+    """`cut_line`, by what it measures and chooses with."""
+
     @njit(error_model="numpy", inline="never")
     def cut_line(codes, words, line, keys, have, node, most, factor, scratch):
         """Choose a node's neighbours among `have` candidates, keys of no distance yet."""
@@ -190,6 +204,12 @@ def link_kernels(walk: SimpleNamespace) -> dict[str, Any]:
                 j -= 1
             keys[j] = key
         return choose(codes, words, keys, 0, have, node, most, factor, line, 0, scratch, 128)
+
+    return cut_line
+
+
+def _cuts_of(cut_line: Any) -> tuple[Any, Any]:
+    """`link` and `cut`, by what cuts a line."""
 
     def link(
         codes, words, neighbours, width, most, factor, edges, groups, first, last, keys, scratch
@@ -248,7 +268,14 @@ def link_kernels(walk: SimpleNamespace) -> dict[str, Any]:
             for i in range(most):
                 to[i] = line[i] if i < have else np.uint32(NONE)
 
-    return {"insert": insert, "link": link, "cut": cut}
+    return link, cut
+
+
+def link_kernels(walk: SimpleNamespace) -> dict[str, Any]:
+    """`insert`, `link` and `cut`, by the functions of a walk."""
+    prepared, choose = _choose_of(walk)
+    link, cut = _cuts_of(_cut_line_of(walk.distances, prepared, choose))
+    return {"insert": _insert_of(walk, choose), "link": link, "cut": cut}
 
 
 def reach(neighbours, width, n, parents, queue, ends, steps):

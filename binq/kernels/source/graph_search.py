@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from binq.kernels.source.graph_walk import ENDED, ENTERED, MEASURED, PHASE, QUERY, SPARE
+from binq.kernels.source.graph_walk import ENDED, ENTERED, MEASURED, PHASE, QUERY, SPARE, found
 from binq.kernels.source.scalars import int32s, offset_by
 
 
 def search_kernel(walk: SimpleNamespace) -> Any:
     """`search`, by the functions of a walk."""
-    begin, step, found = walk.begin, walk.step, walk.found
+    begin, step = walk.begin, walk.step
 
     def search(
         codes, words, n, starts, started, neighbours, width, nodes, entries, n_entries, allowed,

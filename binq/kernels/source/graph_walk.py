@@ -11,6 +11,7 @@ cut into steps that end where something was asked for, and a few queries take tu
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -44,114 +45,118 @@ LEAST_MARKS = 1 << 12
 _MIX = 0x9E3779B1
 
 
-def walks(lanes: int) -> SimpleNamespace:
-    """The functions of a walk, for registers of `lanes` bytes."""
-    v = vectors(lanes, None)
-    load, store, splat8 = v.load, v.store, v.splat8
-    distances = distances_of(v, vectors(16, None))[1]
+@jit
+def parts(scratch, words, width, slots, marks):
+    """Where a walk's arrays begin, in bytes of its scratch.
 
-    @jit
-    def parts(scratch, words, width, slots, marks):
-        """Where a walk's arrays begin, in bytes of its scratch.
+    numbers, lists by distance, histogram, bits of lists, waiting nodes, their distances, keys
+    of slots, following slots, marks
+    """
+    bins = 64 * words + 1
+    numbers = np.intp(SPARE)
+    lists = numbers + _NUMBERS
+    histogram = lists + 4 * bins
+    bits = (histogram + 4 * bins + 7) // 8 * 8
+    waiting = bits + 8 * (words + 1)
+    away = (waiting + 4 * (width + 4) + 15) // 16 * 16
+    keys = (away + 4 * (width + 4) + 7) // 8 * 8
+    following = keys + 8 * slots
+    return (
+        numbers,
+        lists,
+        histogram,
+        bits,
+        waiting,
+        away,
+        keys,
+        following,
+        following + 4 * slots,
+    )
 
-        numbers, lists by distance, histogram, bits of lists, waiting nodes, their distances, keys
-        of slots, following slots, marks
-        """
-        bins = 64 * words + 1
-        numbers = np.intp(SPARE)
-        lists = numbers + _NUMBERS
-        histogram = lists + 4 * bins
-        bits = (histogram + 4 * bins + 7) // 8 * 8
-        waiting = bits + 8 * (words + 1)
-        away = (waiting + 4 * (width + 4) + 15) // 16 * 16
-        keys = (away + 4 * (width + 4) + 7) // 8 * 8
-        following = keys + 8 * slots
-        return (
-            numbers,
-            lists,
-            histogram,
-            bits,
-            waiting,
-            away,
-            keys,
-            following,
-            following + 4 * slots,
-        )
 
-    @jit
-    def mark(marks, size, node):
-        """Whether a node was not met before; from now on it was."""
-        at = np.intp((np.uint32(node) * np.uint32(_MIX)) & np.uint32(NONE))
-        at = (at >> 7) & (size - 1)
-        while marks[at] != np.uint32(NONE):
-            if marks[at] == np.uint32(node):
-                return False
-            at = (at + 1) & (size - 1)
-        marks[at] = np.uint32(node)
-        return True
+@jit
+def mark(marks, size, node):
+    """Whether a node was not met before; from now on it was."""
+    at = np.intp((np.uint32(node) * np.uint32(_MIX)) & np.uint32(NONE))
+    at = (at >> 7) & (size - 1)
+    while marks[at] != np.uint32(NONE):
+        if marks[at] == np.uint32(node):
+            return False
+        at = (at + 1) & (size - 1)
+    marks[at] = np.uint32(node)
+    return True
 
-    @njit(error_model="numpy", inline="never")
-    def room(numbers, marks, most, count):
-        """Make room for so many more nodes to be met; tell if there is none.
 
-        The table of a size begins at mark `size`, and one twice as large behind it.
-        """
-        size = np.intp(numbers[TABLE])
-        while 2 * (np.intp(numbers[MEASURED]) + count) > size:
-            if 2 * size > most:
-                numbers[PHASE] = OVERFLOWED
-                return
-            for i in range(2 * size, 4 * size):
-                marks[i] = np.uint32(NONE)
-            numbers[TABLE] = np.int32(2 * size)
-            larger = offset_by(marks, 8 * size, marks)
-            for i in range(size, 2 * size):
-                if marks[i] != np.uint32(NONE):
-                    mark(larger, 2 * size, np.intp(marks[i]))
-            size *= 2
+@njit(error_model="numpy", inline="never")
+def room(numbers, marks, most, count):
+    """Make room for so many more nodes to be met; tell if there is none.
 
-    @jit
-    def limit_of(numbers, rank, bins, more):
-        """How far a node may be."""
-        if np.intp(numbers[COUNTED]) < rank:
-            return np.intp(bins - 1)
-        return min(np.intp(numbers[KTH]) + more, bins - 1)
-
-    @jit
-    def push(
-        numbers, lists, histogram, scratch, bits_at, keys_at, following, slots, rank, away, node,
-        counts,
-    ):  # fmt: skip
-        """Let a node wait, and count it if it may be returned."""
-        slot = np.intp(numbers[SLOTS])
-        if slot >= slots:
+    The table of a size begins at mark `size`, and one twice as large behind it.
+    """
+    size = np.intp(numbers[TABLE])
+    while 2 * (np.intp(numbers[MEASURED]) + count) > size:
+        if 2 * size > most:
             numbers[PHASE] = OVERFLOWED
             return
-        numbers[SLOTS] = np.int32(slot + 1)
-        scratch[(keys_at >> 3) + slot] = (np.uint64(away) << np.uint64(32)) | np.uint64(node)
-        following[slot] = np.uint32(lists[away])
-        lists[away] = np.int32(slot)
-        scratch[(bits_at >> 3) + (away >> 6)] |= np.uint64(1) << np.uint64(away & 63)
-        if away < np.intp(numbers[NEAREST]):
-            numbers[NEAREST] = np.int32(away)
-        if counts and away <= np.intp(numbers[KTH]):
-            histogram[away] += np.int32(1)
-            counted = np.intp(numbers[COUNTED]) + 1
-            kth = np.intp(numbers[KTH])
-            while kth > 0 and counted - np.intp(histogram[kth]) >= rank:
-                counted -= np.intp(histogram[kth])
-                kth -= 1
-            numbers[KTH] = np.int32(kth)
-            numbers[COUNTED] = np.int32(counted)
+        for i in range(2 * size, 4 * size):
+            marks[i] = np.uint32(NONE)
+        numbers[TABLE] = np.int32(2 * size)
+        larger = offset_by(marks, 8 * size, marks)
+        for i in range(size, 2 * size):
+            if marks[i] != np.uint32(NONE):
+                mark(larger, 2 * size, np.intp(marks[i]))
+        size *= 2
 
-    @jit
-    def place_of(node, n, starts, started):
-        """Where a node's code lies; the first, where a file says something impossible."""
-        if started:
-            node = np.intp(starts[node])
-            if node >= n:
-                node = np.intp(0)
-        return node
+
+@jit
+def limit_of(numbers, rank, bins, more):
+    """How far a node may be."""
+    if np.intp(numbers[COUNTED]) < rank:
+        return np.intp(bins - 1)
+    return min(np.intp(numbers[KTH]) + more, bins - 1)
+
+
+@jit
+def push(
+    numbers, lists, histogram, scratch, bits_at, keys_at, following, slots, rank, away, node,
+    counts,
+):  # fmt: skip
+    """Let a node wait, and count it if it may be returned."""
+    slot = np.intp(numbers[SLOTS])
+    if slot >= slots:
+        numbers[PHASE] = OVERFLOWED
+        return
+    numbers[SLOTS] = np.int32(slot + 1)
+    scratch[(keys_at >> 3) + slot] = (np.uint64(away) << np.uint64(32)) | np.uint64(node)
+    following[slot] = np.uint32(lists[away])
+    lists[away] = np.int32(slot)
+    scratch[(bits_at >> 3) + (away >> 6)] |= np.uint64(1) << np.uint64(away & 63)
+    if away < np.intp(numbers[NEAREST]):
+        numbers[NEAREST] = np.int32(away)
+    if counts and away <= np.intp(numbers[KTH]):
+        histogram[away] += np.int32(1)
+        counted = np.intp(numbers[COUNTED]) + 1
+        kth = np.intp(numbers[KTH])
+        while kth > 0 and counted - np.intp(histogram[kth]) >= rank:
+            counted -= np.intp(histogram[kth])
+            kth -= 1
+        numbers[KTH] = np.int32(kth)
+        numbers[COUNTED] = np.int32(counted)
+
+
+@jit
+def place_of(node, n, starts, started):
+    """Where a node's code lies; the first, where a file says something impossible."""
+    if started:
+        node = np.intp(starts[node])
+        if node >= n:
+            node = np.intp(0)
+    return node
+
+
+def _measure_of(v: SimpleNamespace, distances: Any) -> Any:
+    """`measure`, by the distances of four rows."""
+    load, store, splat8, lanes = v.load, v.store, v.splat8, v.lanes
 
     @jit
     def measure(
@@ -169,6 +174,12 @@ def walks(lanes: int) -> SimpleNamespace:
                 place_of(np.intp(waiting[min(i + 3, count - 1)]), n, starts, started) * words,
             )
             distances(codes, rows, queries, query * words, words, scratch, tail, away_at + 4 * i)
+
+    return measure
+
+
+def _begin_of(measure: Any) -> Any:
+    """`begin`, by what measures."""
 
     @njit(error_model="numpy", inline="never")
     def begin(
@@ -228,6 +239,12 @@ def walks(lanes: int) -> SimpleNamespace:
                         if numbers[PHASE] == OVERFLOWED:
                             return
         numbers[ENTERED] = numbers[MEASURED]
+
+    return begin
+
+
+def _step_of(measure: Any) -> Any:
+    """`step`, by what measures."""
 
     @njit(error_model="numpy", inline="never")
     def step(
@@ -306,39 +323,48 @@ def walks(lanes: int) -> SimpleNamespace:
         for byte in range(line, line + 4 * width, 64):
             prefetch(neighbours, byte)
 
-    @njit(error_model="numpy", inline="never")
-    def found(
-        words, width, allowed, filtered, named, names, count, scratch, slots, marks, keys, to
-    ):  # fmt: skip
-        """Write the nearest that were found, in no order; how many they are."""
-        at = parts(scratch, words, width, slots, marks)
-        bins = 64 * words + 1
-        numbers = int32s(scratch, at[0])
-        histogram = int32s(scratch, at[2])
-        met = np.intp(0)
-        far = np.intp(-1)
-        while far + 1 < bins and met < count:
-            far += 1
-            met += np.intp(histogram[far])
-        own = at[6] >> 3
-        kept = np.intp(0)
-        for slot in range(np.intp(numbers[SLOTS])):
-            key = scratch[own + slot]
-            if np.intp(key >> np.uint64(32)) <= far and (
-                filtered == 0 or is_allowed(allowed, np.intp(key & np.uint64(NONE)))
-            ):
-                if named:
-                    name = np.uint64(names[np.intp(key & np.uint64(NONE))])
-                    key = (key >> np.uint64(32) << np.uint64(32)) | name
-                scratch[own + kept] = key
-                kept += 1
-        if kept > count:
-            select(scratch, own, kept, count)
-            kept = np.intp(count)
-        for i in range(kept):
-            keys[to + i] = scratch[own + i]
-        return kept
+    return step
 
+
+@njit(error_model="numpy", inline="never")
+def found(
+    words, width, allowed, filtered, named, names, count, scratch, slots, marks, keys, to
+):  # fmt: skip
+    """Write the nearest that were found, in no order; how many they are."""
+    at = parts(scratch, words, width, slots, marks)
+    bins = 64 * words + 1
+    numbers = int32s(scratch, at[0])
+    histogram = int32s(scratch, at[2])
+    met = np.intp(0)
+    far = np.intp(-1)
+    while far + 1 < bins and met < count:
+        far += 1
+        met += np.intp(histogram[far])
+    own = at[6] >> 3
+    kept = np.intp(0)
+    for slot in range(np.intp(numbers[SLOTS])):
+        key = scratch[own + slot]
+        if np.intp(key >> np.uint64(32)) <= far and (
+            filtered == 0 or is_allowed(allowed, np.intp(key & np.uint64(NONE)))
+        ):
+            if named:
+                name = np.uint64(names[np.intp(key & np.uint64(NONE))])
+                key = (key >> np.uint64(32) << np.uint64(32)) | name
+            scratch[own + kept] = key
+            kept += 1
+    if kept > count:
+        select(scratch, own, kept, count)
+        kept = np.intp(count)
+    for i in range(kept):
+        keys[to + i] = scratch[own + i]
+    return kept
+
+
+def walks(lanes: int) -> SimpleNamespace:
+    """The functions of a walk, for registers of `lanes` bytes."""
+    v = vectors(lanes, None)
+    distances = distances_of(v, vectors(16, None))[1]
+    measure = _measure_of(v, distances)
     return SimpleNamespace(
-        begin=begin, step=step, found=found, parts=parts, distances=distances, v=v
+        begin=_begin_of(measure), step=_step_of(measure), distances=distances, v=v
     )
