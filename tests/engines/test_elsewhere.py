@@ -85,6 +85,7 @@ def test_shards_are_those_of_one_process(
         ("*.parquet", {"kind": "ivf", "rescore": "float16"}),
         ("all.jsonl", {"method": "rabitq", "kind": "ivf", "nlist": 7}),
         ("all.npy", {"bits": 24, "method": "lsh"}),
+        ("all.npy", {"kind": "hnsw", "m": 6}),
         ("bits.npy", {"packed": "ubinary"}),
         ("bits.npy", {"packed": "ubinary", "bits": 40, "kind": "ivf"}),
         ("none.npy", {}),
@@ -138,6 +139,24 @@ def test_answers_are_those_of_one_process(tmp_path: Path, engine: Any) -> None:
         ]
         assert said[0].metrics == said[1].metrics
         assert engine.done
+
+
+def test_graphs_are_walked_by_other_processes(tmp_path: Path, engine: Any) -> None:
+    # Each shard has a graph of its own, so that one file may answer otherwise.
+    vectors, queries = corpus(), clustered(9, DIM, 6, seed=5)
+    binq.build(vectors, tmp_path / "many.d", shard_rows=EACH, kind="hnsw")
+    for settings in ({}, {"ef": 20}, {"radius": 12}, {"exclude_ids": np.arange(100)}):
+        found = [
+            [
+                (hits.rows.tolist(), hits.scores.tolist())
+                for _, several in binq.query(tmp_path / "many.d", queries, engine=by, **settings)
+                for hits in several
+            ]
+            for by in ("local", engine)
+        ]
+        assert found[0] == found[1]
+        assert engine.done
+        engine.done.clear()
 
 
 def test_rows_that_cannot_be_used_are_named_as_they_were_given(
