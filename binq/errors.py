@@ -23,6 +23,11 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, Final, Self
 
+# User and password of a URI, of which one slash may be lost, and what stands behind `?`.
+_PRIVATE: Final = re.compile(
+    r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z0-9+.-]+:/+)(?:[^\s/@]+@|[^\s/@:]*:[^\s@]*@)"
+)
+_OPTIONS: Final = re.compile(r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z0-9+.-]+:/[^\s?]*\?)\S*[^\s:;,]")
 _PARAMETER: Final = re.compile(r"`([a-z][a-z_]*)(?:=([^`]*))?`")
 
 Spell = Callable[[str, str | None], str]
@@ -61,6 +66,14 @@ class Marked(str):
         written = super().__new__(cls, spelled(text, in_python))
         written.marked = text
         return written
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which no URI has a user, a password or options.
+
+    Wherever a path is expected a URI may have been given, and messages end up in logs.
+    """
+    return _OPTIONS.sub(r"\1***", _PRIVATE.sub(r"\1***@", text))
 
 
 @contextmanager
@@ -136,7 +149,7 @@ class BinqError(Exception):
         line = ": ".join(part for part in (self.what, self.where, contrast) if part)
         if self.next_step:
             line += f"; {self.next_step}"
-        line = spelled(line, spell)
+        line = spelled(without_credentials(line), spell)
         # A file name or an id may hold anything; the message stays one line whatever it holds.
         return escaped(line)
 

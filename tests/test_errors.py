@@ -68,6 +68,20 @@ def test_message_is_one_printable_line(kind: type[BinqError], nasty: str) -> Non
     text.encode()
 
 
+def test_no_message_has_the_credentials_of_a_uri() -> None:
+    for uri, shown in (
+        ("s3://ID:hush@bucket/k", "s3://***@bucket/k"),
+        ("s3:/ID:hu/sh@bucket/k", "s3:/***@bucket/k"),
+        ("https://hush@host/k@v", "https://***@host/k@v"),
+        ("S3://b/k?access_key=ID&secret_key=hush", "S3://b/k?***"),
+        ("s3://b/k?endpoint_override=http://ID:hush@host", "s3://b/k?***"),
+    ):
+        error = errors.InputError("no such file", uri, got=uri, next_step=f"see {uri}")
+        assert str(error) == f"no such file: {shown}: got {shown}; see {shown}"
+    for fine in ("s3://b/a@b", "http://localhost:80/v1", "a@b: c", "/a?b", "file:///a/b:c@d"):
+        assert str(errors.InputError("no", fine)) == f"no: {fine}"
+
+
 def test_missing_extra_says_how_to_get_it() -> None:
     error = errors.missing_extra("ir-measures", "ir", "qrels")
     assert str(error) == (

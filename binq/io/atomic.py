@@ -22,6 +22,18 @@ _BUFFER: Final = 1 << 17
 _STORE: Final = re.compile(r"(s3|gs|file)://?")
 
 
+def require_local(path: str | os.PathLike[str]) -> None:
+    """Refuse an output that is the URI of a store.
+
+    Raises
+    ------
+    UsageError
+    """
+    if _STORE.match(os.fspath(path)) and not os.path.lexists(os.fspath(path).partition("/")[0]):
+        where = os.fspath(path).partition(":")[0]
+        raise UsageError("only an index can be written to a store", f"{where}://", "a local path")
+
+
 @contextmanager
 def atomic_write(
     path: str | os.PathLike[str],
@@ -62,9 +74,7 @@ def atomic_write(
     """
     if os.fspath(path) == "-":
         raise UsageError("this output cannot go to stdout", "-", "the name of a file")
-    if _STORE.match(os.fspath(path)) and not os.path.lexists(os.fspath(path).partition("/")[0]):
-        where = os.fspath(path).partition(":")[0]
-        raise UsageError("only an index can be written to a store", f"{where}://", "a local path")
+    require_local(path)
     target = Path(os.path.realpath(path))
     if not os.path.basename(path):
         raise _refused(path, "a directory", "name a file inside it")

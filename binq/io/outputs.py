@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from binq.errors import BinqError, UsageError
+from binq.io.atomic import require_local
 from binq.io.paths import expand
 from binq.io.stores import is_uri
 
@@ -68,8 +69,9 @@ def by_suffix(
     Raises
     ------
     UsageError
-        If it stands for none.
+        If it stands for none, or is a URI.
     """
+    require_local(output)
     suffix = os.path.splitext(output)[1].lower()
     if suffix not in known:
         what, got = "the suffix of the output says no format", suffix or "none"
@@ -127,7 +129,10 @@ def refuse_overwrites(
 
 
 def refuse_inside(
-    directory: str | os.PathLike[str], outputs: Mapping[str, object], *inputs: object
+    directory: str | os.PathLike[str],
+    outputs: Mapping[str, object],
+    *inputs: object,
+    called: str = "`output`",
 ) -> None:
     """Refuse to write a directory in which an input lies, or another output.
 
@@ -138,6 +143,8 @@ def refuse_inside(
         Other outputs, by what messages call them.
     *inputs
         As of :func:`refuse_overwrites`.
+    called : str
+        What messages call the directory.
 
     Raises
     ------
@@ -148,12 +155,12 @@ def refuse_inside(
     within = os.path.join(os.path.realpath(directory), "")
     for name, path in outputs.items():
         if isinstance(path, (str, os.PathLike)) and os.path.realpath(path).startswith(within):
-            raise UsageError(f"{name} lies in `output`", os.fspath(path), next_step=_ANOTHER)
+            raise UsageError(f"{name} lies in {called}", os.fspath(path), next_step=_ANOTHER)
     found = _stat(within, "", stat.S_ISDIR)
     if found is not None:
         for source, _ in _files(inputs):
             if any(os.path.samestat(parent, found) for parent in _parents(source)):
-                raise UsageError("an input lies in `output`", source, next_step=_ANOTHER)
+                raise UsageError(f"an input lies in {called}", source, next_step=_ANOTHER)
 
 
 _ANOTHER: Final = "choose another name"

@@ -146,8 +146,11 @@ def locate(uri: str | os.PathLike[str]) -> Location:
     named, _, query = rest.partition("?")
     known = _OPTIONS[scheme]
     given = parse_qsl(query, keep_blank_values=True)
-    bucket, _, key = named.partition("/")
-    if "@" in bucket or any("@" in value for _, value in given):
+    path = unquote(named)
+    bucket, _, key = path.partition("/")
+    # A secret may have slashes.
+    private = "@" in bucket or (":" in bucket and "@" in path)
+    if private or any("@" in value for _, value in given):
         raise UsageError(
             "the URI carries credentials",
             f"{scheme}://***",
@@ -159,11 +162,10 @@ def locate(uri: str | os.PathLike[str]) -> Location:
     if unknown:
         expected = " or ".join(known) or "no options"
         raise UsageError("the URI has an option that is not known", shown, expected)
-    path = unquote(named)
     if scheme == "file":
         fine = path.startswith("/") and len(path) > 1
     else:
-        fine = bool(bucket) and not key.startswith("/")
+        fine = bool(bucket) and ":" not in bucket and not key.startswith("/")
     if not fine or "\0" in path:
         raise UsageError("the URI names no object", shown, _SUPPORTED)
     return Location(scheme, path, tuple(given), shown)

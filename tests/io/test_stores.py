@@ -36,7 +36,15 @@ def test_what_a_uri_names() -> None:
     assert found.options == (("endpoint_override", "h:9000"), ("scheme", "http"))
     assert found.shown == "s3://b/a%20b/k%3F.npy"
     assert locate("file:///a/b").path == "/a/b"
-    for wrong in ("s3://", "s3:///k", "s3://b//k", "file://a", "file:///", "s3://b/%00"):
+    for wrong in (
+        "s3://",
+        "s3:///k",
+        "s3://b//k",
+        "file://a",
+        "file:///",
+        "s3://b/%00",
+        "s3://h:9000/b/k",
+    ):
         with pytest.raises(UsageError, match="names no object"):
             locate(wrong)
     for wrong in (
@@ -44,10 +52,12 @@ def test_what_a_uri_names() -> None:
         "s3://b/k?hush=1",
         "s3://b/k?scheme=me:hush@h",
         "s3://hush@b",
+        "s3://me:hush%40b/k",
+        "s3://me:hu/sh@b/k",
     ):
         with pytest.raises(UsageError) as error:
             locate(wrong)
-        assert "hush" not in str(error.value)
+        assert "hu" not in error.value.where
 
 
 def test_no_credential_is_in_what_a_store_says(monkeypatch: pytest.MonkeyPatch) -> None:
