@@ -87,7 +87,7 @@ def compact(
     EnvironmentFailure
         If the file cannot be written.
     """
-    refuse_inside(index, {"`output`": output})
+    refuse_inside(index, {"`output`": output}, called="the index")
     refuse_overwrites({"`output`": (output, "index")}, folders=[index], overwrite=overwrite)
     with open_index(index) as shards:
         if isinstance(shards, IndexFile):

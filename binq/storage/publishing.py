@@ -20,6 +20,7 @@ from typing import Final
 from binq.errors import EnvironmentFailure, IndexFileError, UsageError
 from binq.io.atomic import atomic_write, failures_named, sync_directory
 from binq.storage.manifest import LIMIT, NAME, Manifest, Shard, name_of, uuid_in
+from binq.storage.reader import open_regular
 from binq.storage.writer import IndexWriter, writing_index
 
 _GRACE: Final = 3600.0
@@ -158,8 +159,8 @@ def refuse_other_things(path: str | os.PathLike[str]) -> None:
     except OSError:
         return  # said when it is written to
     if NAME in names:
-        with suppress(OSError), open(os.path.join(path, NAME), "rb") as file:
-            if _OURS in file.read(LIMIT):
+        with suppress(OSError, IndexFileError):
+            if _OURS in _manifest_in(Path(path)):
                 return
         names = [NAME]
     for name in sorted(names):
@@ -204,12 +205,22 @@ def _entered(target: Path, path: str | os.PathLike[str]) -> tuple[int, bool]:
 def _named(directory: Path) -> set[str] | None:
     """Return the files that the manifest names; None where it cannot be read."""
     try:
-        data = (directory / NAME).read_bytes()
+        data = _manifest_in(directory)
         return {name_of(shard.uuid) for shard in Manifest.decode(data).shards}
-    except FileNotFoundError:
-        return set()
     except (OSError, IndexFileError):
-        return None
+        return None if os.path.lexists(directory / NAME) else set()
+
+
+def _manifest_in(directory: Path) -> bytes:
+    """Return the manifest that is there, no more of it than one may have.
+
+    Raises
+    ------
+    IndexFileError, OSError
+        If it is no regular file, or cannot be read; a pipe is not waited for.
+    """
+    with open(open_regular(directory / NAME), "rb") as file:
+        return file.read(LIMIT + 1)
 
 
 def _mark(directory: Path, names: set[str]) -> None:

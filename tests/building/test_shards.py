@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import warnings
@@ -493,6 +494,13 @@ def test_what_is_refused(tmp_path: Path, cli: Callable[..., Any]) -> None:
         error = cli(*good[:3], other, *good[4:], code=2).err
         assert "holds other things than shards" in error
         assert [path.name for path in other.iterdir()] == [name]
+    # A pipe is not waited for.
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "manifest.json")
+    error = cli(*good[:3], tmp_path / "pipe", *good[4:], code=2).err
+    assert "holds other things than shards" in error
+    within = cli("compact", tmp_path / "i.d", "-o", tmp_path / "i.d" / "one.binq", code=2).err
+    assert "--output lies in the index" in within
     cli(*good[:3], tmp_path / "v.npy", *good[4:], code=2)
     cli(*good[:3], tmp_path / "no" / "i.d", *good[4:], code=5)
     cli(*good[:3], "-", *good[4:], code=2)
