@@ -48,8 +48,6 @@ def of_kind(kind: str, n: int) -> Codes:
 def test_all_nodes_can_be_reached(kind: str, engine_of: Callable[..., Engine]) -> None:
     engine = engine_of(FAMILY)
     for n, m in ((1, 4), (2, 4), (4, 4), (9, 4), (100, 1), (700, 4), (5000, 2)):
-        if kind == "at one distance" and n > 700:
-            continue
         codes = of_kind(kind, n)
         made = make(codes, m, 20, 2, engine=engine)
         neighbours, entries = made.graph
@@ -58,6 +56,7 @@ def test_all_nodes_can_be_reached(kind: str, engine_of: Callable[..., Engine]) -
         assert neighbours.dtype == entries.dtype == np.uint32
         assert len(plainly_reached(made.graph)) == n == reached(made.graph, engine=engine)
         assert len(set(entries.tolist())) == len(entries)
+        assert kind == "clusters" or len(entries) == min(n, 256)
         filled = neighbours != NONE
         assert (filled[:, :-1] >= filled[:, 1:]).all()
         assert (neighbours[filled] < n).all()
@@ -65,6 +64,8 @@ def test_all_nodes_can_be_reached(kind: str, engine_of: Callable[..., Engine]) -
         for line in neighbours.tolist():
             numbers = [number for number in line if number != NONE]
             assert len(set(numbers)) == len(numbers)
+        if kind == "at one distance" and n > 256:
+            continue  # no node is on the way to another
         nodes = codes[made.order]
         found = search(nodes, made.graph, nodes, 1, ef=20, engine=engine)
         assert m < 4 or (found.distances == 0).mean() > 0.95
@@ -108,6 +109,37 @@ def test_what_is_not_reached_is_linked_and_nothing_lost() -> None:
         more, missed = graph_making._mended(library, lines, entries)
         assert missed == n - len(before)
         assert len(plainly_reached(Graph(lines, np.concatenate([entries, more])))) == n
+
+
+def test_many_nodes_may_hang_on_one() -> None:
+    """All know one node only: they are linked one from another, and none becomes an entry."""
+    library = aot.load(FAMILY)
+    for n, width in ((2000, 2), (2000, 8), (30, 1)):
+        lines = np.full((n, width), NONE)
+        lines[1:, 0] = 0
+        lines[0] = np.arange(width) + 1
+        entries = np.array([0], np.uint32)
+        more, missed = graph_making._mended(library, lines, entries)
+        assert missed == n - 1 - width
+        assert not len(more)
+        met, depth, level = {0}, 0, {0}
+        while level:
+            level = {int(other) for node in level for other in lines[node] if other != NONE} - met
+            met |= level
+            depth += bool(level)
+        assert len(met) == n
+        assert width == 1 or depth < 3 * np.log2(n)
+
+
+def test_nodes_that_know_nobody_become_entries() -> None:
+    library = aot.load(FAMILY)
+    lines = np.full((500, 2), NONE)
+    more, missed = graph_making._mended(library, lines, np.array([7], np.uint32))
+    assert missed == len(more) == 499
+    # Pairs: one of each is enough.
+    lines[:, 0] = np.arange(500) ^ 1
+    more, _ = graph_making._mended(library, lines, np.array([7], np.uint32))
+    assert len(more) == 249
 
 
 def test_what_does_not_fit_is_refused() -> None:

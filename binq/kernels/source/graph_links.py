@@ -23,6 +23,8 @@ from binq.kernels.source.select import select
 
 # Of a target's candidates: no more are looked at than the nearest of them.
 MOST = 256
+# An odd number whose products look random.
+_MIX = 0x9E3779B1
 # Bytes of scratch for choosing among them.
 FIXED = 128 + 16 + 8 * MOST + 64
 
@@ -308,10 +310,27 @@ def reach(neighbours, width, n, parents, queue, ends, steps):
     ends[1] = tail
 
 
+@jit
+def place_at(neighbours, width, n, parents, node, spare):
+    """A free place of a node's line, or that of an edge by which nothing was reached; -1 for none.
+
+    The first place that is free; with `spare` any other that nothing hangs on.
+    """
+    for at in range((node + 1) * width - 1, node * width - 1, -1):
+        far = np.intp(neighbours[at])
+        if far >= n:
+            if at == node * width or np.intp(neighbours[at - 1]) < n:
+                return at
+        elif spare and (far == node or np.intp(parents[far]) != node):
+            return at
+    return np.intp(-1)
+
+
 def mend(neighbours, width, n, parents, node, result):
     """Link a node that was not reached from one of its neighbours that was.
 
-    Takes a free place of a neighbour's line, or that of an edge by which nothing was reached.
+    Where no neighbour has a place left all that is linked from one hangs on it, and one of those is
+    asked, or of those that hang on it in turn: many nodes may have the same few neighbours.
 
     Parameters
     ----------
@@ -320,9 +339,10 @@ def mend(neighbours, width, n, parents, node, result):
         As of `reach`.
     node : int
     result : int64*, (1,)
-        1 where a place was found.
+        1 where a neighbour was reached, and so a place was found.
     """
     result[0] = 0
+    start = np.intp(-1)
     for spare in range(2):
         for i in range(node * width, (node + 1) * width):
             other = np.intp(neighbours[i])
@@ -330,14 +350,21 @@ def mend(neighbours, width, n, parents, node, result):
                 break
             if parents[other] == np.uint32(NONE):
                 continue
-            for j in range((other + 1) * width - 1, other * width - 1, -1):
-                far = np.intp(neighbours[j])
-                if far >= n:
-                    if j > other * width and np.intp(neighbours[j - 1]) >= n:
-                        continue
-                elif spare == 0 or np.intp(parents[far]) == other:
-                    continue
-                neighbours[j] = np.uint32(node)
+            if start < 0 or (i - node * width) == node % width:
+                start = other
+            at = place_at(neighbours, width, n, parents, other, spare == 1)
+            if at >= 0:
+                neighbours[at] = np.uint32(node)
                 parents[node] = np.uint32(other)
                 result[0] = 1
                 return
+    turn = np.uint32(node)
+    while start >= 0:
+        turn = turn * np.uint32(_MIX) + np.uint32(1)
+        start = np.intp(neighbours[start * width + np.intp(turn >> np.uint32(8)) % width])
+        at = place_at(neighbours, width, n, parents, start, True)
+        if at >= 0:
+            neighbours[at] = np.uint32(node)
+            parents[node] = np.uint32(start)
+            result[0] = 1
+            return
