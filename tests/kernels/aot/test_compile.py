@@ -103,6 +103,33 @@ def test_other_cpus_get_their_instructions(cpu: str, expected: str) -> None:
     assert result.stdout.strip() == expected
 
 
+_CROSS_GRAPH = """
+from binq.kernels import graph
+from binq.kernels.aot import compile as aot
+told = set()
+for arch, cpu, instruction in (
+    ("x86_64", "x86-64", "pshufb"), ("x86_64", "haswell", "vpshufb"),
+    ("x86_64", "icelake-server", "vpopcnt"), ("aarch64", "generic", "cnt"),
+):
+    target = aot.Target(arch + "-unknown-linux-gnu", cpu, "")
+    text, symbols, layout = aot.compile_family(graph.FAMILY, target, assembly=True)
+    told.add((tuple(sorted(symbols)), tuple(sorted(layout.items()))))
+    print(any(line.strip().startswith(instruction) for line in text.splitlines()))
+print(len(told))
+"""
+
+
+@pytest.mark.slow
+def test_graphs_are_compiled_for_other_cpus_with_one_layout_of_memory() -> None:
+    """Without a shuffle, with one, with counts of bits, and with those of NEON."""
+    if not aot.host_target().triple.startswith("x86_64"):
+        pytest.skip("LLVM optimises for the CPU it runs on first")
+    result = subprocess.run(
+        [sys.executable, "-c", _CROSS_GRAPH], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False", "True", "True", "True", "1"]
+
+
 def test_arrays_are_aligned() -> None:
     for count in (1, 7, 1000):
         array = scan.aligned(count, np.float32)
