@@ -26,6 +26,13 @@ SCRATCH = 64 + 4 * BLOCK
 SCRATCH_PER_WORD = 2 * 8 * BLOCK
 
 
+@jit
+def few(tasks, task, members):
+    # Whether a task is for one query or two.
+    begin = tasks[4 * task + 2]
+    return tasks[4 * task + 3] - begin <= GROUP and members[begin + 2] < 0
+
+
 def count_scan(scan_tasks: Any) -> Any:
     """`scan_counts`; its parameters are those of `rows.scan_rows`.
 
@@ -35,12 +42,6 @@ def count_scan(scan_tasks: Any) -> Any:
     ops = counts()
     load, store, rows, broadcast = ops.load, ops.store, ops.rows, ops.broadcast
     splat, ones, below, add, xor = ops.splat, ops.ones, ops.below, ops.add, ops.xor
-
-    @jit
-    def few(tasks, task, members):
-        # Whether a task is for one query or two.
-        begin = tasks[4 * task + 2]
-        return tasks[4 * task + 3] - begin <= GROUP and members[begin + 2] < 0
 
     @jit
     def transpose(source, at, words, groups, scratch):

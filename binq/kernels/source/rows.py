@@ -138,17 +138,10 @@ def distances_of(v: SimpleNamespace, four: SimpleNamespace) -> Any:
     return distance, distances
 
 
-def row_kernels(lanes: int) -> tuple[Any, Any, Any]:
-    """`scan_rows`, `scan_tasks` and `measure` for registers of `lanes` bytes; see `simd.vectors`.
-
-    `scan_tasks` does some of the tasks, for other kernels.
-    """
-    v = vectors(lanes, None)
-    # Four distances of 32 bits.
-    four = vectors(16, None)
+def task_scan(lanes: int, v: SimpleNamespace, four: SimpleNamespace, distances: Any) -> Any:
+    """`scan_tasks`: some of the tasks of `scan_rows`, also for other kernels."""
     load, store, splat8 = v.load, v.store, v.splat8
     load4, store4, least4, splat4 = four.load, four.store, four.least32, four.splat32
-    distance, distances = distances_of(v, four)
 
     @njit(error_model="numpy", inline="never")
     def scan_tasks(
@@ -226,6 +219,20 @@ def row_kernels(lanes: int) -> tuple[Any, Any, Any]:
                                 found, keys, capacity, k, scratch, stream,
                             )  # fmt: skip
                 start = following
+
+    return scan_tasks
+
+
+def row_kernels(lanes: int) -> tuple[Any, Any, Any]:
+    """`scan_rows`, `scan_tasks` and `measure` for registers of `lanes` bytes; see `simd.vectors`.
+
+    `scan_tasks` does some of the tasks, for other kernels.
+    """
+    v = vectors(lanes, None)
+    # Four distances of 32 bits.
+    four = vectors(16, None)
+    distance, distances = distances_of(v, four)
+    scan_tasks = task_scan(lanes, v, four, distances)
 
     def scan_rows(
         codes, words, n, tasks, n_tasks, allowed, filtered, numbers, numbered, queries, members,
