@@ -51,7 +51,7 @@ OPTIONS: Final[opt.Options] = {
     "engine": opt.ENGINE,
     "threads": opt.THREADS,
 }
-"""The settings of :class:`binq.search.options.SearchOptions`."""
+"""The settings of :class:`binq.search.options.SearchOptions`, and where searches run."""
 
 SEVERAL: Final[opt.Options] = {
     "target_recall": opt.option(str, _TARGET_RECALL.replace(" [", f"{_CURVE} ["), metavar="X,X"),
