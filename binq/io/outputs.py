@@ -18,8 +18,9 @@ from typing import Final, Literal, TypeAlias, TypeVar
 
 from binq.errors import BinqError, UsageError
 from binq.io.atomic import require_local
+from binq.io.objects import StoreObject
 from binq.io.paths import expand
-from binq.io.stores import is_uri
+from binq.io.stores import is_uri, locate
 
 Content = Literal[
     "index",
@@ -249,9 +250,10 @@ def _files(given: object) -> Iterator[tuple[str, os.stat_result]]:
     if not isinstance(path, str):
         return
     with suppress(BinqError):
-        if is_uri(path):
+        if is_uri(path) and locate(path).scheme != "file":
             return  # no output takes the place of an object but an index, which sees to that itself
         for name in ["-"] if path == "-" else expand([path]):
+            name = name.location.path if isinstance(name, StoreObject) else name
             found = _stat(name, "stdin")
             if found is not None:
                 yield name, found

@@ -130,14 +130,28 @@ def _kept(location: Location, pointer: Pointer, limit: int) -> Path:
     if pointer.manifest is None:
         return next(iter(kept))
     manifest = place / MANIFEST
+    _refuse_link(manifest)
     if not manifest.exists() or manifest.read_bytes() != pointer.manifest:
         with atomic_write(manifest) as file:
             file.write(pointer.manifest)
     return place
 
 
+def _refuse_link(path: Path) -> None:
+    """Refuse a link where a file of the cache would be: what it leads to is not the cache's.
+
+    Raises
+    ------
+    EnvironmentFailure
+    """
+    if path.is_symlink():
+        what, step = "a link is in the cache of indexes", "remove it"
+        raise EnvironmentFailure(what, str(path), "a file", next_step=step)
+
+
 def _is_kept(target: Path, entry: Entry) -> bool:
     """Whether a file of the cache is the one that is wanted; if so, note that it is in use."""
+    _refuse_link(target)
     try:
         with IndexFile(target, entry.uuid) as file:
             same = (file.length, file.header_checksum) == (entry.length, entry.header)

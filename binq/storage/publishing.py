@@ -160,7 +160,9 @@ def refuse_other_things(path: str | os.PathLike[str]) -> None:
         return  # said when it is written to
     if NAME in names:
         with suppress(OSError, IndexFileError):
-            if _OURS in _manifest_in(Path(path)):
+            # Through a link the manifest of another index would be replaced.
+            linked = os.path.islink(os.path.join(path, NAME))
+            if not linked and _OURS in _manifest_in(Path(path)):
                 return
         names = [NAME]
     for name in sorted(names):

@@ -29,7 +29,8 @@ from binq.errors import (
     index_changed,
 )
 from binq.io.objects import StoreObject
-from binq.io.outputs import content_of
+from binq.io.outputs import content_of, refuse_inside, refuse_overwrites
+from binq.io.paths import expand
 from binq.io.stores import Location, is_uri, locate
 from binq.io.transfers import Transfers
 from binq.storage.directory import IndexDirectory, open_stored
@@ -100,6 +101,7 @@ def into_stores(build: _Build) -> _Build:
         call = taken.bind(*given, **named)
         inputs = (call.arguments.get(name) for name in _INPUTS)
         overwrite = bool(call.arguments.get("overwrite"))
+        _refuse_shards(call.arguments["output"], call.arguments.get("index"))
         with publishing(call.arguments["output"], *inputs, overwrite=overwrite) as place:
             call.arguments["output"] = place
             return build(*call.args, **call.kwargs)
@@ -159,14 +161,28 @@ def _checked(local: Path) -> Pointer:
 
 
 def _refuse_inputs(location: Location, inputs: object) -> None:
-    if isinstance(inputs, (list, tuple)):
+    """Refuse a place of an input, be it named by itself, under a prefix or by a pattern."""
+    if location.scheme == "file":
+        refuse_overwrites({"index": (location.path, None)}, inputs)
+    elif isinstance(inputs, (list, tuple)):
         for part in inputs:
             _refuse_inputs(location, part)
     elif is_uri(inputs):
-        given = locate(str(inputs))
-        if (given.scheme, given.path) == (location.scheme, location.path):
+        given = [locate(str(inputs))]
+        with suppress(BinqError):  # said when they are read
+            found = expand([str(inputs)])
+            given += [each.location for each in found if isinstance(each, StoreObject)]
+        if any((each.scheme, each.path) == (location.scheme, location.path) for each in given):
             step = "choose another name"
             raise UsageError("index would replace an input", location.shown, next_step=step)
+
+
+def _refuse_shards(output: object, index: object) -> None:
+    """Refuse the URI of a file among the shards that are read."""
+    if isinstance(index, (str, os.PathLike)) and is_uri(output) and not is_uri(index):
+        location = locate(cast(str, output))
+        if location.scheme == "file":
+            refuse_inside(index, {"`output`": location.path}, called="the index")
 
 
 def _replaced(location: Location, overwrite: bool) -> tuple[Entry, ...]:

@@ -499,6 +499,11 @@ def test_what_is_refused(tmp_path: Path, cli: Callable[..., Any]) -> None:
     os.mkfifo(tmp_path / "pipe" / "manifest.json")
     error = cli(*good[:3], tmp_path / "pipe", *good[4:], code=2).err
     assert "holds other things than shards" in error
+    # Nor is the manifest of another index replaced through a link.
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "manifest.json").symlink_to(tmp_path / "i.d" / "manifest.json")
+    error = cli(*good[:3], tmp_path / "link", *good[4:], code=2).err
+    assert "holds other things than shards" in error
     within = cli("compact", tmp_path / "i.d", "-o", tmp_path / "i.d" / "one.binq", code=2).err
     assert "--output lies in the index" in within
     cli(*good[:3], tmp_path / "v.npy", *good[4:], code=2)

@@ -207,8 +207,9 @@ def test_shards_are_one_index_there_too(
 
 def test_what_is_no_index_is_not_replaced(s3: S3, corpus: Path, cli: Any) -> None:
     uri = s3.put("corpus.npy", corpus)
-    with pytest.raises(UsageError, match="index would replace an input"):
-        binq.build(uri, uri, overwrite=True)
+    for named in (uri, f"s3://{BUCKET}/", f"s3://{BUCKET}/*.npy"):
+        with pytest.raises(UsageError, match="index would replace an input"):
+            binq.build(named, uri, overwrite=True)
     with pytest.raises(UsageError, match=r"another kind is there: .*expected index, got npy"):
         binq.build(corpus, uri)
     assert s3.ask("GET", "corpus.npy")[1] == corpus.read_bytes()
@@ -282,6 +283,49 @@ def test_a_file_on_disk_can_be_published_to(corpus: Path, tmp_path: Path) -> Non
     binq.build(gaussian(200, 48), uri)
     assert answers(uri) != wanted
     assert sorted(os.listdir(tmp_path / "there")) == ["docs.binq", "docs.binq.files"]
+
+
+def test_no_link_of_the_cache_is_written_through(corpus: Path, tmp_path: Path, cache: Path) -> None:
+    uri = (tmp_path / "docs.binq").as_uri()
+    own = tmp_path / "own.txt"
+    own.write_text("mine")
+    for shard_rows in (None, 100):
+        binq.build(corpus, uri, shard_rows=shard_rows, overwrite=True)
+        wanted = answers(uri)
+        for kept in [path for path in cache.rglob("*") if path.is_file()]:
+            kept.unlink()
+            kept.symlink_to(own)
+            if kept.stem in (tmp_path / "docs.binq").read_text() + "manifest":
+                with pytest.raises(EnvironmentFailure, match="a link is in the cache"):
+                    answers(uri)
+            kept.unlink()
+        assert own.read_text() == "mine"
+        assert answers(uri) == wanted
+
+
+def test_a_file_is_an_input_by_its_uri_too(corpus: Path, tmp_path: Path) -> None:
+    vectors = tmp_path / "own" / "v.npy"
+    vectors.parent.mkdir()
+    shutil.copy(corpus, vectors)
+    os.link(vectors, tmp_path / "linked.npy")
+    names = (vectors, vectors.parent, tmp_path / "linked.npy")
+    given = [name if plain else name.as_uri() for name in names for plain in (True, False)]
+    for name in (*given, str(vectors.parent / "*.npy")):
+        for output in (vectors, vectors.as_uri()):
+            with pytest.raises(UsageError, match="would replace an input"):
+                binq.build(name, output, overwrite=True)
+        with pytest.raises(UsageError, match="index would replace an input"):
+            binq.build(gaussian(20, 48), vectors.as_uri(), check_queries=name, kind="ivf",
+                       overwrite=True)  # fmt: skip
+    with pytest.raises(UsageError, match="an input lies in output"):
+        binq.build(vectors.as_uri(), vectors.parent, shard_rows=100)
+    assert vectors.read_bytes() == corpus.read_bytes()
+    shards = tmp_path / "i.d"
+    binq.build(vectors, shards, shard_rows=100)
+    for path in shards.iterdir():
+        with pytest.raises(UsageError, match="output lies in the index"):
+            binq.compact(shards, path.as_uri(), overwrite=True)
+    assert answers(str(shards))
 
 
 @pytest.mark.slow
