@@ -20,7 +20,7 @@ from typing import Final
 from binq.errors import EnvironmentFailure, IndexFileError, UsageError
 from binq.io.atomic import atomic_write, failures_named, sync_directory
 from binq.storage.manifest import LIMIT, NAME, Manifest, Shard, name_of, uuid_in
-from binq.storage.reader import open_regular
+from binq.storage.reader import IndexFile, open_regular
 from binq.storage.writer import IndexWriter, writing_index
 
 _GRACE: Final = 3600.0
@@ -244,5 +244,14 @@ def _collect(directory: Path, own: set[str]) -> None:
             continue
         with suppress(OSError):
             idle = time.time() - os.stat(directory / name, follow_symlinks=False).st_ctime
-            if name in own or idle > _GRACE:
+            if name in own or (idle > _GRACE and _is_shard(directory / name)):
                 os.unlink(directory / name)
+
+
+def _is_shard(path: Path) -> bool:
+    """Return whether a file is a shard; other indexes, as in a store, have such names too."""
+    try:
+        with IndexFile(path) as file:
+            return not path.is_symlink() and file.header.shard is not None
+    except (IndexFileError, EnvironmentFailure):
+        return False
