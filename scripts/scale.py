@@ -87,7 +87,7 @@ class Generated:
                     block.cancel()
 
     def block(self, number: int, rows: int) -> NDArray[np.float16]:
-        """Return the first rows of a block."""
+        """Return a block of so many rows."""
         rng = np.random.Generator(np.random.SFC64(number))
         latent = rng.standard_normal((rows, LATENT), np.float32)
         latent += self._centres[rng.integers(CENTRES, size=rows)]
