@@ -167,7 +167,8 @@ def test_curves_and_what_is_told(cli: Cli, tmp_path: Path) -> None:
     assert [point["ef"] for point in curve] == [10, 40, 3000]
     recalls = [point["metrics"]["recall_scan@10"]["value"] for point in curve]
     assert recalls == sorted(recalls)
-    assert 0.5 < recalls[0] < recalls[-1] == 1
+    # Few neighbours, little effort, and directions that have nothing in common.
+    assert 0.3 < recalls[0] < recalls[-1] == 1
     scanned = [point["scanned"] for point in curve]
     assert 0 < scanned[0] < scanned[1] < 1
     table = cli("eval", path, asked, "-k", "10", "--ef", "10,40").out
