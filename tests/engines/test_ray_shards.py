@@ -17,7 +17,8 @@ from clusters import killing, on_ray, workers
 from conftest import command, environment
 from corpora import clustered, debris, write_parquet
 
-ROWS, DIM, EACH = 12_000, 64, 1500
+# Batches of queries are large enough to be handed to Ray.
+ROWS, DIM, EACH = 12_000, 256, 1500
 STAMP = {"SOURCE_DATE_EPOCH": "0"}
 
 
@@ -30,7 +31,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids = [f"d{row}" for row in range(ROWS)]
     write_parquet(place / "a.parquet", vectors[:5000], ids[:5000])
     write_parquet(place / "b.parquet", vectors[5000:], ids[5000:])
-    np.save(place / "queries.npy", clustered(3000, DIM, 40, seed=3))
+    np.save(place / "queries.npy", clustered(1024, DIM, 40, seed=3))
     return place
 
 
@@ -44,7 +45,8 @@ def test_build_query_and_eval_are_those_of_one_file_while_workers_are_killed(
 ) -> None:
     ray, driver = ("--engine", "ray"), int(cluster["PID"])
     source, queries = f"{corpus}/*.parquet", corpus / "queries.npy"
-    killed, one, many, there = 0, tmp_path / "one", tmp_path / "many", tmp_path / "there"
+    killed: dict[str, int] = {"build": 0, "query": 0, "eval": 0}
+    one, many, there = tmp_path / "one", tmp_path / "many", tmp_path / "there"
     expected: dict[str, Any] = {}
     for number in range(20):
         kind = ("flat", "ivf")[number % 2]
@@ -56,12 +58,12 @@ def test_build_query_and_eval_are_those_of_one_file_while_workers_are_killed(
         steps: tuple[tuple[Any, ...], ...] = (
             ("build", source, "-o", f"{there}.{number}", "--shard-rows", EACH, *built_as(kind)),
             ("query", f"{many}.{kind}", queries, *whole),
-            ("eval", f"{many}.{kind}", queries, "--truth", source, "-k", "1,10", "--json", *whole),
+            ("eval", f"{many}.{kind}", queries, "--truth", source, "-k", 10, "--json", *whole),
         )
         for step in steps:
             with killing(driver, 1, number) as victims:
                 found = run(*step, *ray, env=cluster | STAMP)
-            killed += len(victims)
+            killed[step[0]] += len(victims)
             if step[0] == "build":
                 path = Path(f"{there}.{number}")
                 assert found.out == ""
@@ -76,11 +78,11 @@ def test_build_query_and_eval_are_those_of_one_file_while_workers_are_killed(
                 assert [json.loads(line) for line in found.out.splitlines()]
             else:
                 assert found.json["metrics"] == expected[key].json["metrics"]
-    assert killed >= 20
+    assert min(killed.values()) >= 10, killed
 
 
 def built_as(kind: str) -> tuple[Any, ...]:
-    return ("--kind", kind, "--method", "itq", "--rescore", "int8")
+    return ("--kind", kind, "--method", "mean", "--rescore", "int8")
 
 
 @on_ray
