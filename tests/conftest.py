@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -24,6 +25,9 @@ from hypothesis import HealthCheck, settings
 from stores import S3, running_s3
 
 from binq.binarizers import TABLE
+
+# Whatever started the tests may ignore Ctrl-C, which the commands that they run would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 
