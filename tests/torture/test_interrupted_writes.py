@@ -178,7 +178,8 @@ def test_many_builds_of_one_index(children: Server, tmp_path: Path, times: Times
         asked = gaussian(500 + seed, 16, seed=seed)
         assert index.search(asked, 1).rows.ravel().tolist() == list(range(500 + seed))
         assert not debris(tmp_path)
-    assert len(won) > 1
+    # In few rounds one may always be last.
+    assert len(won) > 1 or times(100) < 100
 
 
 def read_on(path: str, stop: str, answers: list[Any]) -> None:
