@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from itertools import pairwise
 from pathlib import Path
 
 import naive
 import numpy as np
 import pytest
-from data.make_golden import DEAD, DIM, GRAPHED, GROWN, LISTED, ROWS, corpus, grow, ids, make
+from data.make_golden import (
+    DEAD,
+    DIM,
+    GRAPHED,
+    GROWN,
+    LISTED,
+    ROWS,
+    SHARDED,
+    corpus,
+    grow,
+    ids,
+    make,
+)
 from forging import header_of
 
 from binq.index.describe import describe
@@ -28,6 +41,8 @@ SHA256 = {
     "hnsw-1.3.binq": "385c1630911ca868289d889f702e4e28218372b73c3dfa4cdd0de9f7d1476843",
     "hnsw-dead-1.3.binq": "60709698d55e27210dab778a87ee43fed84a0ac2765706889890a834db3a4bbc",
     "hnsw-distinct-1.3.binq": "768d9792709afcbca3ed604ceea8d9fd92cf1c7785feabedf6018c0802ffa529",
+    "flat-shards-1": "90724f78a2f7d690440a6ecc015c5ec1ba4e50538dfc9a4400bed29e0e5b9cda",
+    "ivf-shards-1": "47e6c234104d497ed270b4c576011fe91d0195b70ea53770d4b176bad00df162",
 }
 DATA = Path(__file__).parent / "data"
 
@@ -209,6 +224,42 @@ def test_lists_1_2() -> None:
     hits, others = plain.search(queries, 10), listed.search(queries, 10, nprobe=100)
     assert others.rows.tolist() == hits.rows.tolist()
     assert others.scores.tolist() == hits.scores.tolist()
+
+
+def test_shards_1() -> None:
+    """A directory answers as the file of the same rows does, whose answers are tested above."""
+    queries = corpus()[:5] + np.float32(0.25)
+    for name, (one, each) in SHARDED.items():
+        data = b"".join(p.name.encode() + p.read_bytes() for p in sorted((DATA / name).iterdir()))
+        assert hashlib.sha256(data).hexdigest() == SHA256[name]
+        manifest = json.loads((DATA / name / "manifest.json").read_bytes())
+        assert manifest["schema"] == "binq.shards/1"
+        assert manifest["index"]["rows"] == ROWS
+        many, single = Index(DATA / name), opened(one)
+        assert [*many.file.verify()] == []
+        assert [shard.header.rows for shard in many.file.shards] == [
+            min(each, ROWS - first) for first in range(0, ROWS, each)
+        ]
+        told = describe(DATA / name)
+        assert [shard["name"] for shard in told["shards"]] == [
+            f"{shard['uuid']}.binq" for shard in manifest["shards"]
+        ]
+        assert list(many.ids or []) == ids()
+        assert np.array_equal(*(index.structure.take(np.arange(ROWS)) for index in (many, single)))
+        efforts: list[dict[str, int]] = [{"nprobe": 2}, {"nprobe": 100}]
+        for effort in efforts if "ivf" in name else [{}]:
+            for settings in ({}, {"rescore": "none"}):
+                hits, wanted = (
+                    ix.search(queries, 7, **settings, **effort) for ix in (many, single)
+                )
+                assert hits.rows.tolist() == wanted.rows.tolist()
+                assert hits.scores.tolist() == wanted.scores.tolist()
+        found, wanted = (index.radius_search(queries, 30) for index in (many, single))
+        assert found.rows.size > 5
+        assert (found.lims.tolist(), found.rows.tolist()) == (
+            wanted.lims.tolist(),
+            wanted.rows.tolist(),
+        )
 
 
 def test_graphs_1_3() -> None:

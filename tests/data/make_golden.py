@@ -62,6 +62,13 @@ GRAPHED: dict[str, dict[str, Any]] = {
 }
 
 
+# Directories of shards, their manifest being binq.shards/1: what two of the files hold, in parts.
+SHARDED: dict[str, tuple[str, int]] = {
+    "flat-shards-1": ("flat-1.0.binq", 16),
+    "ivf-shards-1": ("ivf-1.2.binq", 25),
+}
+
+
 # What 1.0 cannot hold, put into the first of the files above.
 GROWN: dict[str, dict[str, Any]] = {
     "typed-1.1.binq": {"ids": np.array([-(1 << 63), (1 << 53) + 1, *range(2, ROWS)])},
@@ -96,22 +103,41 @@ def grow(
         writer.finish(header)
 
 
+def write_corpus(path: Path, rows: int = ROWS) -> None:
+    """Write the first rows, with their ids, as jsonl."""
+    lines = [
+        json.dumps({"id": name, "embedding": vector}) + "\n"
+        for name, vector in zip(ids(), corpus().tolist(), strict=True)
+    ]
+    path.write_text("".join(lines[:rows]), encoding="utf-8")
+
+
+def how_built(name: str) -> dict[str, Any]:
+    """Return the settings of a file."""
+    return BUILDS.get(name) or {"kind": name[:4].rstrip("-"), **(LISTED | GRAPHED)[name]}
+
+
 def make(target: Path, *names: str) -> None:
     """Build files of 1.0, 1.2 or 1.3 in a directory."""
     from binq import build
 
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "corpus.jsonl"
-        lines = [
-            json.dumps({"id": name, "embedding": vector}) + "\n"
-            for name, vector in zip(ids(), corpus().tolist(), strict=True)
-        ]
         for name in names:
             # Rows come again after eleven.
-            own = lines[:11] if "distinct" in name else lines
-            source.write_text("".join(own), encoding="utf-8")
-            how = BUILDS.get(name) or {"kind": name[:4].rstrip("-"), **(LISTED | GRAPHED)[name]}
-            build(source, target / name, threads=1, **how)
+            write_corpus(source, 11 if "distinct" in name else ROWS)
+            build(source, target / name, threads=1, **how_built(name))
+
+
+def make_shards(target: Path, name: str) -> None:
+    """Build a directory of shards of the corpus."""
+    from binq import build
+
+    one, rows = SHARDED[name]
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place) / "corpus.jsonl"
+        write_corpus(source)
+        build(source, target / name, threads=1, shard_rows=rows, **how_built(one))
 
 
 def make_kinds(target: Path, kind: str, files: dict[str, dict[str, Any]]) -> None:
@@ -139,6 +165,8 @@ def main() -> None:
         grow(target / "flat-1.0.binq", target / name, **options)
     make_kinds(target, "ivf", LISTED)
     make_kinds(target, "hnsw", GRAPHED)
+    for name in SHARDED:
+        make_shards(target, name)
 
 
 if __name__ == "__main__":
