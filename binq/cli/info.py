@@ -28,7 +28,7 @@ def info(*, index: str, verify: bool, json: bool) -> None:
     if json:
         render.document(found)
     else:
-        told = {"lists": _lists, "graph": _graph, "calibration": _origin}
+        told = {"lists": _lists, "graph": _graph, "calibration": _origin, "left_over": _left_over}
         rows = [
             (name, told.get(name, _shown)(value))
             for name, value in found.items()
@@ -78,6 +78,10 @@ def _lists(lists: dict[str, Any]) -> str:
         f"{lists['number']:,}: {sizes}, {lists['empty']:,} empty, "
         f"imbalance {lists['imbalance']:.2f} (1 is even)"
     )
+
+
+def _left_over(others: dict[str, int]) -> str:
+    return f"{others['files']:,} shards of builds before, {others['bytes']:,} bytes"
 
 
 def _graph(graph: dict[str, Any]) -> str:

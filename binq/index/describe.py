@@ -9,8 +9,10 @@ import numpy as np
 
 from binq.errors import IndexFileError
 from binq.index.index import Index
+from binq.io.stores import is_uri
 from binq.storage.directory import Stored
 from binq.storage.format import needed
+from binq.storage.publishing import unnamed
 from binq.storage.reader import IndexFile
 
 
@@ -30,7 +32,8 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
         bytes; it is there only if ``verify`` is set. ``format`` is the version of the file,
         ``needs`` its required features, ``alive`` and ``dead`` how many rows are, ``lists`` how
         many there are and how long, only where there is something to say. A file tells its
-        ``sections``, a directory its ``shards``; what is damaged there names its ``shard``.
+        ``sections``, a directory its ``shards``, and what is ``left_over`` of builds before; what
+        is damaged there names its ``shard``.
 
     Raises
     ------
@@ -67,6 +70,8 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
             }
             for first, shard in zip(file.firsts, file.shards, strict=False)
         ]
+        if not is_uri(path) and (others := unnamed(file.path))[0]:
+            found["left_over"] = dict(zip(("files", "bytes"), others, strict=True))
     if alive is not None:
         found["alive"] = int(np.bitwise_count(alive).sum())
         found["dead"] = file.header.rows - found["alive"]

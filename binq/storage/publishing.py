@@ -1,8 +1,9 @@
 """Writing a directory of shards: files first, under their UUIDs, then the manifest that names them.
 
 Whoever reads sees the manifest that was there, or the new one. Writers hold a shared lock on the
-directory; only who can have it alone removes files: its own where it failed, and others that no
-manifest names once they are an hour old.
+directory; only who can have it alone removes files: its own where it failed, and others, before it
+begins and once it is done, that no manifest has named for ten minutes. Those are shards of an index
+before, which searches by other processes may be about to open, and what a killed build left.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from binq.errors import EnvironmentFailure, IndexFileError, UsageError
+from binq.errors import BinqError, EnvironmentFailure, IndexFileError, UsageError
 from binq.io.atomic import atomic_write, failures_named, sync_directory
 from binq.storage.manifest import LIMIT, NAME, Manifest, Shard, name_of, uuid_in
 from binq.storage.reader import IndexFile, open_regular
 from binq.storage.writer import IndexWriter, writing_index
 
-_GRACE: Final = 3600.0
+GRACE_SECONDS: Final = 600.0
+"""For how long no manifest has named a file that is removed."""
 _SHARD: Final = "shard"
-_TEMPORARY = re.compile(rf"\.({_SHARD}|lists|{re.escape(NAME)})\.[0-9a-f]{{16}}\.tmp")
+_UNFINISHED: Final = (_SHARD, "lists", NAME)
+_TEMPORARY = re.compile(rf"\.({'|'.join(map(re.escape, _UNFINISHED))})\.[0-9a-f]{{16}}\.tmp")
 _OURS: Final = b'"binq.shards/'
 
 
@@ -41,12 +44,15 @@ class DirectoryWriter:
     helped : bool
         Whether other processes write shards for this one: some may have died, or have written what
         nobody waited for, so that all new files are its own.
+    replaced_index : set of str
+        Names of the files of the index that another was published in place of.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.written: set[str] = set()
         self.helped = False
+        self.replaced_index: set[str] = set()
         self._before = set(os.listdir(path))
 
     def wrote(self, shard: Shard) -> None:
@@ -79,13 +85,28 @@ class DirectoryWriter:
         InputError
             If they are too many.
         EnvironmentFailure
-            If the manifest cannot be written: the old one is still there.
+            If the manifest cannot be written, or a shard is gone: the old one is still there.
         """
         encoded = manifest.encode()
-        _mark(self.path, {name_of(shard.uuid) for shard in manifest.shards})
+        for shard in manifest.shards:
+            self._require(shard)
+        self.replaced_index = _named(self.path) or set()
+        _mark(self.path, self.replaced_index - {name_of(shard.uuid) for shard in manifest.shards})
         with atomic_write(self.path / NAME) as file:
             file.write(encoded)
         return len(encoded) + sum(shard.length for shard in manifest.shards)
+
+    def _require(self, shard: Shard) -> None:
+        """Refuse to name a shard that is gone, as where machines do not share their locks."""
+        path = self.path / name_of(shard.uuid)
+        with suppress(OSError):
+            if os.stat(path).st_size == shard.length:
+                return
+        raise EnvironmentFailure(
+            "a shard is gone that was just written",
+            str(path),
+            next_step="have one machine at a time build into a directory",
+        )
 
 
 @contextmanager
@@ -117,7 +138,7 @@ def writing_shard(directory: str | os.PathLike[str]) -> Iterator[IndexWriter]:
 def writing_directory(path: str | os.PathLike[str]) -> Iterator[DirectoryWriter]:
     """Write shards into a directory, which is made if need be; the block is to publish them.
 
-    After any failure the directory is what it was.
+    After any failure the index is what it was.
 
     Raises
     ------
@@ -131,14 +152,28 @@ def writing_directory(path: str | os.PathLike[str]) -> Iterator[DirectoryWriter]
     writer = DirectoryWriter(target)
     try:
         yield writer
+    except BinqError as error:
+        error.where = _as_given(error.where, target, path)
+        raise
     finally:
         # A file system without locks keeps what nobody names.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _collect(target, writer.own)
+            _collect(target, writer.own, writer.replaced_index)
             if made:
                 os.rmdir(target)  # where nothing is in it
         os.close(descriptor)
+
+
+def _as_given(where: str, target: Path, path: str | os.PathLike[str]) -> str:
+    """Return the place that an error names, in the directory as the user called it.
+
+    Files that are not there yet have no name that a user would know.
+    """
+    within, _, name = where.partition(os.path.join(target, ""))
+    if within or not name:
+        return where
+    return os.fspath(path) if name in _UNFINISHED else os.path.join(path, name)
 
 
 def refuse_other_things(path: str | os.PathLike[str]) -> None:
@@ -195,6 +230,11 @@ def _entered(target: Path, path: str | os.PathLike[str]) -> tuple[int, bool]:
                 made = True
                 sync_directory(target.parent)
             descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if not made:
+                # What builds before it left makes room for this one.
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _collect(target)
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
             # A run that failed may have removed it before it was locked.
@@ -227,25 +267,36 @@ def _manifest_in(directory: Path) -> bytes:
 
 def _mark(directory: Path, names: set[str]) -> None:
     """Note on files that will no longer be named when that was: their status is changed now."""
-    for name in (_named(directory) or set()) - names:
+    for name in names:
         with suppress(OSError):
             # Neither contents nor time of the last write: readers would take that for damage.
             os.chmod(directory / name, stat.S_IMODE(os.stat(directory / name).st_mode))
 
 
-def _collect(directory: Path, own: set[str]) -> None:
+def _collect(directory: Path, own: Collection[str] = (), replaced: Collection[str] = ()) -> None:
     """Remove files that no manifest names: one's own, and others that long."""
     named = _named(directory)
     if named is None:
         return
     for name in os.listdir(directory):
         unfinished = name in own and _TEMPORARY.fullmatch(name)
-        if name in named or not (uuid_in(name) or unfinished):
+        if name in named or name in replaced or not (uuid_in(name) or unfinished):
             continue
         with suppress(OSError):
             idle = time.time() - os.stat(directory / name, follow_symlinks=False).st_ctime
-            if name in own or (idle > _GRACE and _is_shard(directory / name)):
+            if name in own or (idle > GRACE_SECONDS and _is_shard(directory / name)):
                 os.unlink(directory / name)
+
+
+def unnamed(directory: Path) -> tuple[int, int]:
+    """Return how many shards lie there that the manifest does not name, and their bytes."""
+    named = _named(directory)
+    sizes = []
+    for name in os.listdir(directory) if named is not None else ():
+        if uuid_in(name) and name not in (named or ()):
+            with suppress(OSError):
+                sizes.append(os.stat(directory / name, follow_symlinks=False).st_size)
+    return len(sizes), sum(sizes)
 
 
 def _is_shard(path: Path) -> bool:

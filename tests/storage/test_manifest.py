@@ -23,7 +23,7 @@ from forging import header_of, with_header
 from torture.test_payloads import forged
 
 import binq
-from binq.errors import BinqError, EnvironmentFailure, IndexFileError
+from binq.errors import BinqError, EnvironmentFailure, IndexFileError, InputError
 from binq.index.index import Index
 from binq.io import atomic
 from binq.storage import publishing
@@ -319,25 +319,96 @@ def test_a_reader_keeps_what_it_opened_and_a_new_one_finds_the_new(tmp_path: Pat
     assert pickle.loads(pickle.dumps(same)).file.uuid == same.file.uuid
 
 
-def test_files_that_no_manifest_names_go_after_an_hour(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def names_in(place: Path) -> set[str]:
+    return {path.name for path in place.glob("*.binq")}
+
+
+def test_files_that_no_manifest_has_named_for_ten_minutes_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
 ) -> None:
     place = shards(tmp_path / "i.d")
-    first = {path.name for path in place.glob("*.binq")}
+    first = names_in(place)
     for name in first:
         os.utime(place / name, (0, 0))  # written long ago, and named until now
+    assert "left_over" not in cli("info", place, "--json").json
     (place / "mine.binq").write_text("mine")
     shards(place, 1)
-    assert first < {path.name for path in place.glob("*.binq")}
-    second = {path.name for path in place.glob("*.binq")} - first - {"mine.binq"}
-    now = time.time
-    monkeypatch.setattr(publishing.time, "time", lambda: now() + 3700)
+    second = names_in(place) - first - {"mine.binq"}
+    assert names_in(place) == first | second | {"mine.binq"}
+    size = sum((place / name).stat().st_size for name in first)
+    assert cli("info", place, "--json").json["left_over"] == {"files": 3, "bytes": size}
+    assert f"3 shards of builds before, {size:,} bytes" in cli("info", place).out
+    now, writing = time.time, publishing.writing_index
+    monkeypatch.setattr(publishing.time, "time", lambda: now() + 700)
+    seen = []
+
+    def watched(*given: Any) -> Any:
+        seen.append(names_in(place))
+        return writing(*given)
+
+    monkeypatch.setattr(publishing, "writing_index", watched)
+    # They make room before the build begins. What it replaces stays, by whatever clock.
     shards(place, 2)
-    left = {path.name for path in place.glob("*.binq")}
-    assert not first & left
-    assert not second & left  # by a clock that is an hour ahead of the file system's
-    assert "mine.binq" in left
-    assert len(left) == 4
+    assert seen[0] == second | {"mine.binq"}
+    left = names_in(place)
+    assert second | {"mine.binq"} < left
+    assert len(left) == 7
+
+
+@pytest.mark.slow
+def test_what_a_killed_build_left_goes_though_the_next_one_fails(
+    children: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that is killed each time does not fill the disk."""
+    place = shards(tmp_path / "i.d")
+    before = names_in(place)
+    np.save(tmp_path / "v.npy", gaussian(40, 8, 5))
+    words = ("build", "v.npy", "-o", "i.d", "--shard-rows", "4")
+    number, left = 20, set[str]()
+    while len(left) < 3:
+        end = children.start("children:killed_at", number, str(tmp_path), *words).wait()
+        assert end.code == -signal.SIGKILL, end.err
+        number, left = number + 5, names_in(place) - before
+    now = time.time
+    for later, there in ((500, left), (700, set())):
+        monkeypatch.setattr(publishing.time, "time", lambda later=later: now() + later)
+        with pytest.raises(InputError, match="no row can be used"):
+            binq.build(np.zeros((9, 8), np.float32), place, shard_rows=4, on_error="skip")
+        assert names_in(place) == before | there
+    assert len(Index(place)) == 10
+    assert not debris(place)
+
+
+def test_a_shard_that_is_gone_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where machines do not share locks, one may take another's shards for what was left."""
+    place = shards(tmp_path / "i.d")
+    wanted = Index(place).search(QUERIES, 5).rows
+    publish = publishing.DirectoryWriter.publish
+
+    def bereft(self: Any, manifest: Any) -> int:
+        os.unlink(place / name_of(manifest.shards[1].uuid))
+        return publish(self, manifest)
+
+    monkeypatch.setattr(publishing.DirectoryWriter, "publish", bereft)
+    with pytest.raises(EnvironmentFailure, match=r"a shard is gone that was just written: .*i\.d/"):
+        shards(place, 1)
+    assert np.array_equal(Index(place).search(QUERIES, 5).rows, wanted)
+    assert len(names_in(place)) == 3
+
+
+def test_errors_name_the_directory_as_it_was_given(children: Any, tmp_path: Path) -> None:
+    """Not the files in it that have no names yet."""
+    np.save(tmp_path / "v.npy", gaussian(4000, 64))
+    for kind in ("flat", "ivf"):
+        words = ("build", "v.npy", "-o", "i.d", "--shard-rows", "2000", "--kind", kind)
+        for size in (500, 20_000):
+            end = children.start("children:cramped", size, str(tmp_path), *words).wait()
+            assert end.code == 5, end
+            what = "cannot write: i.d: got file too large; the output was left as it was"
+            assert end.err == f"binq: error: {what}\n"
+            assert not (tmp_path / "i.d").exists()
 
 
 def test_a_file_that_is_gone_when_it_is_opened(
@@ -444,25 +515,42 @@ def test_readers_during_replaces(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.torture
-def test_kill_at_every_call(children: Any, tmp_path: Path, times: Times) -> None:
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_kill_at_every_call(
+    children: Any, tmp_path: Path, times: Times, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    """The whole old index answers, or the whole new one; what is left goes later."""
     vectors = gaussian(40, 8, 5)
     np.save(tmp_path / "v.npy", vectors)
     place = shards(tmp_path / "i.d")
-    np.save(tmp_path / "q.npy", QUERIES)
-    old = Index(place).search(QUERIES, 5, rescore="none").rows.tolist()
-    binq.build(vectors, tmp_path / "n.d", shard_rows=9)
-    new = Index(tmp_path / "n.d").search(QUERIES, 5, rescore="none").rows.tolist()
-    words = ("build", "v.npy", "-o", "i.d", "--shard-rows", "9")
+
+    def answer(path: Path) -> Any:
+        with Index(path) as index:
+            assert not [*index.file.verify()]
+            return index.search(QUERIES, 5, rescore="none").rows.tolist()
+
+    old = answer(place)
+    binq.build(vectors, tmp_path / "n.d", shard_rows=9, kind=kind)
+    new = answer(tmp_path / "n.d")
+    words = ("build", "v.npy", "-o", "i.d", "--shard-rows", "9", "--kind", kind)
     seen, number = set(), 1
     while (end := children.start("children:killed_at", number, str(tmp_path), *words).wait()).code:
         assert end.code == -signal.SIGKILL, end.err
-        rows = Index(place).search(QUERIES, 5, rescore="none").rows.tolist()
+        rows = answer(place)
         assert rows in (old, new)
         seen.add(rows == new)
         if rows == new:
             shards(place)
-        number += 1 if times(10) == 10 else 3
+        number += 1 if times(10) == 10 else 5
     assert number > 20
     assert False in seen
     assert True in seen or times(10) < 10
+    assert answer(place) == new
+    assert not debris(place)
+    now = time.time
+    monkeypatch.setattr(publishing.time, "time", lambda: now() + 700)
+    shards(place)
+    shards(place, 1)
+    # The index, and the one that it replaced.
+    assert len(names_in(place)) == 3 + 3
     assert not debris(place)
