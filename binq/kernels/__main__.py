@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from binq.kernels import asymmetric, descent, graph, hamming, pack, shingles
+from binq.kernels import (
+    asymmetric,
+    descent,
+    graph,
+    hamming,
+    lists,
+    near_lists,
+    nearest,
+    pack,
+    shingles,
+)
 from binq.kernels.aot import compile as aot
 
-for _module in (hamming, asymmetric, pack, descent, shingles, graph):
+for _module in (
+    hamming, asymmetric, pack, nearest, lists, near_lists, graph, descent, shingles
+):  # fmt: skip
     aot.load(_module.FAMILY)

@@ -209,7 +209,7 @@ def topk(
         visits = None
         if lists is not None:
             some = Lists(lists.offsets, lists.visits[part])
-            visits = Visits(engine.library, some, chosen.n, numbers is not None, False)
+            visits = Visits(some, chosen.n, numbers is not None, False)
         scan = prepared(engine.library, codes, weights[part], base[part], factors, visits)
         if k:
             tasks = (

@@ -195,7 +195,7 @@ def topk(
 def _visits(library: aot.Library, lists: Lists, part: slice, chosen: Chosen) -> Visits:
     some = Lists(lists.offsets, lists.visits[part])
     paired = "scan_tables" in library.functions
-    return Visits(library, some, chosen.n, chosen.numbers is not None, paired)
+    return Visits(some, chosen.n, chosen.numbers is not None, paired)
 
 
 def _split(keys: Codes) -> tuple[Rows, Distances]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from binq.kernels.aot.compile import Library
+from binq.kernels.aot import compile as aot
 from binq.kernels.scan import Engine, Memory, Rows, Scan, Tasks, address, members_of
 from binq.kernels.tasks import split
+
+FAMILY: Final = aot.Family("visits")
 
 _INT64 = np.dtype(np.int64)
 _INT32 = np.dtype(np.int32)
@@ -74,7 +76,6 @@ class Visits:
 
     Parameters
     ----------
-    library : Library
     lists : Lists
         Checked.
     n : int
@@ -95,10 +96,8 @@ class Visits:
         As `Lists.numbers`, of those lists that are looked at.
     """
 
-    def __init__(
-        self, library: Library, lists: Lists, n: int, numbered: bool, paired: bool
-    ) -> None:
-        self._functions, self._lists, self._n = library.functions, lists, n
+    def __init__(self, lists: Lists, n: int, numbered: bool, paired: bool) -> None:
+        self._functions, self._lists, self._n = aot.load(FAMILY).functions, lists, n
         self._numbered, self._paired = numbered, int(paired)
         self.shared = 1.0
         offsets, visits = lists

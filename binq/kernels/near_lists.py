@@ -10,14 +10,16 @@ import numpy.typing as npt
 
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
-from binq.kernels.hamming import FAMILY
 from binq.kernels.scan import Engine, Memory, Rows, address, aligned
+
+FAMILY: Final = aot.Family("lists")
 
 Codes = npt.NDArray[np.uint64]
 Visits = npt.NDArray[np.int32]
 
-# Word comparisons that numpy does while a compiler would run.
-_NUMPY_WORK: Final = 1 << 29
+# Word comparisons that numpy does, with a sort, in a second or two: less than a compiler runs, but
+# every process pays it.
+_NUMPY_WORK: Final = 1 << 26
 # Word comparisons of a block: some milliseconds.
 _WORK_PER_BLOCK: Final = 1 << 22
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
-from binq.kernels.hamming import FAMILY, topk
+from binq.kernels.hamming import topk
 from binq.kernels.scan import Engine, Memory, address
 from binq.kernels.tables import looked_up
+
+FAMILY: Final = aot.Family("nearest")
 
 Codes = npt.NDArray[np.uint64]
 
@@ -59,7 +61,9 @@ def nearest(
         if codes.ndim != 2 or codes.shape[1] > library.layout.get(f"{name}.max_words", 0):
             name = ""
     if not name:
-        numbers, distances = topk(centroids, codes, 1, threads, engine=engine)
+        # This CPU has no kernel for it, or codes are too long: a scan then.
+        scanning = engine if library is None else None
+        numbers, distances = topk(centroids, codes, 1, threads, engine=scanning)
         return numbers[:, 0], distances[:, 0]
     assert library is not None
     if centroids.ndim != 2 or centroids.shape[1] != codes.shape[1] or codes.shape[1] == 0:

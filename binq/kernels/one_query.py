@@ -35,6 +35,7 @@ class OneQuery:
     Parameters
     ----------
     library : Library
+        Of the family of `near_lists`.
     codes : (n, words) uint64, C-contiguous
         List by list.
     numbers : (n,) uint32
@@ -163,7 +164,6 @@ class _Memory:
         words, count = shape
         layout = library.layout
         self.k = k
-        scan = layout["scan_rows.scratch"] + layout["scan_rows.scratch_per_word"] * words
         own = {
             "numbers": 8 * 4,
             "query": 8 * words,
@@ -171,7 +171,7 @@ class _Memory:
             "seen": count // 8 + 8,
             "table": 32 * count,
             "keys": 8 * capacity_of(k, n),
-            "scratch": max(scratch_of(library, words, count), scan),
+            "scratch": max(scratch_of(library, words, count), layout["one_query.scan_scratch"]),
             "answer": 8 * layout["one_query.answer_size"],
             "found_rows": 8 * k,
             "found_distances": 4 * k,

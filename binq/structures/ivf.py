@@ -14,9 +14,8 @@ from binq.binarizers import Binarizer, RowTerms
 from binq.bits import words_for
 from binq.errors import UsageError
 from binq.kernels.aot.compile import ready
-from binq.kernels.hamming import FAMILY
 from binq.kernels.lists import Lists
-from binq.kernels.near_lists import Centroids, near_allowed, near_lists
+from binq.kernels.near_lists import FAMILY, Centroids, near_allowed, near_lists
 from binq.kernels.one_query import OneQuery
 from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms

@@ -13,8 +13,7 @@ from corpora import codes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binq.kernels.hamming import FAMILY
-from binq.kernels.near_lists import Centroids, near_allowed, near_lists, scratch_of
+from binq.kernels.near_lists import FAMILY, Centroids, near_allowed, near_lists, scratch_of
 from binq.kernels.scan import Engine, Memory, address
 
 

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from corpora import codes_of
 
-from binq.kernels import hamming
-from binq.kernels.nearest import nearest
+from binq.kernels.nearest import FAMILY, nearest
 from binq.kernels.scan import Engine
 
 
 def test_the_first_of_the_nearest(engine_of: Callable[..., Engine]) -> None:
     """Of codes in whole and in partial blocks, wide and narrow, and of ties."""
-    engine = engine_of(hamming.FAMILY)
+    engine = engine_of(FAMILY)
     for words, n, count in ((1, 1, 1), (1, 300, 7), (2, 129, 4), (3, 400, 130), (12, 260, 33)):
         for spread in (2, 64):
             codes = codes_of(n, words, spread=spread)
@@ -28,7 +27,7 @@ def test_the_first_of_the_nearest(engine_of: Callable[..., Engine]) -> None:
 
 
 def test_extreme_codes(engine_of: Callable[..., Engine]) -> None:
-    engine = engine_of(hamming.FAMILY)
+    engine = engine_of(FAMILY)
     full, none = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0)
     codes = np.array([[full] * 5, [none] * 5, [full, none, full, none, full]])
     numbers, distances = nearest(codes, codes[::-1].copy(), engine=engine)
@@ -37,7 +36,7 @@ def test_extreme_codes(engine_of: Callable[..., Engine]) -> None:
 
 
 def test_more_centroids_than_a_pass_takes(engine_of: Callable[..., Engine]) -> None:
-    engine = engine_of(hamming.FAMILY)
+    engine = engine_of(FAMILY)
     codes, centroids = codes_of(5, 1), codes_of(5000, 1, seed=1)
     centroids[4500] = codes[2]
     centroids[4999] = codes[2]

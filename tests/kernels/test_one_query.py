@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binq.kernels import hamming
-from binq.kernels.aot.compile import Library
+from binq.kernels.aot.compile import Library, load
 from binq.kernels.lists import Lists
-from binq.kernels.near_lists import Centroids, near_lists
+from binq.kernels.near_lists import FAMILY, Centroids, near_lists
 from binq.kernels.one_query import OneQuery
 from binq.kernels.scan import Engine
 
@@ -23,7 +23,7 @@ EngineOf = Callable[..., Engine]
 
 
 def library_of(engine_of: EngineOf) -> Library:
-    library = engine_of(hamming.FAMILY).library
+    library = engine_of(FAMILY).library
     if library is None:
         pytest.skip("numpy has no kernel for it")
     return library
@@ -48,6 +48,7 @@ class Made:
         engine = Engine(self.library)
         visits = near_lists(self.centroids, self.sizes, query, enough, **how, engine=engine)
         lists = Lists(self.offsets, visits)
+        engine = Engine(load(hamming.FAMILY))
         return hamming.topk(self.codes, query, k, numbers=self.rows, lists=lists, engine=engine)
 
 

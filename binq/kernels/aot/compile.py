@@ -306,14 +306,9 @@ def compile_family(
     machine = _machine(target, jit=False)
     able = features.of(machine) if family.features is None else features.Features(*family.features)
     kernels, layout = source.kernels(able)
-    module = None
+    module = binding.parse_assembly("")
     for kernel in kernels.values():
-        part = binding.parse_assembly(kernel.inspect_llvm())
-        if module is None:
-            module = part
-        else:
-            module.link_in(part)
-    assert module is not None
+        module.link_in(binding.parse_assembly(kernel.inspect_llvm()))
     symbols = {
         name: (kernel.native_name, "".join(map(features.kind_of, kernel._sig.args)))
         for name, kernel in kernels.items()

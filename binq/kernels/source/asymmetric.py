@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cfunc, types
 
-from binq.kernels.source import asymmetric_scan, visits
+from binq.kernels.source import asymmetric_scan
 from binq.kernels.source.features import Features
 from binq.kernels.source.quantize import MAX_WORDS, quantize
 
@@ -89,4 +89,4 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         "measure": compiled(
             void(_U64, _INT, _INT, _F32, _F32, _INT, _I64, _INT, _F32, _F32, _INT, _F32, _F64)
         )(_measure),
-    } | visits.kernels(compiled), layout
+    }, layout

@@ -12,15 +12,7 @@ from typing import Any
 
 from numba import cfunc, types
 
-from binq.kernels.source import (
-    hamming_counts,
-    hamming_nearest,
-    hamming_tables,
-    near_lists,
-    one_query,
-    rows,
-    visits,
-)
+from binq.kernels.source import hamming_counts, hamming_tables, rows
 from binq.kernels.source.features import Features
 
 _I32 = types.CPointer(types.int32)
@@ -37,7 +29,6 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     -------
     dict of str to numba CFunc
         ``scan_counts`` or ``scan_tables`` for batches, or neither: then `scan_rows` answers them.
-        ``nearest_counts`` or ``nearest_tables`` beside them.
     dict
         Of each scan S: ``S.group``, of how many queries its `members` come in groups; ``S.block``,
         of how many rows, but for the last, it is best called for a multiple; ``S.scratch``, the
@@ -49,7 +40,6 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     compiled = partial(cfunc, error_model="numpy")
     span = (_U64, _INT, _INT, _I64, _INT, _U64, _INT, _U32, _INT)
     state = (_I64, _I32, _I64, _U64, _INT, _INT, _U64)
-    block, kept = (_U64, _INT, _INT, _INT), (_INT, _U64, _U64)
     scan_rows, scan_tasks, measure = rows.row_kernels(lanes)
     found = {
         "scan_rows": compiled(void(*span, _U64, *state))(scan_rows),
@@ -61,39 +51,16 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         found["scan_counts"] = compiled(void(*span, _U64, *state))(scan)
         sizes = max(hamming_counts.SCRATCH, rows.SCRATCH), hamming_counts.SCRATCH_PER_WORD
         scans["scan_counts"] = (hamming_counts.GROUP, hamming_counts.BLOCK, *sizes, 1 << 24)
-        nearest = hamming_nearest.by_counts()
-        found["nearest_counts"] = compiled(void(*block, _U64, *kept))(nearest)
-        sizes = hamming_nearest.COUNT_SCRATCH, hamming_nearest.COUNT_SCRATCH_PER_WORD
-        scans["nearest_counts"] = (4, hamming_nearest.BLOCK, *sizes, 1 << 24)
     elif shuffle_name is not None:
         tables = (_U64, _U64, _I32, _I64, _INT)
         scan = hamming_tables.table_scan(lanes, shuffle_name)
         found["scan_tables"] = compiled(void(*span, *tables, *state))(scan)
         sizes = hamming_tables.scratch_sizes(lanes)
         scans["scan_tables"] = (hamming_tables.GROUP, 4 * lanes, *sizes, hamming_tables.MAX_WORDS)
-        nearest = hamming_nearest.by_tables(lanes, shuffle_name)
-        found["nearest_tables"] = compiled(void(*block, *tables, *kept))(nearest)
-        sizes = hamming_nearest.table_scratch(lanes)
-        scans["nearest_tables"] = (2, 4 * lanes, *sizes, hamming_tables.MAX_WORDS)
     names = ("group", "block", "scratch", "scratch_per_word", "max_words")
     layout = {
         f"{scan}.{name}": size
         for scan, sizes in scans.items()
         for name, size in zip(names, sizes, strict=True)
     }
-    found |= visits.kernels(compiled)
-    measuring = near_lists.measure_of(lanes, features.counts)
-    near = near_lists.near_lists_of(measuring)
-    sized = (_U64, _INT, _INT, _I64, _U64, *[_INT] * 5, _I32, _I64, _U64)
-    found["near_lists"] = compiled(void(*sized))(near.py_func)
-    allowing = near_lists.near_allowed_of(measuring)
-    sized = (_U64, _INT, _INT, _I64, _I64, _U64, *[_INT] * 4, _I64, _INT, _I32, _I64, _U64)
-    found["near_allowed"] = compiled(void(*sized))(allowing)
-    layout["near_lists.transposed"] = int(features.counts)
-    for name in ("SCRATCH", "SCRATCH_PER_WORD", "SCRATCH_PER_LIST", "TOGETHER"):
-        layout[f"near_lists.{name.lower()}"] = getattr(near_lists, name)
-    given = (types.CPointer(_U64), *[_INT] * 6)
-    found["one_query"] = compiled(void(*given))(one_query.one_query_of(near, scan_tasks))
-    layout |= {f"one_query.{name}": place for place, name in enumerate(one_query.GIVEN)}
-    layout["one_query.answer_size"] = one_query.ANSWER_SIZE
     return found, layout | {"lanes": lanes, "shuffle": int(shuffle_name is not None)}

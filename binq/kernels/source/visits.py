@@ -8,9 +8,13 @@ Numbers of lists, and where they begin, come from a file: they are checked befor
 
 from __future__ import annotations
 
-import numpy as np
-from numba import types
+from functools import partial
+from typing import Any
 
+import numpy as np
+from numba import cfunc, types
+
+from binq.kernels.source.features import Features
 from binq.kernels.source.scalars import jit
 
 _I32 = types.CPointer(types.int32)
@@ -186,11 +190,12 @@ def tasks_by_list(
     result[0] = done
 
 
-def kernels(compiled):
-    """The compiled functions; `compiled` makes one of a signature and a source."""
-    void = types.void
-    return {
+def kernels(_features: Features) -> tuple[dict[str, Any], dict[str, int]]:
+    """The compiled functions of this family, which are the same for all CPUs, and no layout."""
+    void, compiled = types.void, partial(cfunc, error_model="numpy")
+    found = {
         "tasks_by_query": compiled(void(*_GIVEN, _U64, _I64, _I64))(tasks_by_query),
         "count_visits": compiled(void(*_GIVEN, _INT, _I64, _I64))(count_visits),
         "tasks_by_list": compiled(void(*_GIVEN, _INT, _I64, _INT, _I64, _I64, _I64))(tasks_by_list),
     }
+    return found, {}

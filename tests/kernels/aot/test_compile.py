@@ -13,12 +13,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from binq.kernels import asymmetric, descent, graph, hamming, pack, scan, shingles
+from binq.kernels import (
+    asymmetric,
+    descent,
+    graph,
+    hamming,
+    lists,
+    near_lists,
+    nearest,
+    pack,
+    scan,
+    shingles,
+)
 from binq.kernels.allowed import Chosen
 from binq.kernels.aot import cache
 from binq.kernels.aot import compile as aot
 
-FAMILIES = [module.FAMILY for module in (hamming, asymmetric, pack, descent, shingles, graph)]
+FAMILIES = [
+    module.FAMILY
+    for module in (
+        hamming, asymmetric, pack, nearest, lists, near_lists, graph, descent, shingles
+    )
+]  # fmt: skip
 ROOT = Path(__file__).parents[3]
 
 
@@ -76,6 +92,14 @@ def test_objects_refer_to_nothing_but_the_c_library(family: aot.Family) -> None:
     assert set(symbols) == set(aot.load(family).functions)
     if code[:4] == b"\x7fELF":
         assert _elf_undefined(code) <= aot.ALLOWED_SYMBOLS
+
+
+def test_a_scan_of_all_rows_compiles_nothing_else() -> None:
+    """What lists need would double the time of the first query on a machine."""
+    scans = {"scan_counts", "scan_tables"}
+    assert set(aot.load(hamming.FAMILY).functions) - scans == {"scan_rows", "measure"}
+    own = {"scan", "scan_one", "quantize", "measure"}
+    assert set(aot.load(asymmetric.FAMILY).functions) == own
 
 
 _CROSS = """

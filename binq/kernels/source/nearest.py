@@ -7,13 +7,16 @@ is transposed once and stays in L1, all centroids run over it, and every code ke
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numba import cfunc, types
 
 from binq.kernels.source.columns import block_of, half_byte_columns
 from binq.kernels.source.counts import counts
-from binq.kernels.source.hamming_tables import shared_counts_of
+from binq.kernels.source.features import Features
+from binq.kernels.source.hamming_tables import MAX_WORDS, shared_counts_of
 from binq.kernels.source.scalars import int16s, offset_by, uint32s
 from binq.kernels.source.simd import vectors
 
@@ -21,6 +24,11 @@ BLOCK = 128
 # The keys of a block; then the transposed block and a copy of a partial one, per word.
 COUNT_SCRATCH = 8 * BLOCK
 COUNT_SCRATCH_PER_WORD = 2 * 8 * BLOCK
+
+_I32 = types.CPointer(types.int32)
+_I64 = types.CPointer(types.int64)
+_U64 = types.CPointer(types.uint64)
+_INT = types.intp
 
 
 def by_counts() -> Any:
@@ -170,3 +178,30 @@ def by_tables(lanes: int, shuffle_name: str | None) -> Any:
             start = following
 
     return nearest
+
+
+def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
+    """The compiled function of this family for a CPU, and its layout.
+
+    Returns
+    -------
+    dict of str to numba CFunc
+        ``nearest_counts`` or ``nearest_tables``, or neither: then a scan finds the nearest.
+    dict
+        As of the scans in `hamming.kernels`.
+    """
+    lanes, shuffle_name = features.lanes, features.shuffle
+    void, compiled = types.void, partial(cfunc, error_model="numpy")
+    block, kept = (_U64, _INT, _INT, _INT), (_INT, _U64, _U64)
+    if features.counts:
+        name, held, source = "nearest_counts", (_U64,), by_counts()
+        sizes = BLOCK, COUNT_SCRATCH, COUNT_SCRATCH_PER_WORD, 1 << 24
+    elif shuffle_name is not None:
+        name, held = "nearest_tables", (_U64, _U64, _I32, _I64, _INT)
+        source = by_tables(lanes, shuffle_name)
+        sizes = 4 * lanes, *table_scratch(lanes), MAX_WORDS
+    else:
+        return {}, {}
+    told = zip(("block", "scratch", "scratch_per_word", "max_words"), sizes, strict=True)
+    function = compiled(void(*block, *held, *kept))(source)
+    return {name: function}, {f"{name}.{what}": size for what, size in told}
