@@ -175,6 +175,25 @@ def choose_allowed(
     return n_met
 
 
+@jit
+def parts(words, n_lists, scratch):
+    """Where the distances of queries begin, and the bytes of each query; what `choose` writes."""
+    own = (_SPARE + 16 * (64 * words + 1) + 63) & -64
+    pitch = 4 * ((n_lists + LISTS - 1) // LISTS * LISTS)
+    return own, pitch, int32s(scratch, own + TOGETHER * pitch)
+
+
+@jit
+def filled_up(away, n_lists, pitch):
+    """Make up the distances of a query to what `many_near` takes; the least of them."""
+    for i in range(n_lists, pitch >> 2):
+        away[i] = np.int32(_FAR)
+    nearest = np.int32(_FAR)
+    for i in range(pitch >> 2):
+        nearest = min(nearest, away[i])
+    return np.int64(nearest)
+
+
 def _by_rows(lanes: int) -> Any:
     """Distances row by row."""
     v = vectors(lanes, None)
@@ -276,21 +295,15 @@ def near_lists_of(measure: Any) -> Any:
             How many lists there are of each query.
         scratch : uint64*, 64-byte aligned
         """
-        own = (_SPARE + 16 * (64 * words + 1) + 63) & -64
-        pitch = 4 * ((n_lists + LISTS - 1) // LISTS * LISTS)
-        met = int32s(scratch, own + TOGETHER * pitch)
+        own, pitch, met = parts(words, n_lists, scratch)
         for first in range(0, n_queries, TOGETHER):
             last = min(first + TOGETHER, n_queries)
             measure(centroids, words, n_lists, queries, first, last, scratch, own, pitch)
             for query in range(first, last):
                 away = int32s(scratch, own + (query - first) * pitch)
-                for i in range(n_lists, pitch >> 2):
-                    away[i] = np.int32(_FAR)
-                nearest = np.int32(_FAR)
-                for i in range(pitch >> 2):
-                    nearest = min(nearest, away[i])
+                nearest = filled_up(away, n_lists, pitch)
                 counts[query] = choose(
-                    away, np.int64(nearest), words, n_lists, sizes, least, enough, gap, edge,
+                    away, nearest, words, n_lists, sizes, least, enough, gap, edge,
                     visits, query * n_lists, met, scratch,
                 )  # fmt: skip
 
@@ -320,21 +333,15 @@ def near_allowed_of(measure: Any) -> Any:
         known : int64*, (3, n_known)
             Numbers of candidates, ascending and at least 1, their gaps and edges, at least 0.
         """
-        own = (_SPARE + 16 * (64 * words + 1) + 63) & -64
-        pitch = 4 * ((n_lists + LISTS - 1) // LISTS * LISTS)
-        met = int32s(scratch, own + TOGETHER * pitch)
+        own, pitch, met = parts(words, n_lists, scratch)
         for first in range(0, n_queries, TOGETHER):
             last = min(first + TOGETHER, n_queries)
             measure(centroids, words, n_lists, queries, first, last, scratch, own, pitch)
             for query in range(first, last):
                 away = int32s(scratch, own + (query - first) * pitch)
-                for i in range(n_lists, pitch >> 2):
-                    away[i] = np.int32(_FAR)
-                nearest = np.int32(_FAR)
-                for i in range(pitch >> 2):
-                    nearest = min(nearest, away[i])
+                nearest = filled_up(away, n_lists, pitch)
                 counts[query] = choose_allowed(
-                    away, np.int64(nearest), words, n_lists, sizes, allowed, m, enough, total,
+                    away, nearest, words, n_lists, sizes, allowed, m, enough, total,
                     known, n_known, visits, query * n_lists, met, scratch,
                 )  # fmt: skip
 
