@@ -16,9 +16,9 @@ from binq.kernels.source.graph_walk import (
     QUERY,
     SLOTS,
     SPARE,
-    parts,
+    walk_in,
 )
-from binq.kernels.source.scalars import int32s, jit, offset_by, uint32s
+from binq.kernels.source.scalars import int32s, jit, offset_by
 from binq.kernels.source.select import select
 
 # Of a target's candidates: no more are looked at than the nearest of them.
@@ -85,13 +85,11 @@ def _insert_of(walk: SimpleNamespace, choose: Any) -> Any:
     begin, step = walk.begin, walk.step
 
     @njit(error_model="numpy", inline="never")
-    def finish(codes, words, width, node, most, factor, chosen, to, scratch, slots, marks):
+    def finish(codes, words, width, node, most, factor, chosen, to, scratch, slots):
         """Choose among the nearest that a walk has found."""
-        at = parts(scratch, words, width, slots, marks)
-        numbers = int32s(scratch, at[0])
-        histogram = int32s(scratch, at[2])
-        own = at[6] >> 3
-        kth = np.intp(numbers[KTH])
+        walk = walk_in(scratch, words, width, slots)
+        histogram = walk.histogram
+        kth = np.intp(walk.numbers[KTH])
         # Those found, sorted by counting, into the memory of what followed what, and of marks.
         place = np.int32(0)
         for far in range(kth + 1):
@@ -99,16 +97,18 @@ def _insert_of(walk: SimpleNamespace, choose: Any) -> Any:
             histogram[far] = place
             place += count
         found = np.intp(place)
-        order = uint32s(scratch, at[7])
-        for slot in range(np.intp(numbers[SLOTS])):
-            far = np.intp(scratch[own + slot] >> np.uint64(32))
+        order = walk.following
+        for slot in range(np.intp(walk.numbers[SLOTS])):
+            far = np.intp(walk.keys[slot] >> np.uint64(32))
             if far <= kth:
                 order[np.intp(histogram[far])] = np.uint32(slot)
                 histogram[far] += np.int32(1)
-        keys = offset_by(scratch, at[8], scratch)
+        keys = offset_by(walk.met, 0, scratch)
         for i in range(found):
-            keys[i] = scratch[own + np.intp(order[i])]
-        kept = choose(codes, words, keys, 0, found, node, most, factor, chosen, to, scratch, at[5])
+            keys[i] = walk.keys[np.intp(order[i])]
+        kept = choose(
+            codes, words, keys, 0, found, node, most, factor, chosen, to, scratch, walk.away_at
+        )
         for i in range(kept, most):
             chosen[to + i] = np.uint32(NONE)
 
@@ -160,9 +160,8 @@ def _insert_of(walk: SimpleNamespace, choose: Any) -> Any:
                     )  # fmt: skip
                 if numbers[PHASE] >= ENDED:
                     finish(
-                        codes, words, width, node, most, factor, chosen, number * most, own, slots,
-                        marks,
-                    )  # fmt: skip
+                        codes, words, width, node, most, factor, chosen, number * most, own, slots
+                    )
                     if following < count:
                         begin(
                             codes, words, n, batch, 0, width, entries, n_entries, n, codes, 0,

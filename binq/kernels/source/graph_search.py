@@ -82,8 +82,8 @@ def search_kernel(walk: SimpleNamespace) -> Any:
                 if numbers[PHASE] >= ENDED:
                     if numbers[PHASE] == ENDED:
                         told[2 * query] = found(
-                            words, width, allowed, filtered, named, names, count, own, slots, marks,
-                            keys, query * count,
+                            words, width, allowed, filtered, named, names, count, own, slots, keys,
+                            query * count,
                         )  # fmt: skip
                         told[2 * query + 1] = (
                             np.int64(numbers[MEASURED]) - np.int64(numbers[ENTERED]) + n_entries

@@ -11,7 +11,7 @@ cut into steps that end where something was asked for, and a few queries take tu
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -45,32 +45,60 @@ LEAST_MARKS = 1 << 12
 _MIX = 0x9E3779B1
 
 
-@jit
-def parts(scratch, words, width, slots, marks):
-    """Where a walk's arrays begin, in bytes of its scratch.
+class Walk(NamedTuple):
+    """The arrays of a walk, in its scratch.
 
-    numbers, lists by distance, histogram, bits of lists, waiting nodes, their distances, keys
-    of slots, following slots, marks
+    Attributes
+    ----------
+    numbers : int32*
+    lists, histogram : int32*, (bins,)
+        The first slot of each distance, -1 for none; how many nodes that may be returned.
+    bits : uint64*, (words + 1,)
+        Which lists have slots.
+    waiting, away : uint32*, int32*, (width + 4,)
+        Nodes to be measured, and their distances.
+    away_at : int
+        Where `away` lies in the scratch, in bytes.
+    keys, following : uint64*, uint32*, (slots,)
+        (distance << 32) | node of each slot, and the next slot of its list.
+    met : uint32*
+        Tables of marks.
     """
+
+    numbers: Any
+    lists: Any
+    histogram: Any
+    bits: Any
+    waiting: Any
+    away: Any
+    away_at: Any
+    keys: Any
+    following: Any
+    met: Any
+
+
+@jit
+def walk_in(scratch, words, width, slots):
+    """The arrays of a walk."""
     bins = 64 * words + 1
-    numbers = np.intp(SPARE)
-    lists = numbers + _NUMBERS
+    lists = np.intp(SPARE + _NUMBERS)
     histogram = lists + 4 * bins
     bits = (histogram + 4 * bins + 7) // 8 * 8
     waiting = bits + 8 * (words + 1)
     away = (waiting + 4 * (width + 4) + 15) // 16 * 16
     keys = (away + 4 * (width + 4) + 7) // 8 * 8
     following = keys + 8 * slots
-    return (
-        numbers,
-        lists,
-        histogram,
-        bits,
-        waiting,
+    return Walk(
+        int32s(scratch, SPARE),
+        int32s(scratch, lists),
+        int32s(scratch, histogram),
+        offset_by(scratch, bits, scratch),
+        uint32s(scratch, waiting),
+        int32s(scratch, away),
         away,
-        keys,
-        following,
-        following + 4 * slots,
+        offset_by(scratch, keys, scratch),
+        uint32s(scratch, following),
+        uint32s(scratch, following + 4 * slots),
     )
 
 
@@ -117,20 +145,18 @@ def limit_of(numbers, rank, bins, more):
 
 
 @jit
-def push(
-    numbers, lists, histogram, scratch, bits_at, keys_at, following, slots, rank, away, node,
-    counts,
-):  # fmt: skip
+def push(walk, slots, rank, away, node, counts):
     """Let a node wait, and count it if it may be returned."""
+    numbers, lists, histogram = walk.numbers, walk.lists, walk.histogram
     slot = np.intp(numbers[SLOTS])
     if slot >= slots:
         numbers[PHASE] = OVERFLOWED
         return
     numbers[SLOTS] = np.int32(slot + 1)
-    scratch[(keys_at >> 3) + slot] = (np.uint64(away) << np.uint64(32)) | np.uint64(node)
-    following[slot] = np.uint32(lists[away])
+    walk.keys[slot] = (np.uint64(away) << np.uint64(32)) | np.uint64(node)
+    walk.following[slot] = np.uint32(lists[away])
     lists[away] = np.int32(slot)
-    scratch[(bits_at >> 3) + (away >> 6)] |= np.uint64(1) << np.uint64(away & 63)
+    walk.bits[away >> 6] |= np.uint64(1) << np.uint64(away & 63)
     if away < np.intp(numbers[NEAREST]):
         numbers[NEAREST] = np.int32(away)
     if counts and away <= np.intp(numbers[KTH]):
@@ -187,20 +213,14 @@ def _begin_of(measure: Any) -> Any:
         queries, query, rank, admitted, scratch, slots, marks,
     ):  # fmt: skip
         """Start a walk of a query, at the entries that are near to it."""
-        at = parts(scratch, words, width, slots, marks)
+        walk = walk_in(scratch, words, width, slots)
+        numbers, waiting, met = walk.numbers, walk.waiting, walk.met
         bins = 64 * words + 1
-        numbers = int32s(scratch, at[0])
-        lists = int32s(scratch, at[1])
-        histogram = int32s(scratch, at[2])
-        away = int32s(scratch, at[5])
-        waiting = uint32s(scratch, at[4])
-        following = uint32s(scratch, at[7])
-        met = uint32s(scratch, at[8])
         for i in range(bins):
-            lists[i] = np.int32(-1)
-            histogram[i] = np.int32(0)
+            walk.lists[i] = np.int32(-1)
+            walk.histogram[i] = np.int32(0)
         for i in range(words + 1):
-            scratch[(at[3] >> 3) + i] = np.uint64(0)
+            walk.bits[i] = np.uint64(0)
         table = min(np.intp(LEAST_MARKS), marks)
         for i in range(table, 2 * table):
             met[i] = np.uint32(NONE)
@@ -220,11 +240,12 @@ def _begin_of(measure: Any) -> Any:
                     waiting[count] = np.uint32(node)
                     count += 1
             measure(
-                codes, words, n, starts, started, queries, query, scratch, waiting, count, at[5]
-            )
+                codes, words, n, starts, started, queries, query, scratch, waiting, count,
+                walk.away_at,
+            )  # fmt: skip
             for i in range(count):
                 node = np.intp(waiting[i])
-                far = np.intp(away[i])
+                far = np.intp(walk.away[i])
                 if far <= limit_of(numbers, rank, bins, admitted):
                     room(numbers, met, marks, 1)
                     if numbers[PHASE] == OVERFLOWED:
@@ -232,10 +253,8 @@ def _begin_of(measure: Any) -> Any:
                     table = np.intp(numbers[TABLE])
                     if mark(offset_by(met, 4 * table, met), table, node):
                         numbers[MEASURED] += np.int32(1)
-                        push(
-                            numbers, lists, histogram, scratch, at[3], at[6], following, slots,
-                            rank, far, node, filtered == 0 or is_allowed(allowed, node),
-                        )  # fmt: skip
+                        counts = filtered == 0 or is_allowed(allowed, node)
+                        push(walk, slots, rank, far, node, counts)
                         if numbers[PHASE] == OVERFLOWED:
                             return
         numbers[ENTERED] = numbers[MEASURED]
@@ -252,15 +271,9 @@ def _step_of(measure: Any) -> Any:
         query, rank, admitted, gap, scratch, slots, marks,
     ):  # fmt: skip
         """Go on with a walk, up to where it would wait for memory."""
-        at = parts(scratch, words, width, slots, marks)
+        walk = walk_in(scratch, words, width, slots)
+        numbers, waiting, met = walk.numbers, walk.waiting, walk.met
         bins = 64 * words + 1
-        numbers = int32s(scratch, at[0])
-        lists = int32s(scratch, at[1])
-        histogram = int32s(scratch, at[2])
-        waiting = uint32s(scratch, at[4])
-        away = int32s(scratch, at[5])
-        following = uint32s(scratch, at[7])
-        met = uint32s(scratch, at[8])
         if numbers[PHASE] == MEASURE:
             # The neighbours of the node that was taken are here: ask for the codes of new ones.
             line = np.intp(np.uint32(numbers[NODE])) * width
@@ -285,38 +298,38 @@ def _step_of(measure: Any) -> Any:
             numbers[PHASE] = EXPAND
             return
         count = np.intp(numbers[LEFT])
-        measure(codes, words, n, starts, started, queries, query, scratch, waiting, count, at[5])
+        measure(
+            codes, words, n, starts, started, queries, query, scratch, waiting, count, walk.away_at
+        )
         limit = limit_of(numbers, rank, bins, admitted)
         for i in range(count):
-            far = np.intp(away[i])
+            far = np.intp(walk.away[i])
             if far <= limit:
                 node = np.intp(waiting[i])
-                push(
-                    numbers, lists, histogram, scratch, at[3], at[6], following, slots, rank, far,
-                    node, filtered == 0 or is_allowed(allowed, node),
-                )  # fmt: skip
+                counts = filtered == 0 or is_allowed(allowed, node)
+                push(walk, slots, rank, far, node, counts)
                 limit = limit_of(numbers, rank, bins, admitted)
         if numbers[PHASE] == OVERFLOWED:
             return
         # The nearest node that waits.
         word = np.intp(numbers[NEAREST]) >> 6
-        while word <= words and scratch[(at[3] >> 3) + word] == np.uint64(0):
+        while word <= words and walk.bits[word] == np.uint64(0):
             word += 1
         if word > words:
             numbers[PHASE] = ENDED
             return
-        bits = scratch[(at[3] >> 3) + word]
+        bits = walk.bits[word]
         nearest = 64 * word + np.intp(trailing_zeros(bits))
         numbers[NEAREST] = np.int32(nearest)
         if nearest > limit_of(numbers, rank, bins, gap):
             numbers[PHASE] = ENDED
             return
-        slot = np.intp(lists[nearest])
-        then = np.int32(following[slot])
-        lists[nearest] = then
+        slot = np.intp(walk.lists[nearest])
+        then = np.int32(walk.following[slot])
+        walk.lists[nearest] = then
         if then < 0:
-            scratch[(at[3] >> 3) + word] = bits & (bits - np.uint64(1))
-        node = np.intp(scratch[(at[6] >> 3) + slot] & np.uint64(NONE))
+            walk.bits[word] = bits & (bits - np.uint64(1))
+        node = np.intp(walk.keys[slot] & np.uint64(NONE))
         numbers[NODE] = np.int32(node)
         numbers[PHASE] = MEASURE
         line = node * width * 4
@@ -327,36 +340,32 @@ def _step_of(measure: Any) -> Any:
 
 
 @njit(error_model="numpy", inline="never")
-def found(
-    words, width, allowed, filtered, named, names, count, scratch, slots, marks, keys, to
-):  # fmt: skip
+def found(words, width, allowed, filtered, named, names, count, scratch, slots, keys, to):
     """Write the nearest that were found, in no order; how many they are."""
-    at = parts(scratch, words, width, slots, marks)
+    walk = walk_in(scratch, words, width, slots)
     bins = 64 * words + 1
-    numbers = int32s(scratch, at[0])
-    histogram = int32s(scratch, at[2])
+    own = walk.keys
     met = np.intp(0)
     far = np.intp(-1)
     while far + 1 < bins and met < count:
         far += 1
-        met += np.intp(histogram[far])
-    own = at[6] >> 3
+        met += np.intp(walk.histogram[far])
     kept = np.intp(0)
-    for slot in range(np.intp(numbers[SLOTS])):
-        key = scratch[own + slot]
+    for slot in range(np.intp(walk.numbers[SLOTS])):
+        key = own[slot]
         if np.intp(key >> np.uint64(32)) <= far and (
             filtered == 0 or is_allowed(allowed, np.intp(key & np.uint64(NONE)))
         ):
             if named:
                 name = np.uint64(names[np.intp(key & np.uint64(NONE))])
                 key = (key >> np.uint64(32) << np.uint64(32)) | name
-            scratch[own + kept] = key
+            own[kept] = key
             kept += 1
     if kept > count:
-        select(scratch, own, kept, count)
+        select(own, 0, kept, count)
         kept = np.intp(count)
     for i in range(kept):
-        keys[to + i] = scratch[own + i]
+        keys[to + i] = own[i]
     return kept
 
 
