@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from binq.kernels.aot import compile as aot
 from binq.kernels.blocks import run_blocks
-from binq.kernels.graph import FAMILY, Graph, Nodes, Walks, power_of_two
+from binq.kernels.graph import FAMILY, Graph, Nodes
 from binq.kernels.nearest import nearest
 from binq.kernels.scan import Engine, Memory, address
+from binq.kernels.walks import Walks, power_of_two
 
 NONE: Final = np.uint32(0xFFFFFFFF)
 """Fills up a line of neighbours."""
@@ -131,7 +132,7 @@ class _Growing:
         self._lines = np.full((n, self._width), NONE)
         slots = 256 + 16 * ef_construction
         marks = power_of_two(max(2 * slots, 128 * ef_construction))
-        self._walks = Walks(library.layout, words, self._width, slots, marks, _TURNS, threads)
+        self._walks, self._room = Walks(library.layout, words, self._width), (_TURNS, slots, marks)
 
     def insert(self, batch: Nodes, entries: Nodes) -> None:
         """Insert nodes, ascending, by walks from entries that are there."""
@@ -139,13 +140,14 @@ class _Growing:
         (n, words), count, kernel = codes.shape, len(batch), self._library.functions["insert"]
         chosen = np.empty((count, most), np.uint32)
 
-        def work(worker: int, number: int) -> None:
+        def work(_: int, number: int) -> None:
             first = number * _INSERTED_PER_CALL
-            kernel(
+            given = (
                 address(codes), words, n, address(lines), self._width, address(entries),
                 len(entries), address(batch[first:]), min(_INSERTED_PER_CALL, count - first), most,
-                self._rank, _NEW, address(chosen[first:]), *self._walks.of(worker),
+                self._rank, _NEW, address(chosen[first:]),
             )  # fmt: skip
+            self._walks.call(kernel, given, self._room)
 
         run_blocks(-(-count // _INSERTED_PER_CALL), self._threads, work)
         lines[batch, :most] = chosen

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from binq.binarizers import Binarizer, RowTerms
 from binq.errors import UsageError
 from binq.kernels import asymmetric
-from binq.kernels import graph as walks
-from binq.kernels.graph import Graph
+from binq.kernels.graph import Graph, Searcher
 from binq.kernels.graph_making import NONE, reached
 from binq.kernels.lists import Lists
 from binq.storage.reader import IndexFile
@@ -68,13 +67,12 @@ class StoredGraph:
 class _Nodes(NamedTuple):
     """What a search may return, by node.
 
-    ``allowed`` is a bitmap, None for all nodes; ``first`` the first allowed row of every node.
-    Where codes repeat, node i has the positions ``positions[begins[i]:begins[i + 1]]`` that are
-    allowed; without ``positions``, those from ``begins[i]`` to ``begins[i + 1]``.
+    ``graph`` finds allowed nodes, and tells each by its first allowed row. Where codes repeat,
+    node i has the positions ``positions[begins[i]:begins[i + 1]]`` that are allowed; without
+    ``positions``, those from ``begins[i]`` to ``begins[i + 1]``.
     """
 
-    allowed: Codes | None
-    first: NDArray[np.uint32]
+    graph: Searcher
     begins: Rows | None = None
     positions: Rows | None = None
 
@@ -282,20 +280,14 @@ class Hnsw(Placed):
         self, queries: Queries, count: int, far: dict[str, int], scope: Scope
     ) -> tuple[Rows, Distances, Rows]:
         """Return the first rows of nodes found (q, c), -1 for none, distances, rows compared."""
-        nodes = self._nodes(scope)
         # Where a filter opposes a query, walks go on and on; what is told by ``ef`` is obeyed.
         limited = "gap" in far or scope.allowed is not None
-        return walks.search(
-            self.codes,
-            self.stored.graph,
+        return self._nodes(scope).graph.search(
             queries.codes,
             count,
             ef=far.get("ef"),
             gap=far.get("gap"),
-            allowed=nodes.allowed,
-            starts=self._starts,
-            names=nodes.first,
-            most=math.ceil(SCAN_SHARE * len(nodes.first)) if limited else None,
+            most=self._most if limited else None,
             threads=scope.threads,
         )
 
@@ -347,16 +339,26 @@ class Hnsw(Placed):
     def _allowed_nodes(self, here: AllowedRows | None) -> _Nodes:
         rows, starts = self.stored.rows, self._starts
         if starts is None:
-            return _Nodes(None if here is None else here.bitmap, rows)
+            return _Nodes(self._searcher(rows, None if here is None else here.bitmap))
         if here is None:
-            return _Nodes(None, rows[starts[:-1]], starts.astype(np.int64))
+            return _Nodes(self._searcher(rows[starts[:-1]]), starts.astype(np.int64))
         before = np.zeros(len(self) + 1, np.int64)
         np.cumsum(here.mask, out=before[1:])
         begins = before[starts]
         some = begins[1:] > begins[:-1]
         first = np.full(len(some), NONE)
         first[some] = rows[here.rows[begins[:-1][some]]]
-        return _Nodes(AllowedRows(some).bitmap, first, begins, here.rows)
+        return _Nodes(self._searcher(first, AllowedRows(some).bitmap), begins, here.rows)
+
+    def _searcher(self, first: NDArray[np.uint32], allowed: Codes | None = None) -> Searcher:
+        return Searcher(
+            self.codes, self.stored.graph, allowed=allowed, starts=self._starts, names=first
+        )
+
+    @cached_property
+    def _most(self) -> int:
+        """Walks that measure more nodes are given up."""
+        return math.ceil(SCAN_SHARE * len(self.stored.graph.neighbours))
 
     @cached_property
     def _starts(self) -> NDArray[np.uint32] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -166,6 +167,35 @@ def test_walks_that_find_no_room_begin_again(
         for gap, whole in zip((2, 9, 64), expected, strict=True):
             found = search(codes, made.graph, queries, 5, gap=gap, threads=2, engine=engine)
             assert all(map(np.array_equal, found, whole))
+
+
+def test_searches_share_a_searcher_not_its_memory(engine_of: Callable[..., Engine]) -> None:
+    """One by one or all at once, with room for little after much: as each search for itself."""
+    engine = engine_of(FAMILY)
+    random = np.random.default_rng(0)
+    codes = near_each_other(random, 3000, 2)
+    made = make(codes, 8, 40, 2, engine=engine)
+    codes, queries = codes[made.order], random.integers(0, 1 << 64, (60, 2), np.uint64)
+    hows: list[dict[str, int]] = [{"gap": 4}, {"ef": 3000}, {"gap": 0, "most": 90}, {"ef": 30}]
+    jobs = [(first, how) for first in range(len(queries)) for how in hows]
+
+    def alone(job: tuple[int, dict[str, int]]) -> Found:
+        first, how = job
+        own = queries[first : first + 1 + first % 3]
+        return search(codes, made.graph, own, 1 + first, **how, engine=engine)
+
+    shared = searching.Searcher(codes, made.graph)
+
+    def together(job: tuple[int, dict[str, int]]) -> Found:
+        first, how = job
+        own = queries[first : first + 1 + first % 3]
+        return shared.search(own, 1 + first, **how, threads=first % 2 + 1, engine=engine)
+
+    expected = [alone(job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        for found in (map(together, jobs), pool.map(together, jobs)):
+            for some, whole in zip(found, expected, strict=True):
+                assert all(map(np.array_equal, some, whole))
 
 
 def test_walks_without_an_end_are_given_up(engine_of: Callable[..., Engine]) -> None:

@@ -10,6 +10,7 @@ from numba import cfunc, types
 from binq.kernels.source import graph_links, graph_search, graph_walk
 from binq.kernels.source.features import Features
 
+_I32 = types.CPointer(types.int32)
 _I64 = types.CPointer(types.int64)
 _U32 = types.CPointer(types.uint32)
 _U64 = types.CPointer(types.uint64)
@@ -25,8 +26,7 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     numbers = (_INT,) * 4
     signatures = {
         "search": void(
-            _U64, _INT, _INT, _U32, _INT, _U32, _INT, _INT, _U32, _INT, _U64, _INT, _INT, _U32,
-            _U64, _INT, *numbers, _U64, _I64, _U64, *numbers,
+            types.CPointer(_U64), _U64, _INT, *numbers, _U64, _I32, _I64, _U64, *numbers,
         ),
         "insert": void(
             _U64, _INT, _INT, _U32, _INT, _U32, _INT, _U32, _INT, _INT, _INT, _INT, _U32, _U64,
@@ -53,4 +53,6 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         "link.scratch": graph_links.FIXED,
         "none": graph_walk.NONE,
     }
+    layout |= {f"search.{name}": place for place, name in enumerate(graph_search.GIVEN)}
+    layout |= {f"search.{name}": place for place, name in enumerate(graph_search.NUMBERS)}
     return found, layout

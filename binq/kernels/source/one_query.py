@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from binq.kernels.source.scalars import int32s, int64s, jit, uint32s
-from binq.kernels.source.select import select
+from binq.kernels.source.scalars import int32s, int64s, uint32s
+from binq.kernels.source.select import select, sort
 from binq.kernels.source.visits import tasks_by_query
 
 # What `given` holds, in this order.
@@ -25,21 +25,6 @@ GIVEN = (
 _ANSWERED, _LISTS, _TASKS, _FOUND, _LIMIT, _MEMBER = 0, 1, 2, 4, 5, 6
 ANSWER_SIZE = 7
 _FAR = 0x7FFFFFFF
-
-
-@jit
-def _sort(keys, count):
-    # Shell's, as there may be thousands.
-    step = count
-    while step > 1:
-        step = max(1, step * 5 // 11)
-        for i in range(step, count):
-            key = keys[i]
-            j = i
-            while j >= step and keys[j - step] > key:
-                keys[j] = keys[j - step]
-                j -= step
-            keys[j] = key
 
 
 def one_query_of(near_lists: Any, scan_tasks: Any) -> Any:
@@ -98,7 +83,7 @@ def one_query_of(near_lists: Any, scan_tasks: Any) -> Any:
         if count > k:
             select(keys, 0, count, k)
             count = k
-        _sort(keys, count)
+        sort(keys, 0, count)
         for i in range(count):
             rows[i] = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
             distances[i] = np.int32(keys[i] >> np.uint64(32))

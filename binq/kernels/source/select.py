@@ -109,3 +109,19 @@ def append(keys, counts, query, capacity, k, value, position, numbers, numbered)
     if count < capacity:
         keys[start + count] = key
     counts[query] = count + 1
+
+
+@njit(error_model="numpy")
+def sort(keys, start, count):
+    """Order ``keys[start:start + count]``."""
+    # Shell's, as there may be thousands.
+    step = count
+    while step > 1:
+        step = max(1, step * 5 // 11)
+        for i in range(start + step, start + count):
+            key = keys[i]
+            j = i
+            while j >= start + step and keys[j - step] > key:
+                keys[j] = keys[j - step]
+                j -= step
+            keys[j] = key
