@@ -36,12 +36,17 @@ FEWEST: Final = 100
 _RESCORED: Final = 4
 
 
-def candidates(scoring: Scoring, bits: int, dim: int) -> list[Method]:
-    """Return the methods to choose from, the simplest first."""
+def candidates(scoring: Scoring, bits: int, dim: int, distance: bool = False) -> list[Method]:
+    """Return the methods to choose from, the simplest first.
+
+    With ``distance``, those whose codes carry a Hamming distance.
+    """
     return [
         name
         for name, spec in binarizers.TABLE.items()
-        if spec.allows(bits, dim) and spec.auto(scoring, bits, dim)
+        if spec.allows(bits, dim)
+        and spec.auto(scoring, bits, dim)
+        and (spec.hamming or not distance)
     ]
 
 
@@ -51,6 +56,7 @@ def choose(
     sample: Sample | None,
     fit: Callable[..., Binarizer],
     threads: int = 1,
+    distance: bool = False,
 ) -> Binarizer:
     """Choose a method on rows held out of the sample, and fit it on all of them.
 
@@ -65,6 +71,8 @@ def choose(
         binarizer.
     threads : int
         Affects speed only.
+    distance : bool
+        Choose among methods whose codes carry a Hamming distance, as graphs need.
 
     Returns
     -------
@@ -87,7 +95,7 @@ def choose(
     width = options.truncate_dim or dim
     if scoring == "asymmetric":
         refuse_wide(options.bits or width)
-    methods = candidates(scoring, options.bits or width, width)
+    methods = candidates(scoring, options.bits or width, width, distance)
     corpus, queries = held_out(rows, options.seed)
     if not len(queries):
         picked = methods[0]

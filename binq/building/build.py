@@ -187,7 +187,7 @@ def build(
         elif needs_fit(options) or rescore == "int8":
             source, sample = look(source, output, options, stack, rescore)
         dim, batches = started(source, stack)
-        binarizer = _binarizer_for(options, source, dim, sample, count)
+        binarizer = _binarizer_for(options, source, dim, sample, count, kind)
         refuse_without_distance(kind, binarizer.method if binarizer else None)
         scan = _scan_of(options, binarizer, source, dim)
         int8 = sample if rescore == "int8" else None
@@ -352,11 +352,16 @@ def _scan_of(
 
 
 def _binarizer_for(
-    options: BinarizerOptions, source: VectorSource, dim: int, sample: Sample | None, threads: int
+    options: BinarizerOptions,
+    source: VectorSource,
+    dim: int,
+    sample: Sample | None,
+    threads: int,
+    kind: Kind,
 ) -> Binarizer | None:
     """Return the binarizer of the index, or None for bits of unknown origin."""
     if not source.packed:
-        return choose_binarizer(options, dim, sample, threads)
+        return choose_binarizer(options, dim, sample, threads, distance=kind == "hnsw")
     if options.binarizer is None:
         return choose_binarizer(options, dim, None, threads) if options.method else None
     binarizer = binarizers.load(options.binarizer)

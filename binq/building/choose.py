@@ -92,9 +92,15 @@ def usable(
 
 
 def choose_binarizer(
-    options: BinarizerOptions, dim: int, sample: Sample | None, threads: int
+    options: BinarizerOptions,
+    dim: int,
+    sample: Sample | None,
+    threads: int,
+    distance: bool = False,
 ) -> Binarizer:
     """Return the binarizer to use for vectors of ``dim`` dimensions: loaded, or fitted.
+
+    With ``distance`` method auto chooses among those whose codes carry a Hamming distance.
 
     Raises
     ------
@@ -120,7 +126,7 @@ def choose_binarizer(
     if options.binarizer is not None:
         binarizer = _load(options, dim)
     elif options.method == "auto":
-        binarizer = auto.choose(options, dim, sample, fit, threads)
+        binarizer = auto.choose(options, dim, sample, fit, threads, distance)
     elif sample is None:
         binarizer = fit(options.method or "sign", None)
     else:

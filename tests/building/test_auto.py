@@ -36,6 +36,19 @@ def test_candidates() -> None:
     assert auto.candidates("asymmetric", 32, 32) == [
         *("sign", "median", "rotate", "itq", "rabitq", "learned")
     ]
+    assert auto.candidates("asymmetric", 64, 32, distance=True) == ["rotate", "lsh"]
+
+
+def test_a_graph_gets_codes_that_carry_a_distance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists get what is best; a graph, the best of those that it can be made of."""
+    methods = {}
+    monkeypatch.setattr(auto, "pick", lambda found, _: (list(found)[-1], "the last"))
+    for kind in ("ivf", "hnsw"):
+        settings: Any = {"kind": kind, "method": "auto", "scoring": "asymmetric"}
+        methods[kind] = binq.build(stretched(400, 24), tmp_path / "i.binq", **settings).method
+    assert methods == {"ivf": "learned", "hnsw": "rabitq"}
 
 
 def choose(rows: np.ndarray, fit: Any = None, **settings: Any) -> Binarizer:
