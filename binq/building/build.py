@@ -26,6 +26,7 @@ from binq.storage.sections import Int8Range
 from binq.storage.uploads import into_stores
 from binq.storage.writer import writing_index
 from binq.structures.flat import refuse_wide
+from binq.structures.pools import GraphCalibration
 from binq.structures.queries import Queries
 from binq.threads import limited
 from binq.types import (
@@ -71,6 +72,10 @@ class BuildReport:
         How many rows could not be used and are dead, with ``on_error="skip"``.
     skipped_rows : list of str
         The first few of them, and what is wrong with them.
+    walked : int or None
+        Of a graph, for up to how many candidates a search by the default target walks: for more,
+        or where it is 0 for any, all rows are scanned, which takes no longer there. None of
+        anything else, and of shards.
     """
 
     rows: int
@@ -84,6 +89,7 @@ class BuildReport:
     id_note: str | None = None
     skipped: int = 0
     skipped_rows: list[str] = field(default_factory=list)
+    walked: int | None = None
 
 
 @into_stores
@@ -239,6 +245,9 @@ def _report(
     chosen_by: str | None,
     id_note: str | None,
 ) -> BuildReport:
+    walked = None
+    if header.kind == "hnsw" and header.calibration is not None:
+        walked = GraphCalibration.from_json(header.calibration).walked()
     return BuildReport(
         header.rows - rows.skipped,
         header.dim,
@@ -251,6 +260,7 @@ def _report(
         id_note,
         rows.skipped,
         rows.skipped_rows,
+        walked,
     )
 
 

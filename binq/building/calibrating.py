@@ -7,7 +7,7 @@ look farther; see :mod:`binq.structures.calibration`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from binq.types import MAX_DIM, MAX_NORM, Metric, Scoring
 
 Codes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
+Groups = Callable[[NDArray[Any]], Iterator[NDArray[Any]]]
+"""Makes groups of queries of rows, (s, dim) float32 or bool."""
 
 # What rows promise for queries that are none: of what is missing from a target, so much may be.
 # With these, every target was reached on the corpora that docs/speed.md names; that 0.01 less is
@@ -79,7 +81,11 @@ class Calibrator:
             The rows that stand in for queries.
         """
         counts = [count for count in COUNTS if count <= max(len(self.structure), COUNTS[0])]
-        groups = [] if own is None else list(self._disturbed(queries))
+        groups = (
+            []
+            if own is None
+            else list(disturbed_queries(queries, self.metric, self.binarizer, disturbed))
+        )
         gaps: dict[Scoring, dict[int, tuple[int, ...]]] = {}
         edges: dict[Scoring, dict[int, tuple[int, ...]]] = {}
         for scan in self._scans(queries):
@@ -136,18 +142,21 @@ class Calibrator:
         assert queries.vectors is not None
         return self.binarizer.signs(queries.vectors, ready=queries.vectors)
 
-    def _disturbed(self, queries: Queries) -> Iterator[Queries]:
-        """Yield groups of queries that are farther and farther from all rows."""
-        if queries.vectors is None:
-            flags = packing.unpack(queries.codes, 64 * queries.codes.shape[1])
-            for drawn in disturbed(flags):
-                yield Queries(codes=packing.pack(drawn))
-            return
-        for drawn in disturbed(queries.vectors):
-            norms = np.linalg.norm(drawn.astype(np.float64), axis=1)
-            usable = drawn[(norms > 0) & (norms <= MAX_NORM)]
-            ready = normalize(usable)[0] if self.metric == "cosine" else usable
-            yield Queries(ready, binarizer=self.binarizer)
+
+def disturbed_queries(
+    queries: Queries, metric: Metric, binarizer: Binarizer | None, groups: Groups
+) -> Iterator[Queries]:
+    """Yield the groups that are made of rows, as queries."""
+    if queries.vectors is None:
+        flags = packing.unpack(queries.codes, 64 * queries.codes.shape[1])
+        for drawn in groups(flags):
+            yield Queries(codes=packing.pack(drawn))
+        return
+    for drawn in groups(queries.vectors):
+        norms = np.linalg.norm(drawn.astype(np.float64), axis=1)
+        usable = drawn[(norms > 0) & (norms <= MAX_NORM)]
+        ready = normalize(usable)[0] if metric == "cosine" else usable
+        yield Queries(ready, binarizer=binarizer)
 
 
 def disturbed(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:

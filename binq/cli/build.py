@@ -8,6 +8,9 @@ from binq import types
 from binq.cli import options as opt
 from binq.cli import render
 
+# Graphs that walk for fewer candidates say so.
+_FEW = 100
+
 
 @opt.command(
     {
@@ -69,3 +72,5 @@ def build(*, vectors: list[str], output: str, **settings: Any) -> None:
         f"{output}: {report.rows:,} rows of {report.dim} dims as {report.bits} bits "
         f"({how}{stored}), {report.size:,} bytes"
     )
+    if report.walked is not None and report.walked < _FEW:
+        render.note(render.walked(report.walked))

@@ -89,7 +89,8 @@ def _graph(graph: dict[str, Any]) -> str:
     return (
         f"{graph['nodes']:,} distinct codes, {graph['mean_degree']:,} neighbours each "
         f"({graph['smallest_degree']} to {graph['largest_degree']}, of up to "
-        f"{graph['most_neighbours']}), {graph['entries']:,} entries, {reached}"
+        f"{graph['most_neighbours']}), {graph['entries']:,} entries, {reached}; "
+        f"{render.walked(graph['walked'])}"
     )
 
 

@@ -23,6 +23,7 @@ from binq.errors import (
     index_changed,
     spelled,
 )
+from binq.types import DEFAULT_TARGET_RECALL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,6 +72,17 @@ def note(text: str) -> None:
     if not _quiet:
         said = spelled(text, option) if isinstance(text, Marked) else text
         _to_stderr(f"binq: {escaped(said)}")
+
+
+def walked(candidates: int) -> str:
+    """Return in words for up to how many candidates a search of a graph walks."""
+    target = f"searches at --target-recall {DEFAULT_TARGET_RECALL}"
+    if not candidates:
+        return f"{target} scan all rows: of so few no walk through the graph is faster"
+    return (
+        f"{target} walk for up to {candidates:,} candidates; for more they scan all rows, "
+        "which takes no longer"
+    )
 
 
 def error(text: str) -> None:

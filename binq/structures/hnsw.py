@@ -155,8 +155,10 @@ class Hnsw(Placed):
         found, away, _ = self._walk(queries, count, far, scope)
         rows, distances = self._rows_of(found, away, m, scope)
         short = rows[:, -1:].min(axis=1, initial=0) < 0
+        short |= self._beyond(away, count, far)
         if short.any():
-            # Walks that were given up; and in a damaged file rows twice, or nodes without any.
+            # Walks that were given up, or went where they promise nothing; and in a damaged file
+            # rows twice, or nodes without any.
             whole = self._nearest(queries.part(short), m, scope)
             assert whole.distances is not None
             rows[short], distances[short] = whole.rows, whole.distances
@@ -183,17 +185,27 @@ class Hnsw(Placed):
         self, queries: Queries, m: int, scope: Scope, pool: int, near: Scope
     ) -> Candidates:
         """Return the rows that score best of so many of the nearest."""
-        rows = self.nearest(queries, pool, near).rows
-        found = self._best_of(queries, rows, m, scope.threads)
-        if scope.allowed is None or (scope.effort is not None and scope.effort.ef is not None):
+        pooled = self.nearest(queries, pool, near)
+        found = self._best_of(queries, pooled.rows, m, scope.threads)
+        effort = scope.effort or Effort()
+        if effort.ef is not None:
             return found
-        # Where a filter opposes a query, what scores best is not what is nearest.
-        around = self.nearest(queries, pool, replace(near, allowed=None)).rows
-        opposed = scope.allowed.contains(around).mean(axis=1) < _MOSTLY
-        if opposed.any():
-            whole = self._best(queries.part(opposed), m, scope)
-            found.rows[opposed], found.scores[opposed] = whole.rows, whole.scores
+        short = self._beyond_pool(pooled, m, effort)
+        if scope.allowed is not None:
+            # Where a filter opposes a query, what scores best is not what is nearest.
+            around = self.nearest(queries, pool, replace(near, allowed=None)).rows
+            short |= scope.allowed.contains(around).mean(axis=1) < _MOSTLY
+        if short.any():
+            whole = self._best(queries.part(short), m, scope)
+            found.rows[short], found.scores[short] = whole.rows, whole.scores
         return found
+
+    def _beyond_pool(self, pooled: Candidates, m: int, effort: Effort) -> NDArray[np.bool_]:
+        """Return for which queries the last row of a pool lies so far that it promises nothing."""
+        target = effort.target_recall or DEFAULT_TARGET_RECALL
+        edge = self.stored.calibration.pool_edge(math.ceil(m / _MOSTLY), target)
+        assert pooled.distances is not None
+        return pooled.distances[:, -1] > edge
 
     def _best_of(self, queries: Queries, rows: Rows, m: int, threads: int) -> Candidates:
         """Scan the rows (q, p) of each query alone, by the weights of a whole scan."""
@@ -220,9 +232,10 @@ class Hnsw(Placed):
         count, far = self._how_far(m, scope)
         if far is None:
             return np.full(len(queries), len(self))
-        found, _, compared = self._walk(queries, count, far, scope)
+        found, away, compared = self._walk(queries, count, far, scope)
         # A walk that is given up is followed by a scan.
-        return compared + len(self) * (found[:, -1:] < 0).any(axis=1)
+        scanned = (found[:, -1:] < 0).any(axis=1) | self._beyond(away, count, far)
+        return compared + len(self) * scanned
 
     def describe(self) -> dict[str, Any]:
         """Return how many nodes there are, how linked, and how far searches look."""
@@ -238,6 +251,7 @@ class Hnsw(Placed):
                 "largest_degree": int(degrees.max()),
                 "entries": len(graph.entries),
                 "unreachable": nodes - reached(graph),
+                "walked": self.stored.calibration.walked(),
             },
             "calibration": self.stored.calibration.to_json(),
         }
@@ -252,11 +266,19 @@ class Hnsw(Placed):
         target = effort.target_recall or DEFAULT_TARGET_RECALL
         known, allowed = self.stored.calibration.gaps, scope.allowed
         count, gap = known.reach_and_gap("hamming", m, target)
+        edge = known.edge("hamming", m, target)
         if allowed is not None:
             # As a search for so many rows of any kind, of which m are allowed.
             every = -(-m * len(self) // max(1, allowed.count))
             gap = max(gap, known.reach_and_gap("hamming", every, target)[1])
-        return count, {"gap": gap} if gap < 64 * self.words else None
+            edge = known.edge("hamming", every, target)
+        return count, {"gap": gap, "edge": edge} if gap < 64 * self.words else None
+
+    def _beyond(self, away: Distances, count: int, far: dict[str, int]) -> NDArray[np.bool_]:
+        """Return of which queries the last candidate found (q, c) lies beyond the edge."""
+        if "edge" not in far or away.shape[1] < count:
+            return np.zeros(len(away), np.bool_)
+        return away[:, -1] > far["edge"]
 
     def _pool(self, m: int, scope: Scope) -> tuple[int, Scope]:
         """Return how many of the nearest rows hold the m that score best, and how to find them.

@@ -14,6 +14,7 @@ from corpora import clustered, codes_of, gaussian, latent
 
 import binq
 from binq.building import graph as building
+from binq.building import reaching
 from binq.errors import BinqWarning
 from binq.index.index import Index
 from binq.structures import hnsw
@@ -78,7 +79,7 @@ def test_what_is_promised_of_queries_that_are_no_rows(
 ) -> None:
     """Rows stood in for them; these lie about the same clusters, and between them."""
     monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.2)
-    monkeypatch.setattr(building, "SCAN_SHARE", 0.2)
+    monkeypatch.setattr(reaching, "SCAN_SHARE", 0.2)
     settings: Any = {"method": method, "metric": metric, "scoring": "asymmetric"}
     corpora = [
         (clustered(12_000, 64), clustered(500, 64, seed=1)),
@@ -98,7 +99,7 @@ def test_filters_that_agree_and_filters_that_oppose(
     """Allowed are rows near the query, any, rows near another row, and rows far from the query."""
     monkeypatch.setattr(hnsw, "FEW", 0)
     monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.3)
-    monkeypatch.setattr(building, "SCAN_SHARE", 0.3)
+    monkeypatch.setattr(reaching, "SCAN_SHARE", 0.3)
     corpus, asked = latent(30_000, 128), latent(30, 128, seed=1)
     binq.build(corpus, tmp_path / "i.binq", kind="hnsw", method=method)
     index = Index(tmp_path / "i.binq")
@@ -130,7 +131,7 @@ def test_real_queries(shared_data: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
     # Walks where a scan would be as fast.
     monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.2)
-    monkeypatch.setattr(building, "SCAN_SHARE", 0.2)
+    monkeypatch.setattr(reaching, "SCAN_SHARE", 0.2)
     table = pq.read_table(shared_data / "queries.parquet")
     flat = table["embedding"].combine_chunks().flatten().to_numpy()
     queries = flat.reshape(len(table), -1).astype(np.float32)

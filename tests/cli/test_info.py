@@ -102,3 +102,20 @@ def test_damaged_lists(cli: Cli, corpus: Path, tmp_path: Path) -> None:
         assert "stood in for queries" in " ".join(
             cli("info", corpus_lists).out.replace("│", " ").split()
         )
+
+
+def test_a_small_graph_says_that_it_scans(cli: Cli, corpus: Path, tmp_path: Path) -> None:
+    """Of few rows no walk is faster than a scan: whoever builds a graph is told, and sees it."""
+    path = tmp_path / "graph.binq"
+    words = "scan all rows: of so few no walk"
+    assert words in cli("build", corpus, "-o", path, "--kind", "hnsw").err
+    assert words in " ".join(cli("info", path).out.replace("│", " ").split())
+    assert cli("info", path, "--json").json["graph"]["walked"] == 0
+    assert words not in cli("build", corpus, "-o", path, "--kind", "ivf").err
+    assert words not in cli("build", corpus, "-o", path, "--kind", "hnsw", "-q").err
+
+
+def test_for_how_many_candidates_a_graph_walks() -> None:
+    from binq.cli.render import walked
+
+    assert "walk for up to 1,000 candidates; for more they scan all rows" in walked(1000)

@@ -25,6 +25,7 @@ from binq.structures.flat import Flat
 from binq.structures.hnsw import Hnsw, StoredGraph
 from binq.structures.pools import MAX_POOL, GraphCalibration
 from binq.structures.queries import Queries
+from binq.types import MAX_DIM
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -170,6 +171,54 @@ def test_a_pool_is_scanned_by_weights() -> None:
                 assert found.rows[number].tolist() == best.rows[0].tolist()
                 assert np.array_equal(found.scores[number], best.scores[0])
     assert knowing(hnsw, 127, 1).best(asked, 7).rows.shape == (5, 7)
+
+
+def test_beyond_an_edge_all_rows_are_looked_at() -> None:
+    """Where the last candidate of a walk, or the last row of a pool, lies too far."""
+    rng = np.random.default_rng(0)
+    codes, queries = codes_of(2000, 2, spread=20), codes_of(30, 2, seed=1)
+    queries[::2] = codes[:15] ^ np.uint64(1)
+    terms = RowTerms(rng.random(2000, np.float32) + 0.5, rng.random(2000, np.float32))
+    asked = Queries(np.zeros((30, 128), np.float32), queries, weights=weights_of(30, 128))
+    flat, hnsw = Flat(codes, terms), linked(codes, terms)
+    far, best = flat.nearest(asked, 10).distances, flat.best(asked, 10).scores
+    assert far is not None
+    walk, edge = knowing(hnsw, 0, 10), int(far[::2, -1].max())
+    known = walk.stored.calibration
+    row = {10: (edge,) * len(TARGETS)}
+    gaps = replace(known.gaps, edges={"hamming": row})
+    beyond = far[:, -1] > edge
+    assert 0 < beyond.sum() < 30
+
+    def with_edges(known: GraphCalibration) -> Hnsw:
+        return Hnsw(hnsw.codes, replace(hnsw.stored, calibration=known), hnsw.terms)
+
+    edged = with_edges(replace(known, gaps=gaps))
+    found = edged.nearest(asked, 10).distances
+    assert found is not None
+    plain = walk.nearest(asked, 10).distances
+    assert plain is not None
+    assert (found[beyond] == far[beyond]).all()
+    assert (found[~beyond] <= edge).any()
+    scanned = edged.compared(asked, 10) - walk.compared(asked, 10)
+    assert np.array_equal(scanned, 2000 * (plain[:, -1] > edge))
+    assert (scanned[beyond] == 2000).all()
+    pooled = with_edges(GraphCalibration(gaps, known.pools, row)).best(asked, 10).scores
+    assert np.array_equal(pooled[beyond], best[beyond])
+    assert not np.array_equal(walk.best(asked, 10).scores[beyond], best[beyond])
+
+
+def test_what_a_file_says_of_pools() -> None:
+    known = knowing(linked(codes_of(50, 1)), 3, 20).stored.calibration
+    known = replace(known, pool_edges={10: tuple(range(30, 30 - len(TARGETS), -1))})
+    assert GraphCalibration.from_json(known.to_json()) == known
+    assert [known.pool_edge(m, target) for m, target in ((1, 0.5), (99, 0.6))] == [30, 29]
+    assert known.pool_edge(10, 1.0) == NOTHING_KNOWN.pool_edge(10, 0.9) == MAX_DIM
+    assert (known.walked(), NOTHING_KNOWN.walked()) == (10, 0)
+    for name in ("pools", "pool_edges"):
+        for wrong in ([], {"10": [1]}, {"10": ["x"] * len(TARGETS)}, {"10": [-1] * len(TARGETS)}):
+            with pytest.raises(ValueError, match="pools"):
+                GraphCalibration.from_json(known.to_json() | {name: wrong})
 
 
 def test_efforts_that_do_not_go_with_a_graph() -> None:
