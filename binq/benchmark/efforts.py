@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from binq import bits as packing
 from binq.benchmark.by_numpy import Answer
 from binq.benchmark.conditions import Conditions
 from binq.benchmark.timing import Timing, in_turns, timings_of
+from binq.building.build import build
+from binq.index.index import Index
 from binq.kernels import hamming
+from binq.structures.base import Scope, Structure
+from binq.structures.calibration import TARGETS, Calibration
+from binq.structures.queries import Queries
+from binq.types import Kind
 
 RECALLS: Final = (0.95, 0.99)
 """Shares of the whole scan's hits, at which engines are compared."""
@@ -38,6 +46,52 @@ class Engine:
     unit: str
     most: int
     search: Search
+
+
+def index_of(conditions: Conditions, kind: Kind) -> Index:
+    """Return an index of the corpus, built where there is none yet."""
+    corpus, file = conditions.corpus, conditions.place / f"{kind}.binq"
+    if not file.exists():
+        codes = packing.to_layout(corpus.codes, corpus.bits, "lsb")
+        build(codes, file, packed="lsb", bits=corpus.bits, kind=kind, threads=conditions.threads)
+    return Index(file)
+
+
+def by_structure(
+    conditions: Conditions, structure_of: Callable[[Calibration], Structure]
+) -> Engine:
+    """Return binq's engine on codes as they are; its effort is the gap that is calibrated to."""
+    queries, k, scope = conditions.corpus.queries, conditions.k, Scope(threads=conditions.threads)
+
+    @cache
+    def calibrated(gap: int) -> Structure:
+        return structure_of(Calibration(0, True, {"hamming": {k: (gap,) * len(TARGETS)}}))
+
+    def search(first: int, last: int, gap: int) -> Answer:
+        found = calibrated(gap).nearest(Queries(codes=queries[first:last]), k, scope)
+        assert found.distances is not None
+        return found.rows, found.distances
+
+    return Engine("gap", conditions.corpus.bits, search)
+
+
+def by_index(conditions: Conditions, index: Index, unit: str, most: int) -> Engine:
+    """Return binq's engine with all that a search of an index does; its effort is a setting."""
+    corpus = conditions.corpus
+    asked = packing.to_layout(corpus.queries, corpus.bits, "lsb")
+
+    def search(first: int, last: int, effort: int) -> Answer:
+        settings: Any = {"packed": "lsb", "threads": conditions.threads, unit: effort}
+        hits = index.search(asked[first:last], conditions.k, **settings)
+        assert hits.distances is not None
+        return hits.rows, hits.distances
+
+    return Engine(unit, most, search)
+
+
+def of_faiss(distances: NDArray[Any], rows: NDArray[Any]) -> Answer:
+    """Return what faiss found; where that is nothing, it is farther than any row."""
+    return rows, np.where(rows < 0, np.iinfo(np.int32).max, distances)
 
 
 def searches(

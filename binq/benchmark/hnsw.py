@@ -17,12 +17,9 @@ from binq.benchmark.efforts import Engine
 from binq.benchmark.timing import Timing
 from binq.building.build import build
 from binq.building.graph import DEFAULT_EF_CONSTRUCTION, DEFAULT_M
-from binq.index.index import Index
-from binq.structures.base import Scope
-from binq.structures.calibration import TARGETS, Calibration
+from binq.structures.calibration import Calibration
 from binq.structures.hnsw import Hnsw
 from binq.structures.pools import GraphCalibration
-from binq.structures.queries import Queries
 
 Bytes = NDArray[np.uint8]
 
@@ -61,40 +58,21 @@ def builds(task: str, conditions: Conditions) -> list[Timing]:
 
 
 def _engines(conditions: Conditions, single: bool) -> dict[str, Engine]:
-    corpus, k, threads = conditions.corpus, conditions.k, conditions.threads
-    file = conditions.place / "graph.binq"
-    codes = packing.to_layout(corpus.codes, corpus.bits, "lsb")
-    if not file.exists():
-        build(codes, file, packed="lsb", bits=corpus.bits, kind="hnsw", threads=threads)
-    index = Index(file)
+    index = efforts.index_of(conditions, "hnsw")
     structure = index.structure
     assert isinstance(structure, Hnsw)
-    stored = structure.stored
 
-    def looking(gap: int) -> Hnsw:
-        gaps = Calibration(0, True, {"hamming": {k: (gap,) * len(TARGETS)}})
-        return Hnsw(structure.codes, replace(stored, calibration=GraphCalibration(gaps)))
+    def calibrated(gaps: Calibration) -> Hnsw:
+        stored = replace(structure.stored, calibration=GraphCalibration(gaps))
+        return Hnsw(structure.codes, stored)
 
-    known: dict[int, Hnsw] = {}
-    scope = Scope(threads=threads)
-
-    def by_binq(first: int, last: int, gap: int) -> Answer:
-        if gap not in known:
-            known[gap] = looking(gap)
-        found = known[gap].nearest(Queries(codes=corpus.queries[first:last]), k, scope)
-        assert found.distances is not None
-        return found.rows, found.distances
-
-    engines = {"binq": Engine("gap", corpus.bits, by_binq)}
-    asked = packing.to_layout(corpus.queries, corpus.bits, "lsb")
+    engines = {"binq": efforts.by_structure(conditions, calibrated)}
     if single:
-
-        def by_index(first: int, last: int, ef: int) -> Answer:
-            hits = index.search(asked[first:last], k, packed="lsb", ef=ef, threads=threads)
-            assert hits.distances is not None
-            return hits.rows, hits.distances
-
-        engines["binq-index"] = Engine("ef", _MOST_EF, by_index)
+        engines["binq-index"] = efforts.by_index(conditions, index, "ef", _MOST_EF)
+    corpus = conditions.corpus
+    codes, asked = (
+        packing.to_layout(own, corpus.bits, "lsb") for own in (corpus.codes, corpus.queries)
+    )
     if "faiss" in conditions.peers:
         engines["faiss"] = _faiss(conditions, codes, asked)
     if "usearch" in conditions.peers:
@@ -107,8 +85,7 @@ def _faiss(conditions: Conditions, codes: Bytes, asked: Bytes) -> Engine:
 
     def search(first: int, last: int, ef: int) -> Answer:
         made.hnsw.efSearch = ef
-        distances, rows = made.search(asked[first:last], conditions.k)
-        return rows, np.where(rows < 0, np.iinfo(np.int32).max, distances)
+        return efforts.of_faiss(*made.search(asked[first:last], conditions.k))
 
     return Engine("ef", _MOST_EF, search)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from binq import bits as packing
 from binq.benchmark import efforts
@@ -17,13 +16,10 @@ from binq.benchmark.efforts import Engine
 from binq.benchmark.timing import Timing
 from binq.building.build import build
 from binq.building.lists import lists_for
-from binq.index.index import Index
 from binq.kernels.aot import compile as aot
 from binq.kernels.near_lists import FAMILY
-from binq.structures.base import Scope
-from binq.structures.calibration import TARGETS, Calibration
+from binq.structures.calibration import Calibration
 from binq.structures.ivf import Ivf
-from binq.structures.queries import Queries
 
 
 def searches(task: str, conditions: Conditions) -> list[Timing]:
@@ -59,54 +55,33 @@ def builds(task: str, conditions: Conditions) -> list[Timing]:
 
 
 def _engines(conditions: Conditions, single: bool) -> dict[str, Engine]:
-    corpus, k, threads = conditions.corpus, conditions.k, conditions.threads
-    file = conditions.place / "lists.binq"
-    if not file.exists():
-        codes = packing.to_layout(corpus.codes, corpus.bits, "lsb")
-        build(codes, file, packed="lsb", bits=corpus.bits, kind="ivf", threads=threads)
-    index = Index(file)
+    index = efforts.index_of(conditions, "ivf")
     structure = index.structure
     assert isinstance(structure, Ivf)
-    lists = structure.lists
     aot.load(FAMILY)  # measured compiled, however few the queries are
 
-    def looking(gap: int) -> Ivf:
-        gaps = {"hamming": {k: (gap,) * len(TARGETS)}}
-        return Ivf(structure.codes, replace(lists, calibration=Calibration(0, True, gaps)))  # type: ignore[arg-type]
+    def calibrated(gaps: Calibration) -> Ivf:
+        return Ivf(structure.codes, replace(structure.lists, calibration=gaps))
 
-    known: dict[int, Ivf] = {}
-    scope = Scope(threads=threads)
-
-    def by_binq(first: int, last: int, gap: int) -> Answer:
-        if gap not in known:
-            known[gap] = looking(gap)
-        found = known[gap].nearest(Queries(codes=corpus.queries[first:last]), k, scope)
-        assert found.distances is not None
-        return found.rows, found.distances
-
-    engines = {"binq": Engine("gap", corpus.bits, by_binq)}
-    asked = packing.to_layout(corpus.queries, corpus.bits, "lsb")
+    engines = {"binq": efforts.by_structure(conditions, calibrated)}
     if single:
-
-        def by_index(first: int, last: int, nprobe: int) -> Answer:
-            hits = index.search(asked[first:last], k, packed="lsb", nprobe=nprobe, threads=threads)
-            assert hits.distances is not None
-            return hits.rows, hits.distances
-
-        engines["binq-index"] = Engine("nprobe", len(lists.centroids), by_index)
+        lists = len(structure.lists.centroids)
+        engines["binq-index"] = efforts.by_index(conditions, index, "nprobe", lists)
     if "faiss" in conditions.peers:
-        engines["faiss"] = _faiss(conditions, structure, asked)
+        engines["faiss"] = _faiss(conditions, structure)
     return engines
 
 
-def _faiss(conditions: Conditions, structure: Ivf, asked: NDArray[np.uint8]) -> Engine:
+def _faiss(conditions: Conditions, structure: Ivf) -> Engine:
     """Return faiss's engine on binq's lists: to train as many itself takes it very long."""
     import faiss
 
     corpus, lists = conditions.corpus, structure.lists
-    bits = 8 * asked.shape[1]
-    codes = packing.to_layout(corpus.codes, corpus.bits, "lsb")
-    places = packing.to_layout(lists.centroids, corpus.bits, "lsb")
+    codes, asked, places = (
+        packing.to_layout(own, corpus.bits, "lsb")
+        for own in (corpus.codes, corpus.queries, lists.centroids)
+    )
+    bits = 8 * codes.shape[1]
     faiss.omp_set_num_threads(conditions.threads)
     quantizer = faiss.IndexBinaryFlat(bits)
     quantizer.add(places)
@@ -118,7 +93,6 @@ def _faiss(conditions: Conditions, structure: Ivf, asked: NDArray[np.uint8]) -> 
 
     def search(first: int, last: int, nprobe: int) -> Answer:
         made.nprobe = nprobe
-        distances, rows = made.search(asked[first:last], conditions.k)
-        return rows, np.where(rows < 0, np.iinfo(np.int32).max, distances)
+        return efforts.of_faiss(*made.search(asked[first:last], conditions.k))
 
     return Engine("nprobe", len(places), search)
