@@ -102,14 +102,12 @@ def near_lists(
     ValueError, TypeError
         Shapes, dtypes or numbers do not fit.
     """
-    places = centroids if isinstance(centroids, Centroids) else Centroids(centroids)
+    places = _compared(centroids, queries)
     (count, words), asked = places.codes.shape, len(queries)
-    if queries.ndim != 2 or queries.shape[1] != words:
-        raise ValueError(f"centroids of {words} words and queries {queries.shape}")
     if sizes.shape != (count,):
         raise ValueError(f"sizes {sizes.shape} of {count} lists")
-    if queries.dtype != np.uint64 or sizes.dtype != np.int64:
-        raise TypeError("queries are uint64, sizes int64")
+    if sizes.dtype != np.int64:
+        raise TypeError(f"sizes are {sizes.dtype}, not int64")
     if gap < 0 or (edge is not None and edge < 0) or (lists is not None and lists < 1):
         raise ValueError(f"gap {gap}, edge {edge}, lists {lists}")
     if not count or not asked:
@@ -166,10 +164,8 @@ def near_allowed(
     ValueError, TypeError
         Shapes, dtypes or numbers do not fit.
     """
-    places = centroids if isinstance(centroids, Centroids) else Centroids(centroids)
+    places = _compared(centroids, queries)
     (count, words), asked = places.codes.shape, len(queries)
-    if queries.ndim != 2 or queries.shape[1] != words:
-        raise ValueError(f"centroids of {words} words and queries {queries.shape}")
     if sizes.shape != (count,) or allowed.shape != (count,):
         raise ValueError(f"sizes {sizes.shape} and {allowed.shape} of {count} lists")
     if known.ndim != 2 or known.shape[0] != 3 or not known.size or known.min() < 0 or m < 1:
@@ -192,6 +188,17 @@ def near_allowed(
 
     given = address(sizes), address(allowed)
     return _chosen("near_allowed", places, queries, given, how, plainly, threads, engine)
+
+
+def _compared(centroids: Codes | Centroids, queries: Codes) -> Centroids:
+    """Centroids that queries can be compared with."""
+    places = centroids if isinstance(centroids, Centroids) else Centroids(centroids)
+    words = places.codes.shape[1]
+    if queries.ndim != 2 or queries.shape[1] != words:
+        raise ValueError(f"centroids of {words} words and queries {queries.shape}")
+    if queries.dtype != np.uint64:
+        raise TypeError(f"queries are {queries.dtype}, not uint64")
+    return places
 
 
 def _chosen(

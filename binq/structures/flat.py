@@ -15,7 +15,7 @@ from binq.kernels import asymmetric, hamming
 from binq.kernels.allowed import GATHER_SHARE
 from binq.storage.reader import IndexFile
 from binq.storage.sections import row_terms
-from binq.structures.base import EVERYTHING, Candidates, Codes, Effort, Rows, Scope
+from binq.structures.base import EVERYTHING, Candidates, Codes, Effort, Rows, Scope, Structure
 from binq.structures.queries import Queries
 from binq.types import Kind, Scoring
 
@@ -106,7 +106,7 @@ class Flat:
 
     def nearest(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows nearest to every query; see ``Structure``."""
-        listed = self._listed(scope)
+        listed = few_allowed(self, scope)
         if listed is not None:
             few = Scope(threads=scope.threads)
             return self.part(listed).nearest(queries, m, few).of(listed)
@@ -118,11 +118,15 @@ class Flat:
 
         The scan rounds the weights to 4 bits.
         """
-        listed = self._listed(scope)
+        listed = few_allowed(self, scope)
         if listed is not None:
             few = Scope(threads=scope.threads)
             return self.part(listed).best(queries, m, few).of(listed)
-        terms, weights = self.terms, queries.weights
+        return self.scored(queries.weights, m, scope.threads, allowed=_bitmap(scope))
+
+    def scored(self, weights: Weights, m: int, threads: int, **which: Any) -> Candidates:
+        """Scan by asymmetric score all codes, or as `asymmetric.topk` is told which by name."""
+        terms = self.terms
         rows, scores = asymmetric.topk(
             self.codes,
             weights.values,
@@ -130,8 +134,8 @@ class Flat:
             m,
             terms.factor,
             terms.addend,
-            scope.threads,
-            allowed=_bitmap(scope),
+            threads,
+            **which,
         )
         return Candidates(rows, None, scores.astype(np.float64) + weights.offset[:, None])
 
@@ -143,7 +147,7 @@ class Flat:
         scoring: Scoring = "hamming",  # noqa: ARG002
     ) -> Rows:
         """Return how many rows a search is through with, (q,) int64; see ``Structure``."""
-        listed = self._listed(scope)
+        listed = few_allowed(self, scope)
         return np.full(len(queries), len(self) if listed is None else len(listed))
 
     def describe(self) -> dict[str, Any]:
@@ -180,13 +184,14 @@ class Flat:
         """Return the codes (m, words) of rows (m,)."""
         return self.codes[rows]
 
-    def _listed(self, scope: Scope) -> Rows | None:
-        """Return the allowed rows where they are so few that a copy of their codes is scanned."""
-        if scope.effort is not None:
-            self.check(scope.effort)
-        allowed = scope.allowed
-        few = allowed is not None and allowed.count < GATHER_SHARE * len(self)
-        return allowed.rows if allowed is not None and few else None
+
+def few_allowed(structure: Structure, scope: Scope) -> Rows | None:
+    """Return the allowed rows where they are so few that a copy of their codes is scanned."""
+    if scope.effort is not None:
+        structure.check(scope.effort)
+    if scope.allowed is None or scope.allowed.count >= GATHER_SHARE * len(structure):
+        return None
+    return scope.allowed.rows
 
 
 def _bitmap(scope: Scope) -> Codes | None:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer, RowTerms
 from binq.errors import UsageError
-from binq.kernels import asymmetric
 from binq.kernels.graph import Graph, Searcher
 from binq.kernels.graph_making import NONE, reached
 from binq.kernels.lists import Lists
@@ -173,9 +172,7 @@ class Hnsw(Placed):
         if listed is not None:
             return self.part(listed).best(queries, m, Scope(threads=scope.threads)).of(listed)
         pool, near = self._pool(m, scope)
-        if self._how_far(pool, near)[1] is None:
-            return self._best(queries, m, scope)
-        if not len(queries):
+        if self._how_far(pool, near)[1] is None or not len(queries):
             return self._best(queries, m, scope)
         step = max(1, _POOLED // pool)
         parts = (queries.part(slice(at, at + step)) for at in range(0, len(queries), step))
@@ -211,14 +208,9 @@ class Hnsw(Placed):
         """Scan the rows (q, p) of each query alone, by the weights of a whole scan."""
         count, pool = rows.shape
         numbers = rows.ravel().astype(np.uint32)
-        flat = self.part(rows.ravel())
         own = Lists(np.arange(count + 1) * pool, np.arange(count, dtype=np.int32)[:, None])
-        terms, weights = flat.terms, queries.weights
-        found, scores = asymmetric.topk(
-            flat.codes, weights.values, weights.base, m, terms.factor, terms.addend, threads,
-            numbers=numbers, lists=own,
-        )  # fmt: skip
-        return Candidates(found, None, scores.astype(np.float64) + weights.offset[:, None])
+        flat = self.part(rows.ravel())
+        return flat.scored(queries.weights, m, threads, numbers=numbers, lists=own)
 
     def compared(
         self, queries: Queries, m: int, scope: Scope = EVERYTHING, scoring: Scoring = "hamming"

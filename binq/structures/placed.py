@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import RowTerms, Weights
-from binq.kernels import asymmetric, hamming
+from binq.kernels import hamming
 from binq.kernels.allowed import GATHER_SHARE
 from binq.kernels.lists import Lists
 from binq.storage.reader import IndexFile
@@ -133,21 +133,16 @@ class Placed:
         self, queries: Queries, m: int, scope: Scope, lists: Lists | None = None
     ) -> Candidates:
         """Scan all positions, or those that lists say, by asymmetric score."""
-        terms, weights = self.terms, queries.weights
-        rows, scores = asymmetric.topk(
-            self.codes,
-            weights.values,
-            weights.base,
+        found = self._flat.scored(
+            queries.weights,
             m,
-            terms.factor,
-            terms.addend,
             scope.threads,
             allowed=self._bitmap(scope),
             numbers=self._rows,
             lists=lists,
         )
-        estimates = scores.astype(np.float64) + weights.offset[:, None]
-        return Candidates(self._checked(rows), None, estimates)
+        self._checked(found.rows)
+        return found
 
     @cached_property
     def _positions(self) -> NDArray[np.uint32]:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer, RowTerms, Weights
-from binq.kernels.allowed import GATHER_SHARE
 from binq.kernels.blocks import run_blocks
 from binq.storage.directory import IndexDirectory
 from binq.structures.base import (
@@ -28,7 +27,7 @@ from binq.structures.base import (
     Scope,
     Structure,
 )
-from binq.structures.flat import Flat
+from binq.structures.flat import Flat, few_allowed
 from binq.structures.placed import joined
 from binq.structures.queries import Queries
 from binq.types import Kind, Scoring
@@ -302,23 +301,15 @@ class ShardedFlat(Sharded):
         scoring: Scoring = "hamming",  # noqa: ARG002
     ) -> Rows:
         """Return how many rows a search is through with, (q,) int64; see ``Structure``."""
-        listed = self._listed(scope)
+        listed = few_allowed(self, scope)
         return np.full(len(queries), len(self) if listed is None else len(listed))
 
     def _found(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Candidates:
-        listed = self._listed(scope)
+        listed = few_allowed(self, scope)
         if listed is None:
             return super()._found(queries, m, scope, scoring)
         few = Scope(threads=scope.threads)
         return answered(self.part(listed), queries, m, scoring, few).of(listed)
-
-    def _listed(self, scope: Scope) -> Rows | None:
-        """Return the allowed rows where they are so few that a copy of their codes is scanned."""
-        if scope.effort is not None:
-            self.check(scope.effort)
-        allowed = scope.allowed
-        few = allowed is not None and allowed.count < GATHER_SHARE * len(self)
-        return allowed.rows if allowed is not None and few else None
 
 
 def _within(

@@ -20,7 +20,9 @@ import stat
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import xxhash
 
@@ -38,6 +40,7 @@ _NAME = re.compile(
     r"(?(temporary)\.[0-9]+\.[0-9a-f]{8}\.tmp)"
 )
 
+_Result = TypeVar("_Result")
 Symbols = dict[str, tuple[str, str]]
 """Of every kernel, its symbol and the kinds of its arguments: pointer, index, float."""
 
@@ -71,19 +74,31 @@ def private_directory(*names: str) -> Path:
     OSError
         There is none; of each it tells why.
     """
+
+    def made(place: Path) -> Path:
+        for name in ("", *names):
+            place = place / name
+            _make(place)
+            _check_directory(place)
+        return place
+
+    return _in_the_first(made)
+
+
+def _in_the_first(work: Callable[[Path], _Result]) -> _Result:
+    """What work returns for the first directory where it can be done.
+
+    Raises
+    ------
+    OSError
+        There is none; of each it tells why.
+    """
     reasons = []
     for place in directories():
         try:
-            _make(place)
-            _check_directory(place)
-            for name in names:
-                place = place / name
-                _make(place)
-                _check_directory(place)
+            return work(place)
         except OSError as error:
             reasons.append(f"{place}: {error.strerror or error}")
-        else:
-            return place
     raise OSError(", ".join(reasons))
 
 
@@ -154,15 +169,7 @@ def keep(name: str, content: bytes) -> None:
     OSError
         There is none; of each it tells why.
     """
-    reasons = []
-    for place in directories():
-        try:
-            write(place / name, content)
-        except OSError as error:
-            reasons.append(f"{place}: {error.strerror or error}")
-        else:
-            return
-    raise OSError(", ".join(reasons))
+    _in_the_first(lambda place: write(place / name, content))
 
 
 def read(path: Path) -> bytes | None:
