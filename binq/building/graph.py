@@ -71,20 +71,7 @@ class GraphMaker:
     def make(
         self, stand_ins: StandIns, queries: Queries | None, dead: NDArray[np.bool_]
     ) -> GraphCalibration:
-        """Put codes and terms in the order of nodes, and write the graph.
-
-        Parameters
-        ----------
-        stand_ins : StandIns
-            Calibrated with where there are no ``queries``.
-        queries : Queries or None
-        dead : (n,) bool
-            Rows that no search finds.
-
-        Returns
-        -------
-        GraphCalibration
-        """
+        """Put codes and terms in the order of nodes, and write the graph; see `ListMaker.make`."""
         writer = self.writer
         codes: Codes = writer.written("codes")
         order, starts = equal_codes(codes)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final
 
 import numpy as np
 import xxhash
@@ -18,7 +17,7 @@ from binq.storage import preamble as pre
 from binq.storage.format import Header
 from binq.storage.ids import JoinedIds, StoredIds
 from binq.storage.manifest import LIMIT, NAME, Manifest, fingerprint, is_shared, name_of
-from binq.storage.reader import Damage, IndexFile, open_regular
+from binq.storage.reader import Damage, IndexFile, Opened, open_regular
 
 _AGAIN: Final = "restore it from a copy or build it again"
 _ROUNDS: Final = 100
@@ -26,7 +25,7 @@ _ROUNDS: Final = 100
 _OWN: Final = {"rows", "sources", "created", "binq", "ids", "calibration", "shard", "model"}
 
 
-class IndexDirectory:
+class IndexDirectory(Opened):
     """An open directory of shards: the header of all rows together, and the files that hold them.
 
     Opening reads the manifest, and opens and checks every shard as :class:`IndexFile` does: its
@@ -65,8 +64,7 @@ class IndexDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str], uuid: bytes | None = None) -> None:
-        self.path = Path(path)
-        self._absolute = os.path.abspath(path)
+        super().__init__(path)
         self.shards: list[IndexFile] = []
         read = b""
         for _ in range(_ROUNDS):
@@ -129,19 +127,6 @@ class IndexDirectory:
         """Close all files; arrays that were handed out stay valid, and keep their bytes."""
         for shard in self.shards:
             shard.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._absolute, self.uuid)
-
-    def corrupt(self, what: str, expected: object, got: object) -> IndexFileError:
-        """Return the error of damage found in this index."""
-        return self._placed(pre.corrupt(what, expected, got))
 
     def verify(self) -> Iterator[tuple[IndexFile, Damage]]:
         """Read all shards whole and yield what is damaged; the manifest was checked on opening.
@@ -217,10 +202,6 @@ class IndexDirectory:
                     str(got[name])[:80],
                     _AGAIN,
                 )
-
-    def _placed(self, error: IndexFileError) -> IndexFileError:
-        where = ": ".join(part for part in (os.fspath(self.path), error.where) if part)
-        return IndexFileError(error.what, where, error.expected, error.got, error.next_step)
 
     def _close_shards(self) -> None:
         self.close()

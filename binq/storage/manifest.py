@@ -153,13 +153,7 @@ class Manifest:
                 got=repr(schema)[:40],
                 next_step="build one into another directory, with `shard_rows`",
             )
-        if schema != SCHEMA:
-            raise IndexFileError(
-                f"made by a newer binq ({schema})", expected=SCHEMA, next_step="upgrade binq"
-            )
-        said = document.pop("checksum", None)
-        if said != checksum_of(document):
-            raise corrupt("manifest", "a matching checksum", "another")
+        require_sound(document, SCHEMA, "manifest")
         header = Header.from_json(member(document, "index", dict, "manifest"))
         shared = member(document, "shared", str, "manifest")
         entries = member(document, "shards", list, "manifest")
@@ -189,5 +183,23 @@ def _shard(entry: object, where: str) -> Shard:
 
 def checksum_of(document: Mapping[str, Any]) -> str:
     """Return the xxh3-64 of all members but the checksum, in one way of writing them."""
-    plain = json.dumps(document, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    rest = {name: value for name, value in document.items() if name != "checksum"}
+    plain = json.dumps(rest, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return xxhash.xxh3_64_hexdigest(plain.encode())
+
+
+def require_sound(document: Mapping[str, Any], schema: str, what: str) -> None:
+    """Refuse a document of a newer schema, or one that does not fit its checksum.
+
+    Raises
+    ------
+    IndexFileError
+    """
+    if document["schema"] != schema:
+        raise IndexFileError(
+            f"made by a newer binq ({document['schema']})",
+            expected=schema,
+            next_step="upgrade binq",
+        )
+    if document.get("checksum") != checksum_of(document):
+        raise corrupt(what, "a matching checksum", "another")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from binq.errors import IndexFileError
 from binq.storage.format import refuse_constant
 from binq.storage.manifest import LIMIT as MANIFEST_LIMIT
-from binq.storage.manifest import Manifest, checksum_of, name_of
+from binq.storage.manifest import Manifest, checksum_of, name_of, require_sound
 from binq.storage.preamble import LENGTH_LIMIT, MAGIC, PREAMBLE_SIZE, Preamble, corrupt
 
 SCHEMA: Final = "binq.pointer/1"
@@ -128,13 +128,7 @@ class Pointer:
                 next_step="make one with: binq build VECTORS -o URI",
             )
         assert isinstance(document, dict)
-        if schema != SCHEMA:
-            raise IndexFileError(
-                f"made by a newer binq ({schema})", expected=SCHEMA, next_step="upgrade binq"
-            )
-        said = document.pop("checksum", None)
-        if said != checksum_of(document):
-            raise corrupt("pointer", "a matching checksum", "another")
+        require_sound(document, SCHEMA, "pointer")
         for name, pattern in _MEMBERS.items():
             value = document.get(name)
             if not isinstance(value, str) or not re.fullmatch(pattern, value):

@@ -7,6 +7,7 @@ import mmap
 import os
 import stat
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +34,46 @@ class Damage:
     length: int
 
 
-class IndexFile:
+class Opened(ABC):
+    """What is opened by its path: closed by a ``with`` statement, pickled as where it lies.
+
+    Attributes
+    ----------
+    path : Path
+    uuid : bytes
+        What is opened again must have it.
+    """
+
+    uuid: bytes
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._absolute = os.path.abspath(path)  # now: the working directory may change
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is open; arrays that were handed out stay valid, and keep its bytes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._absolute, self.uuid)
+
+    def corrupt(self, what: str, expected: object, got: object) -> IndexFileError:
+        """Return the error of damage found in this index."""
+        return self._placed(pre.corrupt(what, expected, got))
+
+    def _placed(self, error: IndexFileError) -> IndexFileError:
+        """Return an error with the path before what it concerns."""
+        where = ": ".join(part for part in (os.fspath(self.path), error.where) if part)
+        return IndexFileError(error.what, where, error.expected, error.got, error.next_step)
+
+
+class IndexFile(Opened):
     """An open index: its header, and its sections as read-only arrays over the mapped file.
 
     Opening checks the exact length of the file, preamble, footer and header, and the bounds of
@@ -70,8 +110,7 @@ class IndexFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], uuid: bytes | None = None) -> None:
-        self.path = Path(path)
-        self._absolute = os.path.abspath(path)  # now: the working directory may change
+        super().__init__(path)
         try:
             self._descriptor = open_regular(self.path)
             self._release = weakref.finalize(self, os.close, self._descriptor)
@@ -201,24 +240,6 @@ class IndexFile:
             if isinstance(self._map, mmap.mmap):
                 self._map.close()
         self._map = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._absolute, self.uuid)
-
-    def corrupt(self, what: str, expected: object, got: object) -> IndexFileError:
-        """Return the error of damage found in this file."""
-        return self._placed(pre.corrupt(what, expected, got))
-
-    def _placed(self, error: IndexFileError) -> IndexFileError:
-        """Return an error with the path of this file before what it concerns."""
-        where = ": ".join(part for part in (os.fspath(self.path), error.where) if part)
-        return IndexFileError(error.what, where, error.expected, error.got, error.next_step)
 
     def verify(self) -> list[Damage]:
         """Read the whole file and return what is damaged: nothing, if all is well.
