@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import promises
 import pytest
-import xxhash
-from building.test_lists import promises_hold, share_found
-from corpora import clustered, codes_of, gaussian, latent
+from corpora import codes_of, gaussian
 
 import binq
 from binq.building import graph as building
 from binq.building import reaching
-from binq.errors import BinqWarning
 from binq.index.index import Index
 from binq.structures import hnsw
-from binq.structures.base import AllowedRows
 
 
 def test_equal_codes_lie_side_by_side() -> None:
@@ -57,17 +54,7 @@ def undone(value: int) -> int:
 
 @pytest.mark.parametrize("method", ["sign", "rabitq"])
 def test_dead_rows_are_never_found(method: Any, tmp_path: Path) -> None:
-    """All dead but some: those are found, however far a search looks."""
-    vectors = gaussian(400, 16)
-    kept = np.arange(3, 400, 40)
-    vectors[np.setdiff1d(np.arange(400), kept)] = np.nan
-    path = tmp_path / "i.binq"
-    with pytest.warns(BinqWarning, match="are dead"):
-        binq.build(vectors, path, kind="hnsw", method=method, on_error="skip")
-    index = Index(path)
-    for settings in ({}, {"ef": 1}, {"target_recall": 0.5}):
-        rows = index.search(gaussian(3, 16, seed=1), 20, **settings).rows
-        assert np.sort(rows).tolist() == [kept.tolist()] * 3
+    promises.living_rows_are_found(tmp_path / "i.binq", "hnsw", method, {"ef": 1})
 
 
 @pytest.mark.slow
@@ -80,15 +67,7 @@ def test_what_is_promised_of_queries_that_are_no_rows(
     """Rows stood in for them; these lie about the same clusters, and between them."""
     monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.2)
     monkeypatch.setattr(reaching, "SCAN_SHARE", 0.2)
-    settings: Any = {"method": method, "metric": metric, "scoring": "asymmetric"}
-    corpora = [
-        (clustered(12_000, 64), clustered(500, 64, seed=1)),
-        (latent(12_000, 96), latent(500, 96, seed=1, between=0.5)),
-    ]
-    for corpus, queries in corpora:
-        binq.build(corpus, tmp_path / "i.binq", kind="hnsw", **settings)
-        index = Index(tmp_path / "i.binq")
-        promises_hold(index, index.prepare(queries), ["hamming", "asymmetric"])
+    promises.hold_for_others(tmp_path / "i.binq", "hnsw", method, metric)
 
 
 @pytest.mark.slow
@@ -100,54 +79,16 @@ def test_filters_that_agree_and_filters_that_oppose(
     monkeypatch.setattr(hnsw, "FEW", 0)
     monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.3)
     monkeypatch.setattr(reaching, "SCAN_SHARE", 0.3)
-    corpus, asked = latent(30_000, 128), latent(30, 128, seed=1)
-    binq.build(corpus, tmp_path / "i.binq", kind="hnsw", method=method)
-    index = Index(tmp_path / "i.binq")
-    scoring = index.file.header.scoring
-    rng = np.random.default_rng(0)
-    for share in (0.95, 0.5, 0.1, 0.01, 0.001):
-        reached: dict[str, list[float]] = {}
-        for query in asked:
-            count, one = round(share * len(corpus)), index.prepare(query)
-            nearness = corpus @ query / np.linalg.norm(corpus, axis=1)
-            other = corpus @ corpus[rng.integers(len(corpus))] / np.linalg.norm(corpus, axis=1)
-            for name, worth in (
-                ("agreeing", nearness),
-                ("independent", rng.random(len(corpus))),
-                ("another's", other),
-                ("opposing", -nearness),
-            ):
-                allowed = AllowedRows(worth >= np.partition(worth, -count)[-count])
-                found = share_found(index, one, scoring, 10, 0.95, allowed)
-                reached.setdefault(name, []).append(found)
-        means = {name: np.mean(found) for name, found in reached.items()}
-        assert min(means.values()) >= 0.93, (share, means)
+    promises.hold_with_filters(tmp_path / "i.binq", "hnsw", method, (0.95, 0.5, 0.1, 0.01, 0.001))
 
 
 @pytest.mark.slow
 def test_real_queries(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Headings are no passages: the promise that rows gave holds for them all the same."""
-    import pyarrow.parquet as pq
-
     # Walks where a scan would be as fast.
     monkeypatch.setattr(hnsw, "SCAN_SHARE", 0.2)
     monkeypatch.setattr(reaching, "SCAN_SHARE", 0.2)
-    table = pq.read_table(shared_data / "queries.parquet")
-    flat = table["embedding"].combine_chunks().flatten().to_numpy()
-    queries = flat.reshape(len(table), -1).astype(np.float32)
-    path, docs = tmp_path / "i.binq", shared_data / "docs.parquet"
-    for method in ("sign", "rabitq"):
-        settings: Any = {"method": method, "scoring": "asymmetric"}
-        binq.build(docs, path, kind="hnsw", **settings)
-        index = Index(path)
-        promises_hold(index, index.prepare(queries[::4]), ["hamming", "asymmetric"], (10, 40, 100))
-    # Calibrated with half of the queries: the other half is as well served.
-    asked = shared_data / "queries.parquet"
-    binq.build(docs, path, kind="hnsw", method="sign", check_queries=asked)
-    halves = [xxhash.xxh3_64_intdigest(str(name).encode()) % 2 for name in table["id"].to_pylist()]
-    index = Index(path)
-    others = index.prepare(queries[np.array(halves) == 1][::2])
-    promises_hold(index, others, ["hamming", "asymmetric"], (10, 40, 100))
+    promises.hold_for_real_queries(shared_data, tmp_path / "i.binq", "hnsw", ("sign", "rabitq"))
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from building.test_lists import share_found
 from corpora import gaussian
+from promises import share_found
 
 import binq
 from binq.building.reaching import Reached, far_groups
