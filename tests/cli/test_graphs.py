@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cli.kinds import DIM, EVERY, built
 from corpora import gaussian
 
 Cli = Callable[..., Any]
-DIM = 40
-
-
-@pytest.fixture
-def asked(tmp_path: Path) -> Path:
-    np.save(tmp_path / "q.npy", gaussian(5, DIM, seed=9))
-    return tmp_path / "q.npy"
-
-
-def built(cli: Cli, place: Path, source: Path, *words: object, graph: Any = ()) -> list[Path]:
-    """Build the same index flat and with a graph."""
-    paths = [place / "flat.binq", place / "hnsw.binq"]
-    cli("build", source, "-o", paths[0], *words)
-    cli("build", source, "-o", paths[1], "--kind", "hnsw", *graph, *words)
-    assert cli("info", paths[1], "--verify", "--json").json["kind"] == "hnsw"
-    return paths
 
 
 @pytest.mark.slow
@@ -44,47 +28,18 @@ def test_corpora_that_are_hardly_a_graph(cli: Cli, asked: Path, tmp_path: Path) 
     ]
     for vectors, graph in corpora:
         np.save(tmp_path / "v.npy", vectors)
-        paths = built(cli, tmp_path, tmp_path / "v.npy", graph=graph)
+        paths = built(cli, tmp_path, "hnsw", tmp_path / "v.npy", own=graph)
         told = cli("info", paths[1], "--json").json["graph"]
         assert told["unreachable"] == 0
         assert told["nodes"] == len(np.unique(vectors, axis=0))
         for k in (1, 7, 1000):
             flat = cli("query", paths[0], asked, "-k", k).out
-            assert cli("query", paths[1], asked, "-k", k, "--ef", 10**6).out == flat
+            assert cli("query", paths[1], asked, "-k", k, *EVERY["hnsw"]).out == flat
             for effort in ((), ("--ef", 1), ("--target-recall", 0.5)):
                 lines = cli("query", paths[1], asked, "-k", k, *effort).lines
                 assert [len(line["hits"]) for line in lines] == [min(k, len(vectors))] * 5
         flat, hnsw = (cli("query", path, asked, "--radius", 17).out for path in paths)
         assert flat == hnsw
-
-
-@pytest.mark.slow
-def test_skipped_rows_and_filters(cli: Cli, asked: Path, tmp_path: Path) -> None:
-    """Dead rows, and filters that let nothing through, one row, all, and ids that are unknown."""
-    rows = [
-        {"id": f"r{row}", "embedding": ["x"] if row % 7 == 0 else vector}
-        for row, vector in enumerate(gaussian(300, DIM).tolist())
-    ]
-    source = tmp_path / "v.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    paths = built(cli, tmp_path, source, "--on-error", "skip", "--rescore", "int8")
-    alive = [row["id"] for number, row in enumerate(rows) if number % 7]
-    filters = {"none": ["r0", "unknown"], "one": ["r1"], "all": alive, "half": alive[::2]}
-    for name, ids in filters.items():
-        (tmp_path / name).write_text("".join(f"{text}\n" for text in ids))
-        allowed = [text for text in ids if text in alive]
-        for words in (("-k", 9), ("-k", 500), ("--radius", 18), ("-k", 3, "--oversample", "auto")):
-            own = () if words[0] == "--radius" else ("--ef", 10**6)
-            filtered = (*words, "--filter-ids", tmp_path / name)
-            flat = cli("query", paths[0], asked, *filtered)
-            assert cli("query", paths[1], asked, *filtered, *own).out == flat.out
-            if words[0] == "-k":
-                few = cli("query", paths[1], asked, *filtered, "--target-recall", 0.5).lines
-                for line in few:
-                    assert len(line["hits"]) == min(words[1], len(allowed))
-                    assert {hit["id"] for hit in line["hits"]} <= set(allowed)
-        rest = cli("query", paths[1], asked, "-k", 500, "--exclude-ids", tmp_path / name).lines
-        assert {len(line["hits"]) for line in rest} == {len(alive) - len(allowed)}
 
 
 @pytest.mark.slow
@@ -94,7 +49,7 @@ def test_scans_and_rescoring_beside_flat(cli: Cli, asked: Path, tmp_path: Path) 
     bits = np.packbits(gaussian(400, DIM) > 0, axis=1)
     np.save(tmp_path / "b.npy", bits)
     packed = ("--packed", "ubinary")
-    paths = built(cli, tmp_path, tmp_path / "b.npy", *packed)
+    paths = built(cli, tmp_path, "hnsw", tmp_path / "b.npy", *packed)
     np.save(tmp_path / "qb.npy", bits[:5])
     flat = cli("query", paths[0], tmp_path / "qb.npy", *packed).out
     assert cli("query", paths[1], tmp_path / "qb.npy", *packed, "--ef", 400).out == flat
@@ -103,7 +58,7 @@ def test_scans_and_rescoring_beside_flat(cli: Cli, asked: Path, tmp_path: Path) 
         ("--metric", "ip", "--method", "rabitq", "--rescore", "float16"),
         ("--method", "itq", "--bits", 32),
     ):
-        paths = built(cli, tmp_path, tmp_path / "v.npy", *how)
+        paths = built(cli, tmp_path, "hnsw", tmp_path / "v.npy", *how)
         for words in (
             (),
             ("--rescore", "none"),
@@ -111,13 +66,13 @@ def test_scans_and_rescoring_beside_flat(cli: Cli, asked: Path, tmp_path: Path) 
             ("-k", 90, "--rescore", "none"),
         ):
             flat = cli("query", paths[0], asked, *words).out
-            assert cli("query", paths[1], asked, *words, "--ef", 10**6).out == flat
+            assert cli("query", paths[1], asked, *words, *EVERY["hnsw"]).out == flat
             assert cli("query", paths[1], asked, *words).out == flat  # scanned: rows are few
 
 
 def test_what_does_not_go_together(cli: Cli, asked: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", gaussian(100, DIM))
-    paths = built(cli, tmp_path, tmp_path / "v.npy")
+    paths = built(cli, tmp_path, "hnsw", tmp_path / "v.npy")
     cli("build", tmp_path / "v.npy", "-o", tmp_path / "ivf.binq", "--kind", "ivf")
     for path, option, said in (
         (paths[0], "--ef", "a flat index looks at every row, whatever the effort"),
@@ -177,21 +132,3 @@ def test_curves_and_what_is_told(cli: Cli, tmp_path: Path) -> None:
     told = " ".join(cli("info", path).out.replace("│", " ").split())
     for words in ("3,000 distinct codes", "of up to 12", "stood in for queries", "all reachable"):
         assert words in told
-
-
-@pytest.mark.slow
-def test_the_same_bytes_at_any_number_of_threads(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    vectors = gaussian(3000, DIM)
-    vectors[1000:1900] = vectors[:900]
-    np.save(tmp_path / "v.npy", vectors)
-    for method in ("sign", "rabitq"):
-        written = set()
-        for threads in (1, 2, 3):
-            path = tmp_path / f"{method}{threads}.binq"
-            words = ("--kind", "hnsw", "--method", method, "--threads", threads)
-            cli("build", tmp_path / "v.npy", "-o", path, *words)
-            written.add(path.read_bytes())
-        assert len(written) == 1

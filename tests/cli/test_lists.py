@@ -11,32 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cli.kinds import DIM, EVERY, built
 from corpora import gaussian, write_jsonl
 
 Cli = Callable[..., Any]
-DIM = 40
-EVERY = ("--nprobe", 10**6)
-
-
-@pytest.fixture
-def asked(tmp_path: Path) -> Path:
-    np.save(tmp_path / "q.npy", gaussian(5, DIM, seed=9))
-    return tmp_path / "q.npy"
-
-
-def built(cli: Cli, place: Path, source: Path, *words: object, lists: Any = ()) -> list[Path]:
-    """Build the same index flat and of lists."""
-    paths = [place / "flat.binq", place / "ivf.binq"]
-    cli("build", source, "-o", paths[0], *words)
-    cli("build", source, "-o", paths[1], "--kind", "ivf", *lists, *words)
-    assert cli("info", paths[1], "--verify", "--json").json["kind"] == "ivf"
-    return paths
 
 
 def agree(cli: Cli, paths: list[Path], queries: Path, *words: object) -> Any:
     """Require the same answers of both, all lists probed; return them."""
     flat = cli("query", paths[0], queries, *words).out
-    assert cli("query", paths[1], queries, *words, *EVERY).out == flat
+    assert cli("query", paths[1], queries, *words, *EVERY["ivf"]).out == flat
     return [json.loads(line) for line in flat.splitlines()]
 
 
@@ -55,7 +39,7 @@ def test_corpora_that_fill_no_lists(cli: Cli, asked: Path, tmp_path: Path) -> No
     ]
     for vectors, lists in corpora:
         np.save(tmp_path / "v.npy", vectors)
-        paths = built(cli, tmp_path, tmp_path / "v.npy", lists=lists)
+        paths = built(cli, tmp_path, "ivf", tmp_path / "v.npy", own=lists)
         for k in (1, 7, 1000):
             hits = agree(cli, paths, asked, "-k", k)
             assert [len(line["hits"]) for line in hits] == [min(k, len(vectors))] * 5
@@ -78,36 +62,6 @@ def test_every_row_bad(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_skipped_rows_and_filters(cli: Cli, asked: Path, tmp_path: Path) -> None:
-    """Dead rows, and filters that let nothing through, one row, all, and ids that are unknown."""
-    rows = [
-        {"id": f"r{row}", "embedding": ["x"] if row % 7 == 0 else vector}
-        for row, vector in enumerate(gaussian(300, DIM).tolist())
-    ]
-    source = tmp_path / "v.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    paths = built(cli, tmp_path, source, "--on-error", "skip", "--rescore", "int8")
-    alive = [row["id"] for number, row in enumerate(rows) if number % 7]
-    filters = {"none": ["r0", "unknown"], "one": ["r1"], "all": alive, "half": alive[::2]}
-    for name, ids in filters.items():
-        (tmp_path / name).write_text("".join(f"{text}\n" for text in ids))
-        allowed = [text for text in ids if text in alive]
-        for words in (("-k", 9), ("-k", 500), ("--radius", 18), ("-k", 3, "--oversample", "auto")):
-            own = () if words[0] == "--radius" else EVERY
-            filtered = (*words, "--filter-ids", tmp_path / name)
-            flat = cli("query", paths[0], asked, *filtered)
-            ivf = cli("query", paths[1], asked, *filtered, *own)
-            assert ivf.out == flat.out
-            if words[0] == "-k":
-                few = cli("query", paths[1], asked, *filtered, "--target-recall", 0.5).lines
-                for line in few:
-                    assert len(line["hits"]) == min(words[1], len(allowed))
-                    assert {hit["id"] for hit in line["hits"]} <= set(allowed)
-        rest = cli("query", paths[1], asked, "-k", 500, "--exclude-ids", tmp_path / name).lines
-        assert {len(line["hits"]) for line in rest} == {len(alive) - len(allowed)}
-
-
-@pytest.mark.slow
 def test_packed_and_truncated_queries(cli: Cli, asked: Path, tmp_path: Path) -> None:
     vectors, queries = gaussian(500, DIM), np.load(asked)
     np.save(tmp_path / "v.npy", vectors)
@@ -115,14 +69,14 @@ def test_packed_and_truncated_queries(cli: Cli, asked: Path, tmp_path: Path) -> 
     np.save(tmp_path / "qbits.npy", np.packbits(queries > 0, axis=1))
     bits = ("--packed", "ubinary")
     for how in ((), ("--method", "sign")):
-        paths = built(cli, tmp_path, tmp_path / "bits.npy", *bits, *how)
+        paths = built(cli, tmp_path, "ivf", tmp_path / "bits.npy", *bits, *how)
         packed = agree(cli, paths, tmp_path / "qbits.npy", *bits)
         some = cli("query", paths[1], tmp_path / "qbits.npy", *bits).lines
         assert [len(line["hits"]) for line in some] == [10] * 5
     assert agree(cli, paths, asked) == packed
 
     learned = ("--method", "learned", "--rescore", "float16")
-    paths = built(cli, tmp_path, tmp_path / "v.npy", *learned, "--truncate-dim", 24)
+    paths = built(cli, tmp_path, "ivf", tmp_path / "v.npy", *learned, "--truncate-dim", 24)
     refused = cli("query", paths[1], tmp_path / "qbits.npy", *bits, "--bits", 24, code=2)
     assert refused.err.count("\n") == 1
     np.save(tmp_path / "qbits.npy", np.packbits(queries[:, :24] > 0, axis=1))
@@ -139,29 +93,29 @@ def test_streams_of_queries(cli: Cli, tmp_path: Path) -> None:
     """A stream that breaks off, and what follows, is answered line by line as a flat index does."""
     vectors = gaussian(400, DIM)
     source = write_jsonl(tmp_path / "v.jsonl", vectors, [f"r{row}" for row in range(400)])
-    paths = built(cli, tmp_path, source, "--rescore", "float32")
+    paths = built(cli, tmp_path, "ivf", source, "--rescore", "float32")
     lines = [json.dumps(vector) for vector in gaussian(3, DIM, seed=5).tolist()]
     stream = f"{lines[0]}\n\n[1, 2]\n{lines[1]}\n{lines[2]}\n".encode()
     skip = ("--on-error", "skip")
     flat = cli("query", paths[0], "-", *skip, stdin=stream, code=3)
-    ivf = cli("query", paths[1], "-", *skip, *EVERY, stdin=stream, code=3)
+    ivf = cli("query", paths[1], "-", *skip, *EVERY["ivf"], stdin=stream, code=3)
     assert ivf.out == flat.out
     assert ivf.out.count("\n") == 5
 
 
 def test_eval_leaves_a_query_out_of_its_own_answers(cli: Cli, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "v.jsonl", gaussian(300, DIM), [f"r{n}" for n in range(300)])
-    paths = built(cli, tmp_path, source, "--rescore", "int8")
+    paths = built(cli, tmp_path, "ivf", source, "--rescore", "int8")
     words = (source, "--truth", source, "--exclude-self", "-k", "1,10", "--json")
     flat, ivf = (cli("eval", path, *words).json["metrics"] for path in paths)
     assert 0 < ivf["recall@10"]["value"] <= flat["recall@10"]["value"]
-    all_of = cli("eval", paths[1], *words, *EVERY).json["metrics"]
+    all_of = cli("eval", paths[1], *words, *EVERY["ivf"]).json["metrics"]
     assert all_of["recall@10"] == flat["recall@10"]
 
 
 def test_what_does_not_go_together(cli: Cli, asked: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", gaussian(100, DIM))
-    paths = built(cli, tmp_path, tmp_path / "v.npy")
+    paths = built(cli, tmp_path, "ivf", tmp_path / "v.npy")
     for effort in (("--nprobe", 3), ("--target-recall", 0.9)):
         refused = cli("query", paths[0], asked, *effort, code=2)
         assert refused.err.startswith("binq: error: a flat index looks at every row")
@@ -216,19 +170,3 @@ def test_check_queries_that_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
         cli("build", tmp_path / "b.npy", "-o", tmp_path / "i.binq", *words)
         found = cli("info", tmp_path / "i.binq", "--json").json["calibration"]
         assert found["from"] == "queries"
-
-
-@pytest.mark.slow
-def test_the_same_bytes_at_any_number_of_threads(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    np.save(tmp_path / "v.npy", gaussian(3000, DIM))
-    for method in ("sign", "learned"):
-        written = set()
-        for threads in (1, 2, 3):
-            path = tmp_path / f"{method}{threads}.binq"
-            words = ("--kind", "ivf", "--method", method, "--threads", threads)
-            cli("build", tmp_path / "v.npy", "-o", path, *words)
-            written.add(path.read_bytes())
-        assert len(written) == 1
