@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,12 +32,15 @@ class Chosen:
         Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
     numbers : (n,) uint32, optional
         What to return for every row in place of its place among the codes. Spans and bitmap are of
-        places all the same.
+        places all the same. Of codes in several parts there is an array for each, and its numbers
+        are counted from the first row of the part.
 
     Attributes
     ----------
     count : int
         How many rows are chosen.
+    numbers : list of (n_i,) uint32, or None
+        Of every part.
 
     Raises
     ------
@@ -48,17 +53,17 @@ class Chosen:
         n: int,
         spans: Rows | None = None,
         allowed: Bitmap | None = None,
-        numbers: Numbers | None = None,
+        numbers: Numbers | Sequence[Numbers] | None = None,
     ) -> None:
         self.n, self.spans, self.allowed, self.count = n, spans, allowed, n
-        self.numbers = numbers
+        self.numbers: list[Numbers] | None = None
         if numbers is not None:
-            if numbers.shape != (n,):
-                raise ValueError(f"numbers {numbers.shape} for {n} rows")
-            if numbers.dtype != np.uint32:
-                raise TypeError(f"numbers are {numbers.dtype}, not uint32")
-            if not numbers.flags.c_contiguous:
-                self.numbers = np.ascontiguousarray(numbers)
+            parts = [numbers] if isinstance(numbers, np.ndarray) else numbers
+            if sum(map(len, parts)) != n or any(part.ndim != 1 for part in parts):
+                raise ValueError(f"numbers {[part.shape for part in parts]} for {n} rows")
+            if any(part.dtype != np.uint32 for part in parts):
+                raise TypeError(f"numbers are {parts[0].dtype}, not uint32")
+            self.numbers = [np.ascontiguousarray(part) for part in parts]
         if spans is None and allowed is None:
             return
         if spans is not None:
@@ -90,6 +95,13 @@ class Chosen:
         below = (np.uint64(1) << (edges & 63).astype(np.uint64)) - np.uint64(1)
         ranks = before[edges >> 6] + np.bitwise_count(words & below)
         return int((ranks[:, 1] - ranks[:, 0]).sum())
+
+    def every_number(self, firsts: Sequence[int]) -> Rows | None:
+        """The numbers of all rows, given the first row of each part; None for their places."""
+        if self.numbers is None:
+            return None
+        parts = zip(self.numbers, firsts, strict=False)
+        return np.concatenate([part.astype(np.int64) + first for part, first in parts])
 
     def rows(self) -> Rows:
         """The rows, ascending."""

@@ -12,6 +12,7 @@ rounding of float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from binq.kernels.allowed import Bitmap, Chosen, Numbers
 from binq.kernels.aot import compile as aot
 from binq.kernels.lists import Lists, Visits
+from binq.kernels.parts import Parts, distinct
 from binq.kernels.scan import (
     MAX_ROWS,
     NO_KEY,
@@ -95,9 +97,11 @@ def max_words() -> int:
 
 
 def _checked(
-    codes: Codes, weights: Floats, base: Floats, mul: Floats | None, add: Floats | None
+    codes: Codes | Parts, weights: Floats, base: Floats, mul: Floats | None, add: Floats | None
 ) -> tuple[Floats, Floats, Factors]:
-    if codes.ndim != 2 or codes.dtype != _U64 or not codes.flags.c_contiguous:
+    if isinstance(codes, np.ndarray) and not (
+        codes.ndim == 2 and codes.dtype == _U64 and codes.flags.c_contiguous
+    ):
         raise ValueError("codes are not a C-contiguous (n, words) array of uint64")
     if not 1 <= codes.shape[1] <= max_words():
         raise ValueError(f"codes have {codes.shape[1]} words, not 1 to {max_words()}")
@@ -122,7 +126,7 @@ def _checked(
 
 def prepared(
     library: aot.Library,
-    codes: Codes,
+    codes: Codes | Parts,
     weights: Floats,
     base: Floats,
     factors: Factors,
@@ -139,7 +143,7 @@ def prepared(
 
 
 def topk(
-    codes: Codes,
+    codes: Codes | Parts,
     weights: Floats,
     base: Floats,
     k: int,
@@ -149,7 +153,7 @@ def topk(
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
-    numbers: Numbers | None = None,
+    numbers: Numbers | Sequence[Numbers] | None = None,
     lists: Lists | None = None,
     engine: Engine | None = None,
 ) -> tuple[Rows, Floats]:
@@ -157,7 +161,7 @@ def topk(
 
     Parameters
     ----------
-    codes : (n, words) uint64, C-contiguous
+    codes : (n, words) uint64, C-contiguous, or Parts
         A set bit is +1, a bit that is not set -1.
     weights : (q, bits) float32
         ``64 * (words - 1) < bits <= 64 * words``. Finite.
@@ -175,7 +179,8 @@ def topk(
         Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
     numbers : (n,) uint32, optional
         The number to return for the row at every place among the codes; by default, the place.
-        Everything else is of places.
+        Everything else is of places. Of parts there is an array for each, with numbers that are
+        counted from the first row of the part.
     lists : Lists, optional
         The codes that each query looks at, in place of `spans`; all by default.
     engine : Engine, optional
@@ -208,7 +213,7 @@ def topk(
     for part in passes(len(weights), capacity_of(k, chosen.count) * threads, engine):
         visits = None
         if lists is not None:
-            some = Lists(lists.offsets, lists.visits[part])
+            some = lists._replace(visits=lists.visits[part])
             visits = Visits(some, chosen.n, numbers is not None, False)
         scan = prepared(engine.library, codes, weights[part], base[part], factors, visits)
         if k:
@@ -235,7 +240,7 @@ def _scores(keys: Codes) -> Floats:
 
 
 def exact(
-    codes: Codes,
+    codes: Codes | Parts,
     weights: Floats,
     base: Floats,
     rows: Rows,
@@ -266,6 +271,11 @@ def exact(
     if not (np.isfinite(weights).all() and np.isfinite(base).all()):
         raise ValueError("weights or base are not finite")
     rows = checked_rows(rows, len(weights), len(codes))
+    if isinstance(codes, Parts):
+        chosen, rows = distinct(rows)
+        codes = codes[chosen]
+        if factors.given:
+            factors = Factors(factors.mul[chosen], factors.add[chosen], 1)
     scores = np.empty(rows.shape, np.float32)
     if rows.size == 0:
         return scores

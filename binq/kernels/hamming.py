@@ -8,8 +8,8 @@ small, numpy is sooner done than the compiler and gives the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from binq.kernels.allowed import Bitmap, Chosen, Numbers
 from binq.kernels.aot import compile as aot
 from binq.kernels.lists import Lists, Visits
+from binq.kernels.parts import Parts, distinct, edges_of
 from binq.kernels.scan import (
     MAX_ROWS,
     NO_KEY,
@@ -40,6 +41,7 @@ FAMILY = aot.Family("hamming")
 Codes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.int32]
+_C = TypeVar("_C", Codes, Parts, Codes | Parts)
 
 # Word comparisons that numpy does while a compiler would run.
 _NUMPY_WORK = 1 << 29
@@ -54,14 +56,14 @@ def _engine(work: int) -> Engine:
     return Engine(aot.worth_compiling(FAMILY, work, _NUMPY_WORK))
 
 
-def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
-    if codes.ndim != 2 or queries.ndim != 2 or codes.shape[1] != queries.shape[1]:
+def _checked(codes: _C, queries: Codes) -> tuple[_C, Codes]:
+    if len(codes.shape) != 2 or queries.ndim != 2 or codes.shape[1] != queries.shape[1]:
         raise ValueError(f"codes {codes.shape} and queries {queries.shape} differ in words")
     if codes.shape[1] == 0:
         raise ValueError("codes have no words")
-    if codes.dtype != _U64 or queries.dtype != _U64:
+    if queries.dtype != _U64 or (isinstance(codes, np.ndarray) and codes.dtype != _U64):
         raise TypeError("codes and queries are uint64")
-    if not codes.flags.c_contiguous:
+    if isinstance(codes, np.ndarray) and not codes.flags.c_contiguous:
         raise ValueError("codes are not C-contiguous")
     if len(codes) > MAX_ROWS:
         raise ValueError(f"more than {MAX_ROWS} rows in one call")
@@ -70,7 +72,7 @@ def _checked(codes: Codes, queries: Codes) -> tuple[Codes, Codes]:
 
 def prepared(
     library: aot.Library,
-    codes: Codes,
+    codes: Codes | Parts,
     queries: Codes,
     limits: Distances | np.int32,
     visits: Visits | None = None,
@@ -104,14 +106,14 @@ def prepared(
 
 
 def topk(
-    codes: Codes,
+    codes: Codes | Parts,
     queries: Codes,
     k: int,
     threads: int = 1,
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
-    numbers: Numbers | None = None,
+    numbers: Numbers | Sequence[Numbers] | None = None,
     lists: Lists | None = None,
     engine: Engine | None = None,
 ) -> tuple[Rows, Distances]:
@@ -119,7 +121,7 @@ def topk(
 
     Parameters
     ----------
-    codes : (n, words) uint64, C-contiguous
+    codes : (n, words) uint64, C-contiguous, or Parts
         May be a read-only memory map.
     queries : (q, words) uint64
         Tail bits are zero in both.
@@ -133,7 +135,8 @@ def topk(
         Bit ``r % 64`` of word ``r // 64`` says whether row r may be returned; all by default.
     numbers : (n,) uint32, optional
         The number to return for the row at every place among the codes; by default, the place.
-        Spans, bitmap and lists are of places.
+        Spans, bitmap and lists are of places. Of parts there is an array for each, with numbers
+        that are counted from the first row of the part.
     lists : Lists, optional
         The codes that each query looks at, in place of `spans`; all by default.
     engine : Engine, optional
@@ -193,7 +196,7 @@ def topk(
 
 
 def _visits(library: aot.Library, lists: Lists, part: slice, chosen: Chosen) -> Visits:
-    some = Lists(lists.offsets, lists.visits[part])
+    some = lists._replace(visits=lists.visits[part])
     paired = "scan_tables" in library.functions
     return Visits(some, chosen.n, chosen.numbers is not None, paired)
 
@@ -203,11 +206,11 @@ def _split(keys: Codes) -> tuple[Rows, Distances]:
 
 
 def _numpy_keys(
-    codes: Codes, queries: Codes, chosen: Chosen, lists: Lists | None = None
+    codes: Codes | Parts, queries: Codes, chosen: Chosen, lists: Lists | None = None
 ) -> Iterator[tuple[int, Codes]]:
     """The keys of all chosen rows for each query, by numpy."""
-    every = chosen.spans is None and chosen.allowed is None and lists is None
     those = rows = chosen.rows()
+    numbers = chosen.every_number(edges_of(codes))
     keys = np.empty(len(rows), np.uint64)
     for i, query in enumerate(queries):
         if lists is not None:
@@ -216,10 +219,9 @@ def _numpy_keys(
             keys = np.empty(len(rows), np.uint64)
         for first in range(0, len(rows), _NUMPY_ROWS):
             part = slice(first, first + _NUMPY_ROWS)
-            block = codes[part] if every else codes[rows[part]]
-            keys[part] = np.bitwise_count(block ^ query).sum(axis=1)
+            keys[part] = np.bitwise_count(codes[rows[part]] ^ query).sum(axis=1)
         keys <<= _HALF
-        keys |= (rows if chosen.numbers is None else chosen.numbers[rows]).astype(np.uint64)
+        keys |= (rows if numbers is None else numbers[rows]).astype(np.uint64)
         yield i, keys
 
 
@@ -232,7 +234,7 @@ def _limits(radii: npt.NDArray[Any], count: int, words: int) -> Distances:
 
 
 def count_within(
-    codes: Codes,
+    codes: Codes | Parts,
     queries: Codes,
     radii: npt.NDArray[Any],
     threads: int = 1,
@@ -245,7 +247,7 @@ def count_within(
 
     Parameters
     ----------
-    codes : (n, words) uint64, C-contiguous
+    codes : (n, words) uint64, C-contiguous, or Parts
     queries : (q, words) uint64
     radii : (q,) integer
         Distances up to and including the radius count; a negative radius finds nothing.
@@ -280,21 +282,21 @@ def count_within(
 
 
 def within(
-    codes: Codes,
+    codes: Codes | Parts,
     queries: Codes,
     radii: npt.NDArray[Any],
     threads: int = 1,
     *,
     spans: Rows | None = None,
     allowed: Bitmap | None = None,
-    numbers: Numbers | None = None,
+    numbers: Numbers | Sequence[Numbers] | None = None,
     engine: Engine | None = None,
 ) -> tuple[Rows, Rows, Distances]:
     """The codes within each query's radius.
 
     Parameters
     ----------
-    codes : (n, words) uint64, C-contiguous
+    codes : (n, words) uint64, C-contiguous, or Parts
     queries : (q, words) uint64
     radii : (q,) integer
         Distances up to and including the radius count; a negative radius finds nothing.
@@ -329,8 +331,8 @@ def within(
     for part in passes(len(queries), 1, engine):
         own = np.arange(part.start, part.stop)
 
-        def collect(state: State, first: int, last: int) -> None:
-            state.run_whole(first, last)
+        def collect(state: State, *call: int) -> None:
+            state.run_whole(*call)
             filled = np.arange(state.keys.shape[1]) < state.found[:, None]
             pieces.append((np.repeat(own, state.found), state.keys[filled]))
 
@@ -349,7 +351,7 @@ def _joined(pieces: list[tuple[Rows, Codes]], count: int) -> tuple[Rows, Rows, D
 
 
 def distances(
-    codes: Codes, queries: Codes, rows: Rows, *, engine: Engine | None = None
+    codes: Codes | Parts, queries: Codes, rows: Rows, *, engine: Engine | None = None
 ) -> Distances:
     """The distances of some rows.
 
@@ -375,6 +377,9 @@ def distances(
     """
     codes, queries = _checked(codes, queries)
     rows = checked_rows(rows, len(queries), len(codes))
+    if isinstance(codes, Parts):
+        chosen, rows = distinct(rows)
+        codes = codes[chosen]
     result = np.empty(rows.shape, np.int32)
     if rows.size == 0:
         return result

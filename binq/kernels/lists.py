@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from binq.kernels.aot import compile as aot
+from binq.kernels.parts import edges_of
 from binq.kernels.scan import Engine, Memory, Rows, Scan, Tasks, address, members_of
 from binq.kernels.tasks import split
 
@@ -27,10 +29,14 @@ class Lists(NamedTuple):
     visits : (q, p) int32
         The lists of each query, nearest first, once each; -1 for none. Lists that come early are
         scanned early where it costs nothing, and narrow the search.
+    parts : list of (l + 1,) int64, optional
+        Where the codes lie in several parts, with codes of any list in each: the offsets in every
+        part. Then `offsets` tells but how long the lists are, and rows have to be numbered.
     """
 
     offsets: Rows
     visits: npt.NDArray[np.int32]
+    parts: list[Rows] | None = None
 
     def checked(self, queries: int) -> Lists:
         """Of the shapes and dtypes that kernels follow.
@@ -39,14 +45,17 @@ class Lists(NamedTuple):
         ------
         ValueError, TypeError
         """
-        offsets, visits = self
+        offsets, visits, parts = self
         if offsets.ndim != 1 or len(offsets) == 0:
             raise ValueError(f"offsets {offsets.shape} are not (lists + 1,)")
         if visits.ndim != 2 or len(visits) != queries:
             raise ValueError(f"visits {visits.shape} for {queries} queries")
         if offsets.dtype != _INT64 or visits.dtype != _INT32:
             raise TypeError(f"offsets {offsets.dtype} and visits {visits.dtype}, not int64, int32")
-        return Lists(np.ascontiguousarray(offsets), np.ascontiguousarray(visits))
+        for own in parts or ():
+            if own.shape != offsets.shape or own.dtype != _INT64:
+                raise ValueError(f"offsets {own.shape} of a part, {own.dtype}")
+        return Lists(np.ascontiguousarray(offsets), np.ascontiguousarray(visits), parts)
 
     def numbers(self, query: int, n: int) -> Rows:
         """The lists that a query looks at, ascending.
@@ -67,8 +76,35 @@ class Lists(NamedTuple):
 
     def positions(self, query: int, n: int) -> Rows:
         """The codes that a query looks at, list by list; raises as `numbers` does."""
-        spans = [self.offsets[number : number + 2] for number in self.numbers(query, n)]
-        return np.concatenate([np.empty(0, np.int64), *(np.arange(*span) for span in spans)])
+        found, first = [np.empty(0, np.int64)], 0
+        numbers = self.numbers(query, n)
+        for offsets in self.parts or [self.offsets]:
+            found += [first + np.arange(*offsets[number : number + 2]) for number in numbers]
+            first += int(offsets[-1])
+        return np.concatenate(found)
+
+    def apart(self, table: Rows, edges: list[int]) -> Rows:
+        """Tasks (t, 4) over lists of every part, where the given ones are over whole lists.
+
+        Raises
+        ------
+        ValueError
+            Lists of a part do not lie within it.
+        """
+        if self.parts is None:
+            return table
+        numbers = np.searchsorted(self.offsets, table[:, 0], side="right") - 1
+        found = []
+        for offsets, (first, end) in zip(self.parts, itertools.pairwise(edges), strict=True):
+            starts, ends = offsets[numbers], offsets[numbers + 1]
+            if (starts < 0).any() or (ends < starts).any() or (ends > end - first).any():
+                raise ValueError(f"offsets of lists are not ascending within {end - first} codes")
+            held = np.flatnonzero(starts < ends)
+            own = table[held]
+            own[:, 0] = starts[held] + first
+            own[:, 1] = ends[held] + first
+            found.append(own)
+        return np.concatenate(found)
 
 
 class Visits:
@@ -100,7 +136,9 @@ class Visits:
         self._functions, self._lists, self._n = aot.load(FAMILY).functions, lists, n
         self._numbered, self._paired = numbered, int(paired)
         self.shared = 1.0
-        offsets, visits = lists
+        offsets, visits, parts = lists
+        if parts is not None and not numbered:
+            raise ValueError("lists of codes in several parts, and rows that are not numbered")
         size = len(offsets) - 1
         self._given = (address(offsets), size, n, address(visits), *visits.shape)
         if len(visits) == 1:
@@ -125,7 +163,7 @@ class Visits:
         return told
 
     def _by_query(self, scan: Scan, group: int, threads: int, engine: Engine) -> Tasks:
-        offsets, visits = self._lists
+        offsets, visits, _ = self._lists
         if not self._numbered:
             visits = np.sort(visits, axis=1)
         memory = Memory(len(offsets) // 8 + 8, 32 * visits.size, 16)
@@ -135,7 +173,8 @@ class Visits:
         self._functions["tasks_by_query"](*given, seen, table, result)
         done, codes = self._told(memory.view(2, _INT64, 2))
         tasks = memory.view(1, _INT64, 4 * done).reshape(done, 4)
-        if scan.is_brief(codes) and engine.rows_per_block is None:
+        tasks = self._lists.apart(tasks, edges_of(scan.codes))
+        if self._lists.parts is None and scan.is_brief(codes) and engine.rows_per_block is None:
             return Tasks(tasks, members, [(0, done)])
         return Tasks(*split(scan, tasks, members, threads, engine))
 
@@ -148,4 +187,5 @@ class Visits:
             address(result),
         )  # fmt: skip
         self._told(result)
+        table = self._lists.apart(table, edges_of(scan.codes))
         return Tasks(*split(scan, table, members, threads, engine))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,15 @@ from binq.kernels.allowed import Chosen, Numbers
 from binq.kernels.aot.compile import Library
 from binq.kernels.lists import Lists
 from binq.kernels.near_lists import Centroids, scratch_of
-from binq.kernels.scan import WORK_WORTH_A_THREAD, Memory, Rows, address, capacity_of
+from binq.kernels.parts import Parts, arrays_of, edges_of
+from binq.kernels.scan import (
+    MAX_ROWS,
+    WORK_WORTH_A_THREAD,
+    Memory,
+    Rows,
+    address,
+    capacity_of,
+)
 
 Codes = npt.NDArray[np.uint64]
 Distances = npt.NDArray[np.int32]
@@ -36,16 +45,17 @@ class OneQuery:
     ----------
     library : Library
         Of the family of `near_lists`.
-    codes : (n, words) uint64, C-contiguous
-        List by list.
+    codes : (n, words) uint64, C-contiguous, or Parts
+        List by list, in every part.
     numbers : (n,) uint32
-        The row at every position.
+        The row at every position. Of parts there is an array for each, with numbers that are
+        counted from the first row of the part; and so of offsets.
     centroids : Centroids
         Of as many words.
     offsets : (l + 1,) int64
         List i holds the positions ``[offsets[i], offsets[i + 1])``.
     sizes : (l,) int64
-        The rows in each list.
+        The rows in each list, of all parts together.
 
     Raises
     ------
@@ -56,30 +66,38 @@ class OneQuery:
     def __init__(
         self,
         library: Library,
-        codes: Codes,
-        numbers: Numbers,
+        codes: Codes | Parts,
+        numbers: Numbers | Sequence[Numbers],
         centroids: Centroids,
-        offsets: Rows,
+        offsets: Rows | Sequence[Rows],
         sizes: Rows,
     ) -> None:
         (n, words), count = codes.shape, len(centroids.codes)
-        numbers = Chosen(n, numbers=numbers).numbers  # type: ignore[assignment]  # as it was given
-        offsets = Lists(offsets, np.empty((0, 0), np.int32)).checked(0).offsets
+        rows = Chosen(n, numbers=numbers).numbers or []
+        given = [offsets] if isinstance(offsets, np.ndarray) else offsets
+        edges = [Lists(own, np.empty((0, 0), np.int32)).checked(0).offsets for own in given]
         if centroids.codes.shape != (count, words) or sizes.shape != (count,):
             raise ValueError(f"centroids {centroids.codes.shape} and sizes {sizes.shape} of lists")
-        if not n or len(offsets) != count + 1 or not codes.flags.c_contiguous:
-            raise ValueError(f"{n} codes in {len(offsets) - 1} lists of {count}")
-        if codes.dtype != np.uint64 or sizes.dtype != np.int64:
-            raise TypeError("codes are uint64, sizes int64")
+        if not 0 < n <= MAX_ROWS or {len(own) for own in edges} != {count + 1}:
+            raise ValueError(f"{n} codes in {[len(own) - 1 for own in edges]} lists of {count}")
+        arrays = arrays_of(codes if isinstance(codes, Parts) else Parts([codes]))
+        if sizes.dtype != np.int64:
+            raise TypeError("sizes are int64")
+        firsts, held = edges_of(codes)[:-1], [len(array) for array in arrays]
+        if held != [len(numbered) for numbered in rows] or len(held) != len(edges):
+            raise ValueError(f"codes {held}, numbers {list(map(len, rows))} of {len(edges)} parts")
         self._library, self._n = library, n
         self._kernel = library.functions["one_query"]
         sizes = np.ascontiguousarray(sizes)
         self._shared: dict[str, npt.NDArray[Any]] = {
             "centroids": centroids.of(library),
             "sizes": sizes,
-            "offsets": offsets,
-            "codes": codes,
-            "rows": numbers,
+            "spans": np.array([held, firsts]).T.copy(),
+        }
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {
+            "offsets": edges,
+            "codes": arrays,
+            "rows": rows,
         }
         self._shape = words, count
         self._free: list[_Memory] = []
@@ -131,7 +149,9 @@ class OneQuery:
         with contextlib.suppress(IndexError):
             memory = self._free.pop()  # no other thread has it until it is given back
         if memory is None or memory.k < k:
-            memory = _Memory(self._library, self._shared, self._n, self._shape, max(k, _HITS))
+            memory = _Memory(
+                self._library, self._shared, self._parts, self._n, self._shape, max(k, _HITS)
+            )
         try:
             memory.query[:] = query
             self._kernel(
@@ -157,6 +177,7 @@ class _Memory:
         self,
         library: Library,
         shared: dict[str, npt.NDArray[Any]],
+        parts: dict[str, list[npt.NDArray[Any]]],
         n: int,
         shape: tuple[int, int],
         k: int,
@@ -165,7 +186,7 @@ class _Memory:
         layout = library.layout
         self.k = k
         own = {
-            "numbers": 8 * 4,
+            "numbers": 8 * 5,
             "query": 8 * words,
             "visits": 4 * count,
             "seen": count // 8 + 8,
@@ -180,10 +201,15 @@ class _Memory:
         places = dict(zip(own, memory.addresses, strict=True))
         places |= {name: address(array) for name, array in shared.items()}
         order = sorted(places, key=lambda name: layout[f"one_query.{name}"])
-        self._pointers = (ctypes.c_void_p * len(order))(*map(places.get, order))
+        given = [places[name] for name in order]
+        order = sorted(parts, key=lambda name: layout[f"one_query.part.{name}"])
+        for arrays in zip(*(parts[name] for name in order), strict=True):
+            given += map(address, arrays)
+        self._pointers = (ctypes.c_void_p * len(given))(*given)
         self.given = ctypes.addressof(self._pointers)
         names = list(own)
-        memory.view(0, np.int64, 4)[:] = words, count, n, WORK_WORTH_A_THREAD
+        number = len(parts["codes"])
+        memory.view(0, np.int64, 5)[:] = words, count, n, WORK_WORTH_A_THREAD, number
         self.query = memory.view(names.index("query"), np.uint64, words)
         self.rows = memory.view(names.index("found_rows"), np.int64, k)[None]
         self.distances = memory.view(names.index("found_distances"), np.int32, k)[None]

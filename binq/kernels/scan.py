@@ -8,7 +8,7 @@ keys, ``(value << 32) | row``, see `source.select`.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from binq.kernels.allowed import Chosen
 from binq.kernels.aot.compile import Library
 from binq.kernels.blocks import run_blocks
+from binq.kernels.parts import Parts, edges_of
 
 MAX_ROWS = 1 << 32
 """Rows of one call: a key has 32 bits for the row."""
@@ -66,7 +67,7 @@ class Scan(NamedTuple):
     ----------
     library, name
         The kernel.
-    codes : (n, words) uint64
+    codes : (n, words) uint64, or Parts
     queries : int
         How many; their numbers are the members of tasks.
     arguments : tuple of int
@@ -81,7 +82,7 @@ class Scan(NamedTuple):
 
     library: Library
     name: str
-    codes: Keys
+    codes: Keys | Parts
     queries: int
     arguments: tuple[int, ...]
     limits: npt.NDArray[Any] | np.generic
@@ -118,11 +119,12 @@ class Tasks:
         meets first.
     members : (m,) int64
         Numbers of queries, in whole groups as the scan takes them, see `members_of`.
-    calls : list of (int, int)
-        First and last of the tasks that are done in one call.
+    calls : list of (int, int) or (int, int, int)
+        First and last of the tasks that are done in one call, and the number of the part of the
+        codes that they go over; else there is one part.
     """
 
-    def __init__(self, table: Rows, members: Rows, calls: list[tuple[int, int]]) -> None:
+    def __init__(self, table: Rows, members: Rows, calls: Sequence[tuple[int, ...]]) -> None:
         self.calls = calls
         self.held = table, members
         self.addresses = address(table), address(members)
@@ -186,11 +188,10 @@ class State:
         if k:
             self.keys[:, -1] = NO_KEY
         self._kernel = scan.library.functions[scan.name]
-        self._codes = (address(scan.codes), words, len(scan.codes))
+        self._parts = _parts(scan.codes, chosen)
         self._tasks, members = tasks.addresses
-        filtered = (None, 0) if chosen.allowed is None else (address(chosen.allowed), 1)
-        numbered = (None, 0) if chosen.numbers is None else (address(chosen.numbers), 1)
-        self._queries = (*filtered, *numbered, *scan.arguments, members)
+        self._filtered = (None, 0) if chosen.allowed is None else (address(chosen.allowed), 1)
+        self._queries = (*scan.arguments, members)
         limits, found, keys, own = memory.addresses
         if other is not None and chosen.numbers is not None:
             self._other = other  # it owns the memory
@@ -202,22 +203,43 @@ class State:
         """Work on other scratch memory, at this address."""
         self._kept[-1] = where
 
-    def run(self, first: int, last: int) -> None:
-        """Do the tasks from `first` to `last`, which is not done any more."""
+    def run(self, first: int, last: int, part: int = 0) -> None:
+        """Do the tasks from `first` to `last`, which is not done any more, over a part."""
+        codes, numbers = self._parts[part]
         tasks = self._tasks + 32 * first, last - first
-        self._kernel(*self._codes, *tasks, *self._queries, *self._kept)
+        self._kernel(*codes, *tasks, *self._filtered, *numbers, *self._queries, *self._kept)
 
-    def run_whole(self, first: int, last: int) -> None:
+    def run_whole(self, first: int, last: int, part: int = 0) -> None:
         """Find all hits of some tasks, however many: those of earlier ones are let go."""
         self.found[:] = 0
-        self.run(first, last)
+        self.run(first, last, part)
         most = int(self.found.max())
         if most > self.keys.shape[1]:
             # Hits beyond the capacity were only counted: once more, with room for all.
             self.keys = np.empty((len(self.limits), most), np.uint64)
             self._kept[2:4] = address(self.keys), most
             self.found[:] = 0
-            self.run(first, last)
+            self.run(first, last, part)
+
+
+def _parts(
+    codes: Keys | Parts, chosen: Chosen
+) -> list[tuple[tuple[int, ...], tuple[int | None, int]]]:
+    """What a kernel is told of every part of the codes, and of the numbers of its rows.
+
+    Positions go on from part to part. So a kernel is told where position 0 would be if all codes
+    lay like those of its part, and looks only at positions that are in it, which its tasks say.
+    """
+    edges, words = edges_of(codes), codes.shape[1]
+    found: list[tuple[tuple[int, ...], tuple[int | None, int]]] = []
+    places = codes.addresses if isinstance(codes, Parts) else [address(codes)]
+    for number, place in enumerate(places):
+        first, end = edges[number : number + 2]
+        numbered: tuple[int | None, int] = (None, 0)
+        if chosen.numbers is not None:
+            numbered = address(chosen.numbers[number]) - 4 * first, first + 1
+        found.append(((place - 8 * words * first, words, end), numbered))
+    return found
 
 
 def address(array: npt.NDArray[Any]) -> int:
@@ -276,7 +298,7 @@ def run(
     threads: int,
     capacity: int,
     k: int,
-    collect: Callable[[State, int, int], None] | None = None,
+    collect: Callable[..., None] | None = None,
 ) -> list[State]:
     """Run the tasks on `threads` workers, and return what each of them has found.
 
@@ -287,9 +309,9 @@ def run(
     k : int
         How many keys to keep of each query; 0 to count hits, and to keep as many as fit.
     collect : callable, optional
-        Does the tasks of a call in place of `State.run`.
+        Does the tasks of a call in place of `State.run`, which is given as much.
     """
-    work = State.run if collect is None else collect
+    work: Callable[..., None] = State.run if collect is None else collect
     calls = tasks.calls
     if len(calls) == 1:
         states = [State(scan, tasks, chosen, capacity, k)]

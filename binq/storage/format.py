@@ -297,7 +297,7 @@ def decode_header(
         If anything is missing, of a wrong type, out of bounds, misaligned or overlapping.
     """
     try:
-        document = json.loads(data, parse_constant=refuse_constant)
+        document = _JSON.decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise corrupt("header", "JSON", "something else") from error
     header = Header.from_json(document)
@@ -329,6 +329,10 @@ def decode_header(
 def refuse_constant(name: str) -> None:
     """Refuse NaN and the infinities, which are no JSON."""
     raise ValueError(name)
+
+
+# Made once: to make one takes as long as to read a header.
+_JSON = json.JSONDecoder(parse_constant=refuse_constant)
 
 
 def member(document: object, name: str, kind: type[T], where: str = "header") -> T:

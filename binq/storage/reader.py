@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import stat
+import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -315,7 +316,11 @@ def _mapped(path: Path, descriptor: int) -> mmap.mmap | bytes:
     """Map a whole file read-only."""
     try:
         empty = not os.fstat(descriptor).st_size
-        return b"" if empty else mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        if empty:
+            return b""
+        if sys.version_info >= (3, 13):  # before, a map keeps a descriptor of its own
+            return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, trackfd=False)
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise _unreadable(path, error) from error
 

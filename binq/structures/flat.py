@@ -84,6 +84,10 @@ class Flat:
         """Refuse asymmetric scores where there is nothing for them; see ``Structure``."""
         _ = self.terms
 
+    def keep_terms(self, terms: RowTerms) -> None:
+        """Take the terms of the rows from here: they are the same, and part of a larger array."""
+        self._terms = terms
+
     def part(self, rows: Rows) -> Flat:
         """Return some rows (m,) as a structure of their own, which copies them."""
         return Flat(self.codes[rows], lambda: self.terms.take(rows))

@@ -161,7 +161,7 @@ class Hnsw(Placed):
             whole = self._nearest(queries.part(short), m, scope)
             assert whole.distances is not None
             rows[short], distances[short] = whole.rows, whole.distances
-        return Candidates.by_distance(self._checked(rows), distances)
+        return Candidates.by_distance(self.checked(rows), distances)
 
     def best(self, queries: Queries, m: int, scope: Scope = EVERYTHING) -> Candidates:
         """Return the min(m, allowed) rows that score best, of those that are near.

@@ -93,8 +93,20 @@ class Ivf(Placed):
         self._last_far: tuple[tuple[Effort, int, Scoring], _Far] | None = None
 
     @classmethod
-    def restore(cls, file: IndexFile, binarizer: Binarizer | None) -> Ivf:
+    def restore(
+        cls,
+        file: IndexFile,
+        binarizer: Binarizer | None,
+        calibration: Calibration | None = None,
+    ) -> Ivf:
         """Return the structure of an index file.
+
+        Parameters
+        ----------
+        file : IndexFile
+        binarizer : Binarizer or None
+        calibration : Calibration, optional
+            In place of the file's own: of a shard that is searched with others.
 
         Raises
         ------
@@ -114,7 +126,7 @@ class Ivf(Placed):
                 file.array("ivf.centroids", "uint64", (lists, words_for(bits))),
                 file.array("ivf.offsets", "uint64", (lists + 1,)).view(np.int64),
                 file.array("ivf.rows", "uint32", rows),
-                stored_calibration(file, Calibration),
+                calibration or stored_calibration(file, Calibration),
                 coarse,
                 file.corrupt,
             ),
@@ -142,7 +154,7 @@ class Ivf(Placed):
         if listed is not None:
             return self.part(listed).nearest(queries, m, Scope(threads=scope.threads)).of(listed)
         if scope.visits is not None:
-            return self._nearest(queries, m, scope, Lists(self._offsets, scope.visits))
+            return self._nearest(queries, m, scope, self._looked_into(scope.visits))
         if scope.exhaustive:
             return self._nearest(queries, m, scope)
         if len(queries) == 1 and scope.allowed is None and self.lists.coarse is None:
@@ -165,7 +177,7 @@ class Ivf(Placed):
         if listed is not None:
             return self.part(listed).best(queries, m, Scope(threads=scope.threads)).of(listed)
         if scope.visits is not None:
-            return self._best(queries, m, scope, Lists(self._offsets, scope.visits))
+            return self._best(queries, m, scope, self._looked_into(scope.visits))
         if scope.exhaustive:
             return self._best(queries, m, scope)
         return joined(
@@ -204,7 +216,11 @@ class Ivf(Placed):
 
     def _lists(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Lists:
         """Return the lists that each query looks into."""
-        return Lists(self._offsets, self.visits(queries, m, scope, scoring))
+        return self._looked_into(self.visits(queries, m, scope, scoring))
+
+    def _looked_into(self, visits: NDArray[np.int32]) -> Lists:
+        """Return lists by their numbers, (q, p), as scans take them."""
+        return Lists(self.offsets, visits)
 
     def visits(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> NDArray[np.int32]:
         """Return which lists each query looks into: (q, p) list numbers, -1 for none."""
@@ -247,14 +263,16 @@ class Ivf(Placed):
         if library is None or not m:
             return None
         if self._one_query is None:
+            lists = self._looked_into(np.empty((0, 0), np.int32))
+            offsets = lists.parts or lists.offsets
             self._one_query = OneQuery(
-                library, self.codes, self.lists.rows, self._centroids, self._offsets, self.sizes
+                library, self.codes, self._numbers, self._centroids, offsets, self.sizes
             )
         enough, gap, edge = self._how_far(effort, m, "hamming")
         return self._one_query.topk(query, m, enough, gap=gap, edge=edge, lists=effort.nprobe)
 
     @cached_property
-    def _offsets(self) -> Rows:
+    def offsets(self) -> Rows:
         """Where lists begin and end: checked, since they come out of a file."""
         offsets = self.lists.offsets
         if offsets[0] != 0 or offsets[-1] != len(self) or (offsets[1:] < offsets[:-1]).any():
@@ -268,7 +286,7 @@ class Ivf(Placed):
     @cached_property
     def sizes(self) -> Rows:
         """How many rows each list holds, (l,) int64."""
-        return np.diff(self._offsets)
+        return np.diff(self.offsets)
 
     def counted(self, scope: Scope) -> Rows:
         """Return how many allowed rows each list holds."""
@@ -278,7 +296,7 @@ class Ivf(Placed):
         if self._last_sizes is None or self._last_sizes[0] is not allowed:
             before = np.zeros(len(self) + 1, np.int64)
             np.cumsum(allowed.mask, out=before[1:])
-            self._last_sizes = allowed, np.diff(before[self._offsets])
+            self._last_sizes = allowed, np.diff(before[self.offsets])
         return self._last_sizes[1]
 
 

@@ -78,9 +78,9 @@ class Placed:
         radii = np.full(len(queries), min(radius, 64 * self.words))
         bitmap = self._bitmap(scope)
         found = hamming.within(
-            self.codes, queries, radii, scope.threads, allowed=bitmap, numbers=self._rows
+            self.codes, queries, radii, scope.threads, allowed=bitmap, numbers=self._numbers
         )
-        self._checked(found[1])
+        self.checked(found[1])
         return found
 
     def count_within(
@@ -124,10 +124,10 @@ class Placed:
             m,
             scope.threads,
             allowed=self._bitmap(scope),
-            numbers=self._rows,
+            numbers=self._numbers,
             lists=lists,
         )
-        return Candidates.by_distance(self._checked(rows), distances)
+        return Candidates.by_distance(self.checked(rows), distances)
 
     def _best(
         self, queries: Queries, m: int, scope: Scope, lists: Lists | None = None
@@ -138,16 +138,25 @@ class Placed:
             m,
             scope.threads,
             allowed=self._bitmap(scope),
-            numbers=self._rows,
+            numbers=self._numbers,
             lists=lists,
         )
-        self._checked(found.rows)
+        self.checked(found.rows)
         return found
+
+    @property
+    def _numbers(self) -> NDArray[np.uint32] | list[NDArray[np.uint32]]:
+        """The row at every position, as scans take it."""
+        return self._rows
+
+    def keep_terms(self, terms: RowTerms) -> None:
+        """Take the terms of the rows from here; see :meth:`Flat.keep_terms`."""
+        self._flat.keep_terms(terms)
 
     @cached_property
     def _positions(self) -> NDArray[np.uint32]:
         """The position of every row, (n,); 0 for a row that a damaged file does not hold."""
-        rows = self._checked(self._rows)
+        rows = self.checked(self._rows)
         positions = np.zeros(len(rows), np.uint32)
         positions[rows] = np.arange(len(rows), dtype=np.uint32)
         return positions
@@ -162,14 +171,14 @@ class Placed:
         if allowed is None:
             return None
         if self._last is None or self._last[0] is not allowed:
-            self._last = allowed, AllowedRows(allowed.contains(self._checked(self._rows)))
+            self._last = allowed, AllowedRows(allowed.contains(self.checked(self._rows)))
         return self._last[1]
 
     def _bitmap(self, scope: Scope) -> Codes | None:
         allowed = self._allowed_positions(scope)
         return None if allowed is None else allowed.bitmap
 
-    def _checked(self, rows: _Numbers) -> _Numbers:
+    def checked(self, rows: _Numbers) -> _Numbers:
         """Return rows as they came out of the file, none of them beyond its end."""
         if rows.size and int(rows.max()) >= len(self):
             raise self._damaged(self._section, f"below {len(self)}", int(rows.max()))

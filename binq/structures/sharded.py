@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer, RowTerms, Weights
 from binq.kernels.blocks import run_blocks
+from binq.kernels.parts import Parts, distinct
+from binq.kernels.scan import MAX_ROWS
 from binq.storage.directory import IndexDirectory
 from binq.structures.base import (
     EVERYTHING,
@@ -28,7 +30,7 @@ from binq.structures.base import (
     Structure,
 )
 from binq.structures.flat import Flat, few_allowed
-from binq.structures.placed import joined
+from binq.structures.placed import Placed, joined
 from binq.structures.queries import Queries
 from binq.types import Kind, Scoring
 
@@ -93,6 +95,9 @@ class Sharded:
 
     Attributes
     ----------
+    whole : Structure or None
+        All shards as one, where kernels can go over them in one call: then shards are searched by
+        themselves in other processes only.
     elsewhere : callable or None
         Has work on all shards done by other processes: given the work, as of ``answered``, and the
         scope of every shard, it returns the results.
@@ -104,6 +109,7 @@ class Sharded:
         self.firsts = np.concatenate([[0], self.ends[:-1]])
         self._last: tuple[AllowedRows, list[AllowedRows]] | None = None
         self.elsewhere: Elsewhere | None = None
+        self.whole: Structure | None = None
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -148,6 +154,8 @@ class Sharded:
         self, queries: Codes, radius: int, scope: Scope = EVERYTHING
     ) -> tuple[Rows, Rows, NDArray[np.int32]]:
         """Return all allowed rows within ``radius``; see ``Structure``."""
+        if self.whole is not None and not self._is_sent(scope, len(queries)):
+            return self.whole.within(queries, radius, scope)
         parts = self._of_each(scope, len(queries), partial(_within, queries=queries, radius=radius))
         asked = np.concatenate(
             [np.repeat(np.arange(len(queries)), np.diff(lims)) for lims, _, _ in parts]
@@ -164,6 +172,8 @@ class Sharded:
         self, queries: Codes, radii: NDArray[np.int64], scope: Scope = EVERYTHING
     ) -> Rows:
         """Return how many allowed rows lie within ``radii[i]`` of query i, as (q,) int64."""
+        if self.whole is not None and not self._is_sent(scope, len(queries)):
+            return self.whole.count_within(queries, radii, scope)
         counts = self._of_each(
             scope, len(queries), partial(_count_within, queries=queries, radii=radii)
         )
@@ -174,7 +184,7 @@ class Sharded:
         """Return the Hamming distances (q, m) of chosen rows (q, m)."""
         found = np.empty(rows.shape, np.int32)
         for part in self._blocks(rows):
-            chosen, places = _distinct(rows[part])
+            chosen, places = distinct(rows[part])
             found[part] = self.part(chosen).distances(queries[part], places)
         return found
 
@@ -182,7 +192,7 @@ class Sharded:
         """Return the scores (q, m) of chosen rows (q, m), by whole weights."""
         found = np.empty(rows.shape, np.float64)
         for part in self._blocks(rows):
-            chosen, places = _distinct(rows[part])
+            chosen, places = distinct(rows[part])
             own = Weights(weights.values[part], weights.base[part], weights.offset[part])
             found[part] = self.part(chosen).scores(own, places)
         return found
@@ -210,6 +220,8 @@ class Sharded:
 
     def _found(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Candidates:
         """Return the best rows of all shards."""
+        if self.whole is not None and not self._is_sent(scope, len(queries)):
+            return answered(self.whole, queries, m, scoring, scope)
         _ = queries.codes if scoring == "hamming" else queries.weights  # made here, once
         step = max(1, _CANDIDATES // max(1, min(m, len(self)) * len(self.shards)))
         if len(queries) <= step:
@@ -234,10 +246,9 @@ class Sharded:
 
         It can be pickled, and is done elsewhere where that is said and there is enough of it.
         """
-        compared = self._pairs(scope, queries) * self.words
-        if self.elsewhere is not None and compared >= _LARGE:
+        if self.elsewhere is not None and self._is_sent(scope, queries):
             return self.elsewhere(work, self._scopes(scope))
-        brief = compared < _BRIEF
+        brief = self._pairs(scope, queries) * self.words < _BRIEF
         workers = 1 if brief else min(scope.threads, len(self.shards))
         inner = 1 if brief else -(-scope.threads // workers)
         scopes = self._scopes(replace(scope, threads=inner))
@@ -249,9 +260,18 @@ class Sharded:
         run_blocks(len(self.shards), workers, run)
         return found
 
-    def _pairs(self, scope: Scope, queries: int) -> int:  # noqa: ARG002
+    def _is_sent(self, scope: Scope, queries: int) -> bool:
+        """Return whether a search is done by other processes: there are any, and it is large."""
+        return self.elsewhere is not None and self._pairs(scope, queries) * self.words >= _LARGE
+
+    def _pairs(self, scope: Scope, queries: int) -> int:
         """Return how many rows are compared, of all queries together."""
-        return len(self) * queries
+        listed = self._listed(scope)
+        return (len(self) if listed is None else len(listed)) * queries
+
+    def _listed(self, scope: Scope) -> Rows | None:  # noqa: ARG002
+        """Return the allowed rows where they are so few that a copy of their codes is scanned."""
+        return None
 
     def _scopes(self, scope: Scope) -> list[Scope]:
         """Return what of a scope concerns every shard; the allowed rows that were last are kept."""
@@ -283,10 +303,21 @@ class Sharded:
 
 
 class ShardedFlat(Sharded):
-    """Flat structures as one: every code is compared with every query."""
+    """Flat structures as one: every code is compared with every query.
+
+    Parameters
+    ----------
+    shards : sequence of Flat
+        At least one.
+    """
 
     kind: ClassVar[Kind] = "flat"
     exact: ClassVar[bool] = True
+
+    def __init__(self, shards: Sequence[Flat]) -> None:
+        super().__init__(shards)
+        self._every = Flat(codes_of(shards), partial(terms_of, shards))
+        self.whole = self._every if len(self) <= MAX_ROWS else None
 
     @classmethod
     def restore(cls, file: IndexDirectory, binarizer: Binarizer | None) -> ShardedFlat:
@@ -296,20 +327,45 @@ class ShardedFlat(Sharded):
     def compared(
         self,
         queries: Queries,
-        m: int,  # noqa: ARG002
+        m: int,
         scope: Scope = EVERYTHING,
-        scoring: Scoring = "hamming",  # noqa: ARG002
+        scoring: Scoring = "hamming",
     ) -> Rows:
         """Return how many rows a search is through with, (q,) int64; see ``Structure``."""
-        listed = few_allowed(self, scope)
-        return np.full(len(queries), len(self) if listed is None else len(listed))
+        return self._every.compared(queries, m, scope, scoring)
 
-    def _found(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Candidates:
-        listed = few_allowed(self, scope)
-        if listed is None:
-            return super()._found(queries, m, scope, scoring)
-        few = Scope(threads=scope.threads)
-        return answered(self.part(listed), queries, m, scoring, few).of(listed)
+    def _listed(self, scope: Scope) -> Rows | None:
+        return few_allowed(self, scope)
+
+
+def codes_of(shards: Sequence[Flat | Placed]) -> Codes:
+    """Return the codes of all shards as one.
+
+    They are `Parts`: no array, but kernels take them as they take one, and structures ask of them
+    only what both have.
+    """
+    return cast(Codes, Parts([shard.codes for shard in shards]))
+
+
+def terms_of(shards: Sequence[Flat | Placed]) -> RowTerms:
+    """Return the terms of the rows of all shards together, which from then on keep a part of them.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    joined: dict[str, NDArray[np.float32]] = {}
+    for name in ("factor", "addend"):
+        parts = [getattr(shard.terms, name) for shard in shards]
+        if all(part is not None for part in parts):
+            joined[name] = np.concatenate(parts)
+    first = 0
+    for shard in shards:
+        own = slice(first, first + len(shard))
+        first = own.stop
+        shard.keep_terms(RowTerms(**{name: values[own] for name, values in joined.items()}))
+    return RowTerms(**joined)
 
 
 def _within(
@@ -320,9 +376,3 @@ def _within(
 
 def _count_within(shard: Structure, queries: Codes, radii: NDArray[np.int64], scope: Scope) -> Rows:
     return shard.count_within(queries, radii, scope)
-
-
-def _distinct(rows: Rows) -> tuple[Rows, Rows]:
-    """Return the distinct rows of (q, m), ascending, and the place of every row among them."""
-    chosen, places = np.unique(rows, return_inverse=True)
-    return chosen, places.reshape(rows.shape)

@@ -2,61 +2,101 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Any, ClassVar, Final
+from functools import cached_property, partial
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer
+from binq.kernels.lists import Lists
+from binq.kernels.scan import MAX_ROWS
 from binq.storage.directory import IndexDirectory
 from binq.structures.base import (
     EVERYTHING,
+    AllowedRows,
     Candidates,
     Rows,
     Scope,
 )
 from binq.structures.calibration import Calibration
+from binq.structures.flat import Flat
 from binq.structures.hnsw import Hnsw
 from binq.structures.ivf import Ivf
 from binq.structures.placed import joined
 from binq.structures.queries import Queries
-from binq.structures.sharded import Sharded, answered
+from binq.structures.sharded import Sharded, codes_of, terms_of
 from binq.types import Kind, Scoring
 
+_Numbers = TypeVar("_Numbers", Rows, NDArray[np.uint32])
 # Rows that a walk through a graph compares, about.
 _WALKED: Final = 4096
 
 
 class _EveryList(Ivf):
-    """The lists of all shards as one: how many rows each holds, and which a query looks into."""
+    """The lists of all shards as one: a list has the codes that it has in every shard."""
 
     def __init__(
-        self,
-        shards: Sequence[Ivf],
-        calibration: Calibration,
-        scopes: Callable[[Scope], list[Scope]],
+        self, shards: Sequence[Ivf], calibration: Calibration, copied: Callable[[Rows], Flat]
     ) -> None:
-        self.shards, self.scopes = shards, scopes
+        self.shards, self._copied = shards, copied
         lists = shards[0].lists
-        nothing = np.empty((0, shards[0].words), np.uint64)
-        super().__init__(nothing, replace(lists, rows=lists.rows[:0], calibration=calibration))
+        own = replace(lists, rows=lists.rows[:0], calibration=calibration)
+        super().__init__(codes_of(shards), own, partial(terms_of, shards))
+        self.edges = [0, *itertools.accumulate(map(len, shards))]
 
-    def __len__(self) -> int:
-        return sum(map(len, self.shards))
+    def part(self, rows: Rows) -> Flat:
+        return self._copied(rows)
 
     @cached_property
-    def _offsets(self) -> Rows:
+    def offsets(self) -> Rows:
         sizes = np.sum([shard.sizes for shard in self.shards], axis=0)
         return np.concatenate([[0], np.cumsum(sizes)])
 
     def counted(self, scope: Scope) -> Rows:
-        if scope.allowed is None:
+        allowed = self._allowed_positions(scope)
+        if allowed is None:
             return self.sizes
-        parts = zip(self.shards, self.scopes(scope), strict=True)
-        total: Rows = np.sum([shard.counted(own) for shard, own in parts], axis=0)
-        return total
+        if self._last_sizes is None or self._last_sizes[0] is not allowed:
+            total = np.zeros(len(self.sizes), np.int64)
+            for shard, first in zip(self.shards, self.edges, strict=False):
+                before = np.zeros(len(shard) + 1, np.int64)
+                np.cumsum(allowed.mask[first : first + len(shard)], out=before[1:])
+                total += np.diff(before[shard.offsets])
+            self._last_sizes = allowed, total
+        return self._last_sizes[1]
+
+    @cached_property
+    def _numbers(self) -> list[NDArray[np.uint32]]:
+        return [shard.lists.rows for shard in self.shards]
+
+    @cached_property
+    def _all_offsets(self) -> list[Rows]:
+        return [shard.offsets for shard in self.shards]
+
+    def _looked_into(self, visits: NDArray[np.int32]) -> Lists:
+        return Lists(self.offsets, visits, self._all_offsets)
+
+    def _allowed_positions(self, scope: Scope) -> AllowedRows | None:
+        allowed = scope.allowed
+        if allowed is None:
+            return None
+        if self._last is None or self._last[0] is not allowed:
+            parts = zip(self._numbers, self.shards, itertools.pairwise(self.edges), strict=True)
+            found = [
+                allowed.mask[first:end][shard.checked(rows)] for rows, shard, (first, end) in parts
+            ]
+            self._last = allowed, AllowedRows(np.concatenate(found))
+        return self._last[1]
+
+    def checked(self, rows: _Numbers) -> _Numbers:
+        if rows.size and int(rows.max()) >= len(self):
+            for shard, own in zip(self.shards, self._numbers, strict=True):
+                shard.checked(own)  # which of them it is
+        return super().checked(rows)
 
 
 class ShardedIvf(Sharded):
@@ -78,7 +118,8 @@ class ShardedIvf(Sharded):
 
     def __init__(self, shards: Sequence[Ivf], calibration: Calibration) -> None:
         super().__init__(shards)
-        self._every = _EveryList(shards, calibration, self._scopes)
+        self._every = _EveryList(shards, calibration, self.part)
+        self.whole = self._every if len(self) <= MAX_ROWS else None
 
     @classmethod
     def restore(cls, file: IndexDirectory, binarizer: Binarizer | None) -> ShardedIvf:
@@ -89,14 +130,14 @@ class ShardedIvf(Sharded):
         IndexFileError
             If shards differ in their lists, or a section is missing or of another shape.
         """
-        shards = [Ivf.restore(shard, binarizer) for shard in file.shards]
-        shapes = {shard.lists.centroids.shape for shard in shards}
-        if len(shapes) > 1:
-            raise file.corrupt("ivf.centroids", "the same in all shards", "others")
         try:
             calibration = Calibration.from_json(file.header.calibration or {})
         except ValueError as error:
             raise file.corrupt("manifest calibration", "gaps of every scan", error) from error
+        shards = [Ivf.restore(shard, binarizer, calibration) for shard in file.shards]
+        shapes = {shard.lists.centroids.shape for shard in shards}
+        if len(shapes) > 1:
+            raise file.corrupt("ivf.centroids", "the same in all shards", "others")
         return cls(shards, calibration)
 
     def compared(
@@ -110,11 +151,8 @@ class ShardedIvf(Sharded):
         return self._every.describe()
 
     def _found(self, queries: Queries, m: int, scope: Scope, scoring: Scoring) -> Candidates:
-        listed = self._every.listed(scope)
-        if listed is not None:
-            few = Scope(threads=scope.threads)
-            return answered(self.part(listed), queries, m, scoring, few).of(listed)
-        if scope.exhaustive:
+        alone = self.elsewhere is None and self.whole is not None
+        if alone or scope.exhaustive or self._listed(scope) is not None:
             return super()._found(queries, m, scope, scoring)
         found = []
         for some in self._every.parts(queries):
@@ -127,6 +165,9 @@ class ShardedIvf(Sharded):
             return super()._pairs(scope, queries)
         looked_into = scope.visits[scope.visits >= 0]
         return int(self._every.sizes[looked_into].sum())
+
+    def _listed(self, scope: Scope) -> Rows | None:
+        return self._every.listed(scope)
 
 
 class ShardedHnsw(Sharded):

@@ -44,6 +44,7 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
         "one_query": compiled(void(*given))(one_query.one_query_of(near, scan_tasks)),
     }
     layout = {f"one_query.{name}": place for place, name in enumerate(one_query.GIVEN)}
+    layout |= {f"one_query.part.{name}": place for place, name in enumerate(one_query.PART)}
     layout["one_query.answer_size"] = one_query.ANSWER_SIZE
     layout["one_query.scan_scratch"] = rows.SCRATCH
     layout["near_lists.transposed"] = int(features.counts)

@@ -249,7 +249,8 @@ def row_kernels(lanes: int) -> tuple[Any, Any, Any]:
         allowed : uint64*, bitmap of positions
             Read only if `filtered` is 1.
         numbers : uint32*, (n,)
-            The row at every position; read only if `numbered` is 1, else it is the position.
+            The row at every position, counted from row ``numbered - 1``; read only if `numbered` is
+            not 0, else the row is the position.
         queries : uint64*, (queries, words)
         members : int64*
             The numbers of the queries to answer; those below 0 only fill up a group.

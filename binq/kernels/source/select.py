@@ -75,7 +75,7 @@ def lower_limit(keys, counts, limits, query, capacity, k, group, numbered):
     """`make_room`, and set the query's int32 limit, which hits are below, by what it returns."""
     limit = make_room(keys, counts, query, capacity, k, group)
     if limit >= 0:
-        limits[query] = min(limits[query], np.int32(limit + numbered))
+        limits[query] = min(limits[query], np.int32(limit + (numbered > 0)))
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -96,11 +96,13 @@ def append(keys, counts, query, capacity, k, value, position, numbers, numbered)
     Parameters
     ----------
     numbers : uint32*, (n,)
-        The row at every position; read only if `numbered` is 1, and never followed.
+        The row at every position, counted from row ``numbered - 1``; read only if `numbered` is not
+        0, and never followed.
     """
     row = np.uint64(position)
     if numbered:
-        row = np.uint64(numbers[position])
+        # A number that is wrong stays one of 32 bits: a key has no more for it.
+        row = min(np.uint64(numbers[position]) + np.uint64(numbered - 1), np.uint64(0xFFFFFFFF))
     key = (np.uint64(value) << np.uint64(32)) | row
     start = query * capacity
     if numbered and k and key > keys[start + capacity - 1]:
