@@ -33,17 +33,30 @@ def plainly(
     return [i for _, i in order]
 
 
+def drawn(data: st.DataObject, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw centroids and queries; few different ones, so that distances tie."""
+    words = data.draw(st.sampled_from([1, 2, 3, 7, 8, 9, 12, 17, 40]))
+    count = data.draw(st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 63, 200]))
+    asked = data.draw(st.sampled_from([1, 2, 5]))
+    kinds = rng.integers(0, 1 << 64, (max(1, count // 3), words), np.uint64)
+    centroids = kinds[rng.integers(0, len(kinds), count)]
+    return centroids, rng.integers(0, 1 << 64, (asked, words), np.uint64)
+
+
+def same(found: np.ndarray, expected: list[list[int]]) -> None:
+    """Require these lists of every query, and -1 after them, as far as the longest goes."""
+    assert found.dtype == np.int32
+    longest = max(map(len, expected))
+    assert found.shape == (len(expected), longest)
+    assert found.tolist() == [line + [-1] * (longest - len(line)) for line in expected]
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_as_a_plain_sort(engine_of: Callable[..., Engine], data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
-    words = data.draw(st.sampled_from([1, 2, 3, 7, 8, 9, 12, 17, 40]))
-    count = data.draw(st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 63, 200]))
-    asked = data.draw(st.sampled_from([1, 2, 5]))
-    # Few different codes, so that distances tie; or far apart from each other.
-    kinds = rng.integers(0, 1 << 64, (max(1, count // 3), words), np.uint64)
-    centroids = kinds[rng.integers(0, len(kinds), count)]
-    queries = rng.integers(0, 1 << 64, (asked, words), np.uint64)
+    centroids, queries = drawn(data, rng)
+    count, words = centroids.shape
     if data.draw(st.booleans()):
         queries[0] = centroids[0]
     if data.draw(st.booleans()):
@@ -59,10 +72,7 @@ def test_as_a_plain_sort(engine_of: Callable[..., Engine], data: st.DataObject) 
     )
     away = np.bitwise_count(centroids ^ queries[:, None]).sum(axis=2, dtype=int)
     expected = [plainly(line.tolist(), sizes.tolist(), enough, **how) for line in away]
-    assert found.dtype == np.int32
-    assert found.shape == (asked, max(map(len, expected)))
-    for line, numbers in zip(found.tolist(), expected, strict=True):
-        assert line == numbers + [-1] * (len(line) - len(numbers))
+    same(found, expected)
 
 
 def test_a_gap_is_widened_beyond_the_edge(engine_of: Callable[..., Engine]) -> None:
@@ -142,12 +152,8 @@ def plainly_allowed(
 @given(data=st.data())
 def test_where_some_rows_are_allowed(engine_of: Callable[..., Engine], data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
-    words = data.draw(st.sampled_from([1, 2, 3, 7, 8, 9, 12, 17, 40]))
-    count = data.draw(st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 63, 200]))
-    asked = data.draw(st.sampled_from([1, 2, 5]))
-    kinds = rng.integers(0, 1 << 64, (max(1, count // 3), words), np.uint64)
-    centroids = kinds[rng.integers(0, len(kinds), count)]
-    queries = rng.integers(0, 1 << 64, (asked, words), np.uint64)
+    centroids, queries = drawn(data, rng)
+    count, words = centroids.shape
     queries[0] = centroids[0] if data.draw(st.booleans()) else ~centroids[-1]
     sizes = rng.integers(0, data.draw(st.sampled_from([1, 30, 3000])) + 1, count)
     allowed = rng.binomial(sizes, data.draw(st.sampled_from([0.01, 0.3, 1.0])))
@@ -167,10 +173,7 @@ def test_where_some_rows_are_allowed(engine_of: Callable[..., Engine], data: st.
     found = near_allowed(centroids, sizes, allowed, queries, m, known, threads=2, engine=engine)
     given_ = sizes.tolist(), allowed.tolist(), m, known.tolist()
     expected = [plainly_allowed(line.tolist(), *given_) for line in away]
-    assert found.dtype == np.int32
-    assert found.shape == (asked, max(map(len, expected)))
-    for line, numbers in zip(found.tolist(), expected, strict=True):
-        assert line == numbers + [-1] * (len(line) - len(numbers))
+    same(found, expected)
 
 
 def test_what_does_not_fit_is_refused() -> None:

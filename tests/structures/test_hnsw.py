@@ -11,7 +11,7 @@ import pytest
 from corpora import codes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structures.test_ivf import weights_of
+from structures.beside_flat import rows_of, same_otherwise, same_search, weights_of
 
 from binq.binarizers import RowTerms
 from binq.building.graph import equal_codes
@@ -72,14 +72,8 @@ def test_a_whole_walk_is_the_whole_scan(
     n: int, m: int, share: float | None, spread: int, seed: int
 ) -> None:
     """Ties included: the same rows in the same order, whatever says that all are looked at."""
-    codes, queries = codes_of(n, 2, seed, spread), codes_of(3, 2, seed + 9, spread)
-    rng = np.random.default_rng(seed)
-    terms = RowTerms(rng.random(n, np.float32) + 0.5, rng.random(n, np.float32))
-    allowed = None if share is None else AllowedRows(rng.random(n) < share)
-    flat, hnsw = Flat(codes, terms), linked(codes, terms)
-    asked = Queries(np.zeros((3, 128), np.float32), queries, weights=weights_of(3, 128))
-    scope = Scope(allowed)
-    near, best = flat.nearest(asked, m, scope), flat.best(asked, m, scope)
+    rows = rows_of(n, share, spread, seed)
+    hnsw = linked(rows.codes, rows.terms)
     # No walk is told to stop by a gap of nearly all bits.
     widely = knowing(hnsw, 127)
     for structure, effort, exhaustive in (
@@ -90,21 +84,8 @@ def test_a_whole_walk_is_the_whole_scan(
         (widely, None, False),
         (widely, Effort(target_recall=0.5), False),
     ):
-        own = replace(scope, effort=effort, exhaustive=exhaustive, threads=2)
-        found, scored = structure.nearest(asked, m, own), structure.best(asked, m, own)
-        assert np.array_equal(found.rows, near.rows)
-        assert np.array_equal(found.distances, near.distances)
-        assert np.array_equal(scored.rows, best.rows)
-        assert np.array_equal(scored.scores, best.scores)
-    for ours, theirs in zip(
-        hnsw.within(queries, 3, scope), flat.within(queries, 3, scope), strict=True
-    ):
-        assert np.array_equal(ours, theirs)
-    radii = np.array([1, 2, 3])
-    counts = flat.count_within(queries, radii, scope)
-    assert np.array_equal(hnsw.count_within(queries, radii, scope), counts)
-    assert np.array_equal(hnsw.distances(queries, near.rows), flat.distances(queries, near.rows))
-    assert np.array_equal(hnsw.take(np.arange(n)), codes)
+        same_search(structure, rows, m, effort, exhaustive=exhaustive)
+    same_otherwise(hnsw, rows, m)
 
 
 def test_little_effort_finds_much_and_says_what_it_took() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from data.make_golden import GRAPHED, ROWS
-from forging import header_of, with_checksums, with_header
-from structures.test_hostile_lists import DATA, attacked, places
+from forging import header_of, with_header
+from structures.test_hostile_lists import DATA, Changes, attacked, changed
 
 from binq.structures import hnsw
 
@@ -47,7 +47,7 @@ def with_gap(data: bytes, gap: int) -> bytes:
 def contents(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Other things in the sections of a graph."""
     rng = np.random.default_rng(0)
-    for name, changes in {
+    changes: Changes = {
         "hnsw.neighbours": [
             lambda old: old * 0,
             lambda old: old * 0 + old.dtype.type(2**32 - 1),
@@ -78,14 +78,8 @@ def contents(data: bytes) -> Iterator[tuple[str, bytes]]:
             lambda old: np.concatenate([old[:1], old[1:-1] * 0 + old[-1], old[-1:]]),
             lambda old: np.concatenate([old[:1], old[1:-1] * 0 - old.dtype.type(1), old[-1:]]),
         ],
-    }.items():
-        if all(part["name"] != name for part in header_of(data)["sections"]):
-            continue
-        start, dtype, length = places(data, name)
-        old = np.frombuffer(data, dtype, length // dtype.itemsize, start)
-        for change in changes:
-            new = np.asarray(change(old)).astype(dtype).tobytes()
-            yield name, with_checksums(data[:start] + new + data[start + length :])
+    }
+    return changed(data, changes)
 
 
 @pytest.mark.parametrize("name", GRAPHED)

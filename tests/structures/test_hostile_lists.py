@@ -16,6 +16,8 @@ from binq.errors import BinqError
 from binq.index.index import Index
 from binq.structures import ivf
 
+Changes = dict[str, list[Callable[[np.ndarray], np.ndarray]]]
+"""Of sections by name, what to put in place of their numbers."""
 DATA = Path(__file__).parents[1] / "data"
 SEARCHES: list[dict[str, Any]] = [
     {},
@@ -62,15 +64,20 @@ def attacked(path: Path, data: bytes, searches: list[dict[str, Any]] = SEARCHES)
     return [error.line() for error in refused]
 
 
-def places(data: bytes, name: str) -> tuple[int, np.dtype[Any], int]:
-    part = next(part for part in header_of(data)["sections"] if part["name"] == name)
-    return part["offset"], np.dtype(part["dtype"]), part["length"]
+def changed(data: bytes, changes: Changes) -> Iterator[tuple[str, bytes]]:
+    """Yield the names of sections and the file with other things in them, which is checksummed."""
+    for part in header_of(data)["sections"]:
+        start, dtype, length = part["offset"], np.dtype(part["dtype"]), part["length"]
+        old = np.frombuffer(data, dtype, length // dtype.itemsize, start)
+        for change in changes.get(part["name"], []):
+            new = np.asarray(change(old)).astype(dtype).tobytes()
+            yield part["name"], with_checksums(data[:start] + new + data[start + length :])
 
 
 def contents(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Other things in the sections of lists."""
     wide = np.uint64(2**64 - 1)
-    for name, changes in {
+    changes: Changes = {
         "ivf.offsets": [
             lambda old: old[::-1],
             lambda old: old * 0,
@@ -94,12 +101,8 @@ def contents(data: bytes) -> Iterator[tuple[str, bytes]]:
             lambda old: old * 0 + old[0],
             lambda old: old[::-1],
         ],
-    }.items():
-        start, dtype, length = places(data, name)
-        old = np.frombuffer(data, dtype, length // dtype.itemsize, start)
-        for change in changes:
-            new = change(old).astype(dtype).tobytes()
-            yield name, with_checksums(data[:start] + new + data[start + length :])
+    }
+    return changed(data, changes)
 
 
 @pytest.mark.parametrize("name", ["ivf-1.2.binq", "ivf-learned-1.2.binq"])

@@ -11,8 +11,9 @@ import pytest
 from corpora import codes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structures.beside_flat import rows_of, same_otherwise, same_search
 
-from binq.binarizers import RowTerms, Weights
+from binq.binarizers import RowTerms
 from binq.structures import coarse
 from binq.structures import ivf as structures
 from binq.structures.base import AllowedRows, Effort, Scope
@@ -50,15 +51,6 @@ def knowing(ivf: Ivf, gap: int, edge: int) -> Ivf:
     return Ivf(ivf.codes, lists, ivf.terms)
 
 
-def weights_of(count: int, bits: int) -> Weights:
-    rng = np.random.default_rng(0)
-    return Weights(
-        rng.standard_normal((count, bits), np.float32),
-        np.zeros(count, np.float32),
-        np.ones(count, np.float32),
-    )
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(0, 120),
@@ -72,34 +64,11 @@ def test_all_lists_are_the_whole_scan(
     n: int, lists: int, m: int, share: float | None, spread: int, seed: int
 ) -> None:
     """Ties included: the same rows in the same order, whatever says that all are looked at."""
-    codes, queries = codes_of(n, 2, seed, spread), codes_of(3, 2, seed + 9, spread)
-    rng = np.random.default_rng(seed)
-    terms = RowTerms(rng.random(n, np.float32) + 0.5, rng.random(n, np.float32))
-    allowed = None if share is None else AllowedRows(rng.random(n) < share)
-    flat, ivf = Flat(codes, terms), listed(codes, lists, terms)
-    asked = Queries(np.zeros((3, 128), np.float32), queries, weights=weights_of(3, 128))
-    scope = Scope(allowed)
-    near, best = flat.nearest(asked, m, scope), flat.best(asked, m, scope)
-    every = Effort(nprobe=10**6)
+    rows = rows_of(n, share, spread, seed)
+    ivf, every = listed(rows.codes, lists, rows.terms), Effort(nprobe=10**6)
     for effort, exhaustive in ((None, True), (every, False), (None, False), (every, True)):
-        own = replace(scope, effort=effort, exhaustive=exhaustive, threads=2)
-        found, scored = ivf.nearest(asked, m, own), ivf.best(asked, m, own)
-        assert np.array_equal(found.rows, near.rows)
-        assert np.array_equal(found.distances, near.distances)
-        assert np.array_equal(scored.rows, best.rows)
-        assert np.array_equal(scored.scores, best.scores)
-    for ours, theirs in zip(
-        ivf.within(queries, 3, scope), flat.within(queries, 3, scope), strict=True
-    ):
-        assert np.array_equal(ours, theirs)
-    radii = np.array([1, 2, 3])
-    counts = flat.count_within(queries, radii, scope)
-    assert np.array_equal(ivf.count_within(queries, radii, scope), counts)
-    assert np.array_equal(ivf.distances(queries, near.rows), flat.distances(queries, near.rows))
-    assert np.array_equal(
-        ivf.scores(asked.weights, near.rows), flat.scores(asked.weights, near.rows)
-    )
-    assert np.array_equal(ivf.take(np.arange(n)), codes)
+        same_search(ivf, rows, m, effort, exhaustive=exhaustive)
+    same_otherwise(ivf, rows, m)
 
 
 def test_some_lists_hold_some_rows() -> None:
