@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from binq.building.shard_lists import dead_of
+from binq.building.shard_lists import (
+    BY_POSITION,
+    append_section,
+    begin_section,
+    dead_of,
+    section_of,
+)
 from binq.errors import InputError, UsageError
 from binq.io.outputs import refuse_inside, refuse_overwrites
 from binq.kernels.scan import MAX_ROWS
@@ -27,10 +33,8 @@ from binq.structures.ivf import Ivf
 from binq.types import Progress
 from binq.version import __version__
 
-_BLOCK: Final = 65_536
 # Rows of the lists that are joined at a time; a longer list is joined by itself.
 _AT_ONCE: Final = 1 << 18
-_BY_ROW: Final = ("codes", "codes.factor", "codes.addend")
 
 
 @dataclass(frozen=True)
@@ -123,21 +127,21 @@ def _write(index: IndexDirectory, writer: IndexWriter) -> None:
     files, first = index.shards, index.shards[0]
     shared = {name: section for name, section in first.sections.items() if is_shared(name)}
     order = [name for name in first.sections if name.startswith("rescore.")]
-    order += [name for name in _BY_ROW[1:] if name in first.sections]
-    _begin(first, writer, "codes")
+    order += [name for name in BY_POSITION[1:] if name in first.sections]
+    begin_section(first, writer, "codes")
     for name in order:
         if name in shared:
             _copy(first, writer, name)
         else:
-            _begin(first, writer, name)
+            begin_section(first, writer, name)
             if name.startswith("rescore."):
                 for file in files:
-                    _append(file, writer, name)
+                    append_section(file, writer, name)
     _write_ids(index, writer)
     if index.header.kind == "flat":
-        for name in _BY_ROW:
+        for name in BY_POSITION:
             for file in files if name in first.sections else ():
-                _append(file, writer, name)
+                append_section(file, writer, name)
     else:
         _write_lists(index, writer)
     write_tombstones(writer, np.concatenate([dead_of(file) for file in files]))
@@ -157,8 +161,8 @@ def _write_lists(index: IndexDirectory, writer: IndexWriter) -> None:
     ends = np.concatenate([[0], np.cumsum(sizes.sum(axis=0))])
     writer.add("ivf.offsets", ends.astype(np.uint64))
     writer.section("ivf.rows", np.uint32)
-    names = [name for name in _BY_ROW if name in files[0].sections]
-    arrays = {name: [_array(file, name) for file in files] for name in names}
+    names = [name for name in BY_POSITION if name in files[0].sections]
+    arrays = {name: [section_of(file, name) for file in files] for name in names}
     for low, high in _runs(ends):
         spans = [slice(*starts[number, [low, high]]) for number in range(len(files))]
         parts = [np.repeat(np.arange(low, high), sizes[i, low:high]) for i in range(len(files))]
@@ -193,7 +197,7 @@ def _write_ids(index: IndexDirectory, writer: IndexWriter) -> None:
         for file in index.shards:
             own = np.zeros(file.header.rows, kind)  # of dead rows alone
             if file.header.ids in TYPED_IDS:
-                own = _array(file, f"ids.{file.header.ids}").astype(kind)
+                own = section_of(file, f"ids.{file.header.ids}").astype(kind)
             writer.append(f"ids.{kind}", own)
 
 
@@ -208,25 +212,6 @@ def _require_whole(shard: IndexFile) -> None:
         )
 
 
-def _array(file: IndexFile, name: str) -> NDArray[Any]:
-    section = file.sections.get(name)
-    if section is None:
-        raise file.corrupt(f"section {name}", "present", "absent")
-    return file.array(name, section.dtype, section.shape)
-
-
-def _begin(file: IndexFile, writer: IndexWriter, name: str) -> None:
-    array = _array(file, name)
-    writer.section(name, file.sections[name].dtype, array.shape[1:])
-
-
-def _append(file: IndexFile, writer: IndexWriter, name: str) -> None:
-    rows = _array(file, name)
-    for first in range(0, len(rows), _BLOCK):
-        some = rows[first : first + _BLOCK]
-        writer.append(name, some.astype(file.sections[name].dtype, copy=False))
-
-
 def _copy(file: IndexFile, writer: IndexWriter, name: str) -> None:
-    _begin(file, writer, name)
-    _append(file, writer, name)
+    begin_section(file, writer, name)
+    append_section(file, writer, name)

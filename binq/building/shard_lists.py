@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from binq.io.atomic import scratch_beside
 from binq.storage import manifest
 from binq.storage.publishing import DirectoryWriter, writing_shard
 from binq.storage.reader import IndexFile
+from binq.storage.writer import IndexWriter
 from binq.structures import coarse
 from binq.structures.base import AllowedRows
 from binq.structures.calibration import Calibration
@@ -38,7 +39,8 @@ Codes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
 _BLOCK: Final = 65_536
-_BY_POSITION: Final = ("codes", "codes.factor", "codes.addend")
+BY_POSITION: Final = ("codes", "codes.factor", "codes.addend")
+"""Sections that lie in another order than the rows, where an index has lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +94,11 @@ def lay_shard(
             lists[part] = coarse.assign(probes[part], centroids, threads)
         sizes = np.bincount(lists, minlength=len(centroids))
         order = order_of(lists, sizes)
-        for name, section in flat.sections.items():
+        for name in flat.sections:
             if name == SIGNS:
                 continue
-            rows = flat.array(name, section.dtype, section.shape)
-            writer.section(name, section.dtype, section.shape[1:])
-            for first in range(0, len(rows), _BLOCK):
-                part = slice(first, first + _BLOCK)
-                some = rows[order[part]] if name in _BY_POSITION else rows[part]
-                writer.append(name, some.astype(section.dtype, copy=False))
+            begin_section(flat, writer, name)
+            append_section(flat, writer, name, order if name in BY_POSITION else None)
         writer.add("ivf.centroids", centroids)
         writer.add("ivf.offsets", np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64))
         writer.add("ivf.rows", order)
@@ -231,6 +229,37 @@ def dead_of(shard: IndexFile) -> NDArray[np.bool_]:
         return np.zeros(rows, np.bool_)
     living: NDArray[np.bool_] = packing.unpack(alive[None], rows)[0]
     return ~living
+
+
+def section_of(file: IndexFile, name: str) -> NDArray[Any]:
+    """Return a section as it is stored, mapped.
+
+    Raises
+    ------
+    IndexFileError
+        If there is none.
+    """
+    section = file.sections.get(name)
+    if section is None:
+        raise file.corrupt(f"section {name}", "present", "absent")
+    return file.array(name, section.dtype, section.shape)
+
+
+def begin_section(file: IndexFile, writer: IndexWriter, name: str) -> None:
+    """Begin a section like that of a file."""
+    array = section_of(file, name)
+    writer.section(name, file.sections[name].dtype, array.shape[1:])
+
+
+def append_section(
+    file: IndexFile, writer: IndexWriter, name: str, order: NDArray[np.uint32] | None = None
+) -> None:
+    """Copy what a section of a file holds, in its order or another, some rows at a time."""
+    rows = section_of(file, name)
+    for first in range(0, len(rows), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        some = rows[part] if order is None else rows[order[part]]
+        writer.append(name, some.astype(file.sections[name].dtype, copy=False))
 
 
 def _mapped(descriptor: int, rows: int) -> NDArray[np.uint16]:
