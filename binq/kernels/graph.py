@@ -63,7 +63,9 @@ class Found(NamedTuple):
     Attributes
     ----------
     nodes : (q, k) int64
-        By ascending (distance, node), or their names, if they have any.
+        By ascending (distance, name).
+    names : (q, k) int64
+        What they are called, by default their numbers.
     distances : (q, k) int32
         -1 after the last.
     compared : (q,) int64
@@ -71,6 +73,7 @@ class Found(NamedTuple):
     """
 
     nodes: npt.NDArray[np.int64]
+    names: npt.NDArray[np.int64]
     distances: npt.NDArray[np.int32]
     compared: npt.NDArray[np.int64]
 
@@ -128,9 +131,9 @@ class Searcher:
         through.
     starts : (nodes,) or (nodes + 1,) uint32, optional
         Where among the codes that of each node lies; by default at its number.
-    names : (nodes,) uint32, optional
-        What to return for each node in place of its number. Equally near ones are taken, and
-        ordered, by it.
+    names : (n,) uint32, optional
+        What a node is called, by where its code lies. Equally near ones are taken, and ordered, by
+        it.
 
     Raises
     ------
@@ -220,7 +223,7 @@ class Searcher:
         count = min(count, self._chosen.count)
         if not asked or not count:
             nothing = np.empty((asked, 0), np.int64)
-            return Found(nothing, nothing.astype(np.int32), np.zeros(asked, np.int64))
+            return Found(nothing, nothing, nothing.astype(np.int32), np.zeros(asked, np.int64))
         engine = engine or Engine(
             aot.worth_compiling(FAMILY, self._codes.size * asked, _NUMPY_WORK)
         )
@@ -239,10 +242,11 @@ class Searcher:
             kept = np.array(filled)
             short = np.flatnonzero((kept < count) & (kept >= 0))
             others = self._scanned(queries[short], count, threads)
-            found.nodes[short], found.distances[short] = others.nodes, others.distances
+            found.nodes[short], found.names[short] = others.nodes, others.names
+            found.distances[short] = others.distances
             found.compared[short] += others.compared
             given_up = kept < 0
-            found.nodes[given_up] = found.distances[given_up] = -1
+            found.nodes[given_up] = found.names[given_up] = found.distances[given_up] = -1
             found.compared[given_up] = most
         return found
 
@@ -273,22 +277,24 @@ class Searcher:
 
         def walk(queries: Codes) -> tuple[Found, list[int]]:
             asked = len(queries)
+            names = np.empty((asked, count), np.int64)
             nodes = np.empty((asked, count), np.int64)
             distances = np.empty((asked, count), np.int32)
             told = np.empty((asked, 2), np.int64)
-            at, to = address(queries), address(nodes)
+            at, call, to = address(queries), address(names), address(nodes)
             away, tell = address(distances), address(told)
 
             def work(_: int, number: int) -> None:
                 first = number * size
                 given = (
                     known.given, at + 8 * words * first, min(size, asked - first), count, *effort,
-                    to + 8 * count * first, away + 4 * count * first, tell + 16 * first,
+                    call + 8 * count * first, to + 8 * count * first, away + 4 * count * first,
+                    tell + 16 * first,
                 )  # fmt: skip
                 known.walks.call(known.kernel, given, (turns, slots, marks))
 
             run_blocks(-(-asked // size), threads, work)
-            return Found(nodes, distances, told[:, 1]), told[:, 0].tolist()
+            return Found(nodes, names, distances, told[:, 1]), told[:, 0].tolist()
 
         found, filled = walk(queries)
         while min(filled) < 0 and (slots, marks) != (all_slots, all_marks):
@@ -296,21 +302,26 @@ class Searcher:
             slots, marks = min(all_slots, 16 * slots), min(all_marks, 16 * marks)
             left = [query for query, kept in enumerate(filled) if kept < 0]
             again, kept = walk(queries[left])
-            found.nodes[left], found.distances[left] = again.nodes, again.distances
-            found.compared[left] = again.compared
+            found.nodes[left], found.names[left] = again.nodes, again.names
+            found.distances[left], found.compared[left] = again.distances, again.compared
             for query, own in zip(left, kept, strict=True):
                 filled[query] = own
         return found, filled
 
     def _scanned(self, queries: Codes, count: int, threads: int) -> Found:
         """The nearest of all codes of nodes."""
-        codes, chosen, starts = self._codes, self._chosen, self._starts
+        codes, chosen, starts, names = self._codes, self._chosen, self._starts, self._names
         if starts is not None:
-            codes = codes[_place(starts[: chosen.n], len(codes))]
-        nodes, distances = topk(
-            codes, queries, count, threads, allowed=chosen.allowed, numbers=self._names
+            places = _place(starts[: chosen.n], len(codes))
+            codes, names = codes[places], None if names is None else names[places]
+        found, distances = topk(
+            codes, queries, count, threads, allowed=chosen.allowed, numbers=names
         )
-        return Found(nodes, distances, np.full(len(queries), chosen.count))
+        nodes = found
+        if names is not None:
+            order = np.argsort(names)
+            nodes = order[np.searchsorted(names, found, sorter=order)]
+        return Found(nodes, found, distances, np.full(len(queries), chosen.count))
 
 
 class _Known:
@@ -356,8 +367,8 @@ def _check(codes: Codes, graph: Graph, starts: Nodes | None, names: Nodes | None
         raise ValueError(f"{nodes} nodes without codes")
     if codes.dtype != _UINT64:
         raise TypeError("codes are uint64")
-    if names is not None and names.shape != (nodes,):
-        raise ValueError(f"names {names.shape} of {nodes} nodes")
+    if names is not None and names.shape != (len(codes),):
+        raise ValueError(f"names {names.shape} of {len(codes)} codes")
     for array in (*graph, starts, names):
         if array is not None and array.dtype != np.uint32:
             raise TypeError(f"neighbours, entries, starts and names are uint32, not {array.dtype}")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from binq.binarizers import Binarizer, RowTerms
 from binq.errors import UsageError
-from binq.kernels.graph import Graph, Searcher
+from binq.kernels.graph import Found, Graph, Searcher
 from binq.kernels.graph_making import NONE, reached
 from binq.kernels.lists import Lists
 from binq.storage.reader import IndexFile
@@ -66,13 +66,13 @@ class StoredGraph:
 class _Nodes(NamedTuple):
     """What a search may return, by node.
 
-    ``graph`` finds allowed nodes, and tells each by its first allowed row. Where codes repeat,
+    ``graph`` finds allowed nodes, and calls each by its first allowed row. Where codes repeat,
     node i has the positions ``positions[begins[i]:begins[i + 1]]`` that are allowed; without
     ``positions``, those from ``begins[i]`` to ``begins[i + 1]``.
     """
 
     graph: Searcher
-    begins: Rows | None = None
+    begins: Rows | NDArray[np.uint32] | None = None
     positions: Rows | None = None
 
 
@@ -151,10 +151,10 @@ class Hnsw(Placed):
         count, far = self._how_far(m, scope)
         if far is None:
             return self._nearest(queries, m, scope)
-        found, away, _ = self._walk(queries, count, far, scope)
-        rows, distances = self._rows_of(found, away, m, scope)
+        found = self._walk(queries, count, far, scope)
+        rows, distances = self._rows_of(found, m, scope)
         short = rows[:, -1:].min(axis=1, initial=0) < 0
-        short |= self._beyond(away, count, far)
+        short |= self._beyond(found.distances, count, far)
         if short.any():
             # Walks that were given up, or went where they promise nothing; and in a damaged file
             # rows twice, or nodes without any.
@@ -224,10 +224,11 @@ class Hnsw(Placed):
         count, far = self._how_far(m, scope)
         if far is None:
             return np.full(len(queries), len(self))
-        found, away, compared = self._walk(queries, count, far, scope)
+        found = self._walk(queries, count, far, scope)
         # A walk that is given up is followed by a scan.
-        scanned = (found[:, -1:] < 0).any(axis=1) | self._beyond(away, count, far)
-        return compared + len(self) * scanned
+        scanned = (found.nodes[:, -1:] < 0).any(axis=1)
+        scanned |= self._beyond(found.distances, count, far)
+        return found.compared + len(self) * scanned
 
     def describe(self) -> dict[str, Any]:
         """Return how many nodes there are, how linked, and how far searches look."""
@@ -290,10 +291,8 @@ class Hnsw(Placed):
         # Half of what may be missing is missing there, and half is not found of it.
         return max(m, pool), replace(scope, effort=Effort((1 + target) / 2))
 
-    def _walk(
-        self, queries: Queries, count: int, far: dict[str, int], scope: Scope
-    ) -> tuple[Rows, Distances, Rows]:
-        """Return the first rows of nodes found (q, c), -1 for none, distances, rows compared."""
+    def _walk(self, queries: Queries, count: int, far: dict[str, int], scope: Scope) -> Found:
+        """Return the nodes (q, c) that walks find, by their first rows."""
         # Where a filter opposes a query, walks go on and on; what is told by ``ef`` is obeyed.
         limited = "gap" in far or scope.allowed is not None
         return self._nodes(scope).graph.search(
@@ -305,27 +304,22 @@ class Hnsw(Placed):
             threads=scope.threads,
         )
 
-    def _rows_of(
-        self, found: Rows, away: Distances, m: int, scope: Scope
-    ) -> tuple[Rows, Distances]:
-        """Return the min(m, allowed) rows (q, m) of nodes that are told by their first rows."""
+    def _rows_of(self, found: Found, m: int, scope: Scope) -> tuple[Rows, Distances]:
+        """Return the min(m, allowed) rows (q, m) of nodes that were found, and their distances."""
         # A damaged file may hold other rows than those that are allowed.
         here, nodes = self._allowed_positions(scope), self._nodes(scope)
         m = min(m, len(self) if here is None else here.count)
+        own, away = found.nodes, found.distances
         if nodes.begins is None or not m:
-            return found[:, :m].copy(), away[:, :m].copy()
-        assert self._starts is not None
-        there = found >= 0
-        sizes = np.zeros(found.shape, np.int64)
-        own = np.searchsorted(self._starts, self._at(found[there]), side="right") - 1
-        first = np.zeros(found.shape, np.int64)
-        first[there] = nodes.begins[own]
-        sizes[there] = np.minimum(nodes.begins[own + 1] - nodes.begins[own], m)
-        if m <= found.shape[1] and (sizes == 1).all():
-            return found[:, :m].copy(), away[:, :m].copy()
+            return found.names[:, :m], away[:, :m]
+        first = nodes.begins[own].astype(np.int64)  # of none the last, which is not looked at
+        sizes = np.minimum(nodes.begins[own + 1] - first, m)
+        sizes[own < 0] = 0
+        if m <= own.shape[1] and (sizes == 1).all():
+            return found.names[:, :m], away[:, :m]
         # Nodes as far as the one that fills m rows: of those, the first rows count.
         met = np.cumsum(sizes, axis=1) >= m
-        last = np.where(met.any(axis=1), np.argmax(met, axis=1), found.shape[1] - 1)
+        last = np.where(met.any(axis=1), np.argmax(met, axis=1), own.shape[1] - 1)
         sizes[away > np.take_along_axis(away, last[:, None], axis=1)] = 0
         counts = sizes.ravel()
         ends = np.cumsum(counts)
@@ -333,12 +327,12 @@ class Hnsw(Placed):
         positions = places if nodes.positions is None else nodes.positions[places]
         rows = self.stored.rows[positions].astype(np.int64)
         far = np.repeat(away.ravel(), counts)
-        query = np.repeat(np.arange(len(found)), sizes.sum(axis=1))
+        query = np.repeat(np.arange(len(own)), sizes.sum(axis=1))
         order = np.lexsort((rows, far, query))
         rank = np.arange(len(order)) - np.searchsorted(query, query)
         kept = rank < m
-        rows_of = np.full((len(found), m), -1, np.int64)
-        distances = np.full((len(found), m), np.iinfo(np.int32).max, np.int32)
+        rows_of = np.full((len(own), m), -1, np.int64)
+        distances = np.full((len(own), m), np.iinfo(np.int32).max, np.int32)
         rows_of[query[kept], rank[kept]] = rows[order][kept]
         distances[query[kept], rank[kept]] = far[order][kept]
         return rows_of, distances
@@ -351,22 +345,21 @@ class Hnsw(Placed):
         return self._last_nodes[1]
 
     def _allowed_nodes(self, here: AllowedRows | None) -> _Nodes:
-        rows, starts = self.stored.rows, self._starts
-        if starts is None:
-            return _Nodes(self._searcher(rows, None if here is None else here.bitmap))
-        if here is None:
-            return _Nodes(self._searcher(rows[starts[:-1]]), starts.astype(np.int64))
+        starts = self._starts
+        if starts is None or here is None:
+            return _Nodes(self._searcher(starts, None if here is None else here.bitmap), starts)
         before = np.zeros(len(self) + 1, np.int64)
         np.cumsum(here.mask, out=before[1:])
         begins = before[starts]
         some = begins[1:] > begins[:-1]
-        first = np.full(len(some), NONE)
-        first[some] = rows[here.rows[begins[:-1][some]]]
+        first = starts[:-1].copy()
+        first[some] = here.rows[begins[:-1][some]]
         return _Nodes(self._searcher(first, AllowedRows(some).bitmap), begins, here.rows)
 
-    def _searcher(self, first: NDArray[np.uint32], allowed: Codes | None = None) -> Searcher:
+    def _searcher(self, first: NDArray[np.uint32] | None, allowed: Codes | None) -> Searcher:
+        """Return what finds nodes, given the first allowed position of each."""
         return Searcher(
-            self.codes, self.stored.graph, allowed=allowed, starts=self._starts, names=first
+            self.codes, self.stored.graph, allowed=allowed, starts=first, names=self.stored.rows
         )
 
     @cached_property

@@ -25,7 +25,7 @@ def plainly(codes: Codes, queries: Codes, count: int, allowed: npt.NDArray[np.bo
     count = min(count, int(allowed.sum()))
     nodes = np.argsort(away, axis=1, kind="stable")[:, :count]
     distances = np.take_along_axis(away, nodes, axis=1).astype(np.int32)
-    return Found(nodes, distances, np.zeros(len(queries), np.int64))
+    return Found(nodes, nodes, distances, np.zeros(len(queries), np.int64))
 
 
 def bitmap(allowed: npt.NDArray[np.bool_]) -> Codes:
@@ -68,22 +68,24 @@ def test_a_walk_over_all_is_a_sort(engine_of: Callable[..., Engine], data: st.Da
         spread = random.integers(0, 1 << 64, (int(starts[-1]) + 1, words), np.uint64)
         spread[starts[:nodes]] = codes
         codes = spread
-    names = random.permutation(3 * nodes)[:nodes].astype(np.uint32)
+    names = random.permutation(3 * len(codes))[: len(codes)].astype(np.uint32)
+    names_of = names if starts is None else names[starts[:nodes]]
     for effort in ({"ef": nodes}, {"gap": 64 * words}, {"ef": 1 << 40}, {"gap": 1 << 40}):
         found = search(codes, made.graph, queries, count, **effort, **given, starts=starts)
-        for array, plain in zip(found[:2], expected[:2], strict=True):
+        for array, plain in zip(found[:3], expected[:3], strict=True):
             assert array.dtype == plain.dtype
             assert np.array_equal(array, plain), effort
         given["names"] = names
         named = search(codes, made.graph, queries, count, **effort, **given, starts=starts)
         del given["names"]
         assert np.array_equal(named.distances, expected.distances)
-        away = dict(zip(names.tolist(), range(nodes), strict=True))
-        for near, far, query in zip(named.nodes.tolist(), named.distances, queries, strict=True):
+        assert np.array_equal(named.names, names_of[named.nodes])
+        away = dict(zip(names_of.tolist(), range(nodes), strict=True))
+        for near, far, query in zip(named.names.tolist(), named.distances, queries, strict=True):
             every = plainly(
                 codes if starts is None else codes[starts[:nodes]], query[None], nodes, allowed
             )
-            keys = sorted(zip(every.distances[0], names[every.nodes[0]], strict=True))
+            keys = sorted(zip(every.distances[0], names_of[every.nodes[0]], strict=True))
             assert list(zip(far, near, strict=True)) == keys[: len(near)]
             assert all(allowed[away[name]] for name in near)
 
@@ -210,12 +212,14 @@ def test_walks_without_an_end_are_given_up(engine_of: Callable[..., Engine]) -> 
         allowed = away >= np.sort(away)[-50]
         given = {"allowed": bitmap(allowed), "engine": engine, "gap": 0}
         whole = search(codes, made.graph, query[None], 10, **given)
-        assert whole.distances.tolist() == plainly(codes, query[None], 10, allowed)[1].tolist()
+        plain = plainly(codes, query[None], 10, allowed)
+        assert whole.distances.tolist() == plain.distances.tolist()
         for most in (1, 500) if engine.library is not None else ():
             assert whole.compared[0] > 5000
             found = search(codes, made.graph, query[None], 10, **given, most=most)
             assert found.compared[0] == most
-            assert found.nodes.tolist() == found.distances.tolist() == [[-1] * 10]
+            for array in (found.nodes, found.names, found.distances):
+                assert array.tolist() == [[-1] * 10]
 
 
 def test_what_does_not_fit_is_refused() -> None:

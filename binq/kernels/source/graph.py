@@ -26,7 +26,7 @@ def kernels(features: Features) -> tuple[dict[str, Any], dict[str, int]]:
     numbers = (_INT,) * 4
     signatures = {
         "search": void(
-            types.CPointer(_U64), _U64, _INT, *numbers, _U64, _I32, _I64, _U64, *numbers,
+            types.CPointer(_U64), _U64, _INT, *numbers, _U64, _I64, _I32, _I64, _U64, *numbers,
         ),
         "insert": void(
             _U64, _INT, _INT, _U32, _INT, _U32, _INT, _U32, _INT, _INT, _INT, _INT, _U32, _U64,

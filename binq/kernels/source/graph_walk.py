@@ -19,7 +19,6 @@ from numba import njit
 from binq.kernels.source.columns import is_allowed
 from binq.kernels.source.rows import distances_of
 from binq.kernels.source.scalars import int32s, jit, offset_by, prefetch, trailing_zeros, uint32s
-from binq.kernels.source.select import select
 from binq.kernels.source.simd import vectors
 
 NONE = 0xFFFFFFFF
@@ -337,36 +336,6 @@ def _step_of(measure: Any) -> Any:
             prefetch(neighbours, byte)
 
     return step
-
-
-@njit(error_model="numpy", inline="never")
-def found(words, width, allowed, filtered, named, names, count, scratch, slots, keys, to):
-    """Write the nearest that were found, in no order; how many they are."""
-    walk = walk_in(scratch, words, width, slots)
-    bins = 64 * words + 1
-    own = walk.keys
-    met = np.intp(0)
-    far = np.intp(-1)
-    while far + 1 < bins and met < count:
-        far += 1
-        met += np.intp(walk.histogram[far])
-    kept = np.intp(0)
-    for slot in range(np.intp(walk.numbers[SLOTS])):
-        key = own[slot]
-        if np.intp(key >> np.uint64(32)) <= far and (
-            filtered == 0 or is_allowed(allowed, np.intp(key & np.uint64(NONE)))
-        ):
-            if named:
-                name = np.uint64(names[np.intp(key & np.uint64(NONE))])
-                key = (key >> np.uint64(32) << np.uint64(32)) | name
-            own[kept] = key
-            kept += 1
-    if kept > count:
-        select(own, 0, kept, count)
-        kept = np.intp(count)
-    for i in range(kept):
-        keys[to + i] = own[i]
-    return kept
 
 
 def walks(lanes: int) -> SimpleNamespace:

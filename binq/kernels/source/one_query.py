@@ -99,7 +99,7 @@ def one_query_of(near_lists: Any, scan_tasks: Any) -> Any:
         if count > k:
             select(keys, 0, count, k)
             count = k
-        sort(keys, 0, count)
+        sort(keys, 0, count, None)
         for i in range(count):
             rows[i] = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
             distances[i] = np.int32(keys[i] >> np.uint64(32))

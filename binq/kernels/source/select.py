@@ -114,16 +114,22 @@ def append(keys, counts, query, capacity, k, value, position, numbers, numbered)
 
 
 @njit(error_model="numpy")
-def sort(keys, start, count):
-    """Order ``keys[start:start + count]``."""
+def sort(keys, start, count, others):
+    """Order ``keys[start:start + count]``, and in the same way `others`, unless that is None."""
     # Shell's, as there may be thousands.
     step = count
     while step > 1:
         step = max(1, step * 5 // 11)
         for i in range(start + step, start + count):
             key = keys[i]
+            if others is not None:
+                other = others[i]
             j = i
             while j >= start + step and keys[j - step] > key:
                 keys[j] = keys[j - step]
+                if others is not None:
+                    others[j] = others[j - step]
                 j -= step
             keys[j] = key
+            if others is not None:
+                others[j] = other
