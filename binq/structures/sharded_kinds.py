@@ -197,6 +197,7 @@ class ShardedHnsw(Sharded):
                 ("largest_degree", max),
                 ("entries", sum),
                 ("unreachable", sum),
+                ("walked", min),
             )
         }
         links = sum(graph["nodes"] * graph["mean_degree"] for graph in graphs)

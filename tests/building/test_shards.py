@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import binq
 from binq.building import compact as compacting
-from binq.building import graph
+from binq.building import reaching
 from binq.building.shards import ShardPlan, build_shard
 from binq.errors import BinqWarning, InputError, UsageError
 from binq.index.index import Index
@@ -155,7 +155,8 @@ def test_graphs_of_shards_keep_their_promise(
     monkeypatch.setattr(hnsw, "FEW", 0)
     vectors, queries = latent(6000, 64), latent(200, 64, seed=3)
     # Above so many rows of a shard walks are shorter than scans; here they are made to walk.
-    monkeypatch.setattr(graph, "SCAN_SHARE", 1.0)
+    for module in (hnsw, reaching):
+        monkeypatch.setattr(module, "SCAN_SHARE", 1.0)
     binq.build(vectors, tmp_path / "h.d", shard_rows=2000, kind="hnsw")
     many = Index(tmp_path / "h.d")
     wanted = many.structure.nearest(many.prepare(queries), 10, Scope(exhaustive=True))
