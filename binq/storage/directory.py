@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import fields
@@ -21,6 +22,8 @@ from binq.storage.reader import Damage, IndexFile, Opened, open_regular
 
 _AGAIN: Final = "restore it from a copy or build it again"
 _ROUNDS: Final = 100
+# Files that a command has open beside those of an index, at most about.
+_OTHERS: Final = 64
 # What one shard may say otherwise than the whole.
 _OWN: Final = {"rows", "sources", "created", "binq", "ids", "calibration", "shard", "model"}
 
@@ -172,7 +175,10 @@ class IndexDirectory(Opened):
                 raise IndexFileError(
                     "a shard of the index is missing", str(self.path), name, "", _AGAIN
                 )
-            shard = IndexFile(self.path / name)
+            try:
+                shard = IndexFile(self.path / name)
+            except EnvironmentFailure as error:
+                raise self._helped(error, len(manifest.shards)) from error
             self.shards.append(shard)
             for what, wanted, got in (
                 ("UUID", entry.uuid.hex(), shard.uuid.hex()),
@@ -184,6 +190,18 @@ class IndexDirectory(Opened):
                     raise shard.corrupt(f"shard {what}", f"{wanted}, as {NAME} says", got)
             self._check(shard)
             self.firsts.append(self.firsts[-1] + entry.rows)
+
+    def _helped(self, error: EnvironmentFailure, shards: int) -> EnvironmentFailure:
+        """Return the error of a shard that cannot be opened; of a limit, what it should be."""
+        if getattr(error.__cause__, "errno", None) != errno.EMFILE:
+            return error
+        return EnvironmentFailure(
+            "the shards of the index cannot all be open at once",
+            str(self.path),
+            f"two files for each of {shards:,} shards",
+            error.got,
+            f"allow more with ulimit -n {2 * shards + _OTHERS}",
+        )
 
     def _check(self, shard: IndexFile) -> None:
         """Refuse a shard that does not belong with the others, or not in its place."""

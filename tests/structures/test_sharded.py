@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from corpora import clustered
 from forging import header_of
 
 import binq
-from binq.errors import IndexFileError
+from binq.errors import EnvironmentFailure, IndexFileError
 from binq.index.index import Index
 from binq.structures import hnsw, ivf
 from binq.structures.base import Effort
@@ -73,3 +74,23 @@ def test_graphs_of_shards_are_walked_one_by_one(tmp_path: Path) -> None:
     assert all(isinstance(shard, hnsw.Hnsw) for shard in index.structure.shards)
     index.structure.check(Effort(ef=40))
     assert index.search(QUERIES, 7).rows.shape == (9, 7)
+
+
+def test_too_few_files_may_be_open(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    built(tmp_path).close()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open(tmp_path, os.O_RDONLY)]
+    while held[-1] < 64 or held[-1] < held[0] + 8:  # numbers that are free below the limit
+        held.append(os.open(tmp_path, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[-1] + 8, limits[1]))
+    try:
+        with pytest.raises(EnvironmentFailure, match="ulimit -n 82") as caught:
+            Index(tmp_path / "many.d")
+        assert "two files for each of 9 shards" in caught.value.line()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in held:
+            os.close(descriptor)
+    with Index(tmp_path / "many.d") as index:
+        assert len(index) == 500
