@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,6 +55,9 @@ def engine_of(
             pytest.skip("counts no bits")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BINQ_CACHE_DIR", str(place / "engines"))
-            return Engine(aot.load(replace(family, features=features)), **changes)
+            # Workers that need the same at once would each compile it.
+            with open(place / f"{family.name}-{request.param}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return Engine(aot.load(replace(family, features=features)), **changes)
 
     return make

@@ -127,17 +127,32 @@ def test_other_cpus_get_their_instructions(cpu: str, expected: str) -> None:
     assert result.stdout.strip() == expected
 
 
+# Of all kernels names and sizes, of `search` the code, which numba types once for each width.
 _CROSS_GRAPH = """
+import functools, types
+from numba import cfunc
 from binq.kernels import graph
 from binq.kernels.aot import compile as aot
+from binq.kernels.source import graph as source
 told = set()
+
+def later(signature, **how):
+    return lambda function: functools.partial(cfunc(signature, **how), function)
+
+@functools.cache
+def typed(lanes):
+    found, layout = every(types.SimpleNamespace(lanes=lanes))  # it asks for no more
+    told.add((tuple(sorted(found)), tuple(sorted(layout.items()))))
+    return {"search": found["search"]()}, layout
+
+source.cfunc, every = later, source.kernels
+source.kernels = lambda features: typed(features.lanes)
 for arch, cpu, instruction in (
     ("x86_64", "x86-64", "pshufb"), ("x86_64", "haswell", "vpshufb"),
     ("x86_64", "icelake-server", "vpopcnt"), ("aarch64", "generic", "cnt"),
 ):
     target = aot.Target(arch + "-unknown-linux-gnu", cpu, "")
     text, symbols, layout = aot.compile_family(graph.FAMILY, target, assembly=True)
-    told.add((tuple(sorted(symbols)), tuple(sorted(layout.items()))))
     print(any(line.strip().startswith(instruction) for line in text.splitlines()))
 print(len(told))
 """
