@@ -92,7 +92,7 @@ def compact(
         If the file cannot be written.
     """
     refuse_inside(index, {"`output`": output}, called="the index")
-    refuse_overwrites({"`output`": (output, "index")}, folders=[index], overwrite=overwrite)
+    refuse_overwrites({"`output`": (output, "index")}, index, folders=[index], overwrite=overwrite)
     with open_index(index) as shards:
         if isinstance(shards, IndexFile):
             raise UsageError(

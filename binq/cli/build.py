@@ -52,7 +52,7 @@ _FEW = 100
         "on_error": opt.ON_ERROR,
         "engine": opt.ENGINE,
         "overwrite": opt.OVERWRITE,
-        "threads": opt.THREADS,
+        "threads": opt.THREADS_OR_TASKS,
     }
 )
 def build(*, vectors: list[str], output: str, **settings: Any) -> None:

@@ -59,7 +59,7 @@ from binq.types import OnBlank, OnTruncate, Precision, Role, TextFormat
         "concurrency": opt.option(int, "Requests to an endpoint at a time. [default: 1]"),
         "engine": opt.ENGINE,
         "overwrite": opt.OVERWRITE,
-        "threads": opt.THREADS,
+        "threads": opt.THREADS_OR_TASKS,
     }
 )
 def encode(*, texts: list[str], output: Path, **settings: Any) -> None:

@@ -98,6 +98,7 @@ def evaluate(
         },
         *(index, queries, settings["truth"], settings["qrels"]),
         *(settings[name] for name in search_options.FILES),
+        folders=[index],
         overwrite=overwrite,
     )
     opened = Index(index)

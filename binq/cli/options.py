@@ -112,6 +112,11 @@ ENGINE: Final = option(
     types.DEFAULT_ENGINE,
 )
 THREADS: Final = option(int, "Threads to use. [default: all that the process may use]")
+THREADS_OR_TASKS: Final = option(
+    int,
+    "Threads to use; with --engine ray those of each task, of which as many run at a time as there "
+    "are CPUs for. [default: all that the process may use; on Ray 1]",
+)
 JSON: Final = flag("--json", "Print JSON.")
 
 BINARIZER: Final[Options] = {

@@ -49,7 +49,7 @@ OPTIONS: Final[opt.Options] = {
     "packed": opt.PACKED,
     "force": opt.flag("--force", "Take vectors although another model made them than the index."),
     "engine": opt.ENGINE,
-    "threads": opt.THREADS,
+    "threads": opt.THREADS_OR_TASKS,
 }
 """The settings of :class:`binq.search.options.SearchOptions`, and where searches run."""
 

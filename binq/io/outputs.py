@@ -20,7 +20,7 @@ from binq.errors import BinqError, UsageError
 from binq.io.atomic import require_local
 from binq.io.objects import StoreObject
 from binq.io.paths import expand
-from binq.io.stores import is_uri, locate
+from binq.io.stores import FILES, is_uri, locate
 
 Content = Literal[
     "index",
@@ -95,7 +95,8 @@ def refuse_overwrites(
         Paths may be globs, directories of vector files, and ``-``; a mapped array is its file. What
         is no path, or leads nowhere, is passed over.
     folders : sequence of paths
-        Every file in these directories is an input.
+        Every file in these directories is an input; of a published index, named by its URI, every
+        file beside the pointer to them.
     overwrite : bool
         Whether files of other kinds may be replaced.
 
@@ -114,7 +115,7 @@ def refuse_overwrites(
     there = {name: found for name, (path, _) in wanted.items() if (found := _output_at(path))}
     if not there:
         return
-    above = [found for folder in folders if folder and (found := _stat(folder, "", stat.S_ISDIR))]
+    above = [found for folder in folders if folder and (found := _folder(folder))]
     for name, found in there.items():
         path, kind = wanted[name]
         for source, read in _files(inputs):
@@ -235,6 +236,15 @@ def _stat(
         if wanted(found.st_mode):  # type: ignore[operator]
             return found
     return None
+
+
+def _folder(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return the status of a directory, or of that where a published index has its files."""
+    with suppress(BinqError):
+        if is_uri(path):
+            location = locate(path)
+            path = location.path + FILES if location.scheme == "file" else os.devnull
+    return _stat(path, "", stat.S_ISDIR)
 
 
 def _files(given: object) -> Iterator[tuple[str, os.stat_result]]:

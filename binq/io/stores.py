@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, unquote
 from binq.errors import EnvironmentFailure, InputError, MissingExtraError, UsageError
 from binq.io.redaction import Redaction, proxy_secrets
 
+FILES: Final = ".files/"
+"""What the keys of an index's files begin with, behind that of the pointer to them."""
 TIMEOUT_VARIABLE: Final = "BINQ_STORE_TIMEOUT"
 _DEFAULT_TIMEOUT: Final = 60.0
 _CONNECT_SECONDS: Final = 10.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from binq.errors import IndexFileError
+from binq.io.stores import FILES
 from binq.storage.format import refuse_constant
 from binq.storage.manifest import LIMIT as MANIFEST_LIMIT
 from binq.storage.manifest import Manifest, checksum_of, name_of, require_sound
@@ -16,8 +17,6 @@ from binq.storage.preamble import LENGTH_LIMIT, MAGIC, PREAMBLE_SIZE, Preamble, 
 SCHEMA: Final = "binq.pointer/1"
 LIMIT: Final = MANIFEST_LIMIT
 """Most bytes that stand under the URI of an index, unless it is an index file itself."""
-FILES: Final = ".files/"
-"""What the keys of its files begin with, behind that of the pointer."""
 _SCHEMA_NAME: Final = re.compile(r"binq\.pointer/([0-9]{1,9})")
 _MEMBERS: Final = {"uuid": "[0-9a-f]{32}", "header": "[0-9a-f]{16}"}
 

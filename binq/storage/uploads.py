@@ -29,15 +29,15 @@ from binq.errors import (
     index_changed,
 )
 from binq.io.objects import StoreObject
-from binq.io.outputs import content_of, refuse_inside, refuse_overwrites
+from binq.io.outputs import Outputs, content_of, refuse_inside, refuse_overwrites
 from binq.io.paths import expand
-from binq.io.stores import Location, is_uri, locate
+from binq.io.stores import FILES, Location, is_uri, locate
 from binq.io.transfers import Transfers
 from binq.storage.directory import IndexDirectory, open_stored
 from binq.storage.downloads import read_pointer
 from binq.storage.manifest import NAME as MANIFEST
 from binq.storage.manifest import uuid_in
-from binq.storage.pointer import FILES, Entry, Pointer
+from binq.storage.pointer import Entry, Pointer
 
 _PART: Final = 8 << 20
 _HEAD: Final = 1 << 12
@@ -99,9 +99,11 @@ def into_stores(build: _Build) -> _Build:
     @wraps(build)
     def run(*given: Any, **named: Any) -> Any:
         call = taken.bind(*given, **named)
-        inputs = (call.arguments.get(name) for name in _INPUTS)
+        settings = call.arguments.get("settings", {})
+        inputs = (*(call.arguments.get(name) for name in _INPUTS), settings.get("binarizer"))
         overwrite = bool(call.arguments.get("overwrite"))
         _refuse_shards(call.arguments["output"], call.arguments.get("index"))
+        _refuse_outputs(call.arguments["output"], settings.get("save_binarizer"))
         with publishing(call.arguments["output"], *inputs, overwrite=overwrite) as place:
             call.arguments["output"] = place
             return build(*call.args, **call.kwargs)
@@ -183,6 +185,15 @@ def _refuse_shards(output: object, index: object) -> None:
         location = locate(cast(str, output))
         if location.scheme == "file":
             refuse_inside(index, {"`output`": location.path}, called="the index")
+
+
+def _refuse_outputs(output: object, kept: str | os.PathLike[str] | None) -> None:
+    """Refuse the URI of a file that is another output."""
+    if kept is not None and is_uri(output):
+        location = locate(cast(str, output))
+        if location.scheme == "file":
+            both = {"`output`": (location.path, None), "`save_binarizer`": (kept, None)}
+            refuse_overwrites(cast(Outputs, both))
 
 
 def _replaced(location: Location, overwrite: bool) -> tuple[Entry, ...]:

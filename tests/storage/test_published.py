@@ -413,3 +413,35 @@ def test_whatever_fails_the_old_index_answers(
             assert found in (old, new)
         s3.fault = None
     assert len(seen) >= min(len(FAULTS), len(tried[step // 2 :: step]) // 2)
+
+
+def test_an_output_is_no_other_by_its_uri(corpus: Path, tmp_path: Path, cli: Any) -> None:
+    """The index took the place of the binarizer that was kept right before."""
+    (tmp_path / "aside").symlink_to(tmp_path)
+    fit = {"method": "mean", "overwrite": True}
+    for kept in (tmp_path / "b", tmp_path / "aside" / "b"):
+        for shard_rows in (None, 100):
+            with pytest.raises(UsageError, match="output and save_binarizer are one file"):
+                binq.build(corpus, (tmp_path / "b").as_uri(), save_binarizer=kept,
+                           shard_rows=shard_rows, **fit)  # fmt: skip
+            assert not (tmp_path / "b").exists()
+    uri = (tmp_path / "i.binq").as_uri()
+    binq.build(corpus, uri, save_binarizer=tmp_path / "b", **fit)
+    before = (tmp_path / "b").read_bytes()
+    with pytest.raises(UsageError, match="index would replace an input"):
+        binq.build(corpus, (tmp_path / "b").as_uri(), binarizer=tmp_path / "b", overwrite=True)
+    assert (tmp_path / "b").read_bytes() == before
+    with binq.open(uri) as index:
+        assert index.file.header.rows == 300
+    shards = tmp_path / "i.d"
+    binq.build(corpus, shards.as_uri(), shard_rows=100)
+    wanted = answers(shards.as_uri())
+    judged = ("eval", shards.as_uri(), corpus, "--truth", corpus)
+    for path in (shards, *shards.with_name("i.d.files").iterdir()):
+        for words in (
+            ("compact", shards.as_uri(), "-o", path),
+            ("query", shards.as_uri(), corpus, "-o", path, "--format", "jsonl"),
+            (*judged, "--cache-truth", path),
+        ):
+            assert "would replace an input" in cli(*words, "--overwrite", code=2).err
+    assert answers(shards.as_uri()) == wanted
