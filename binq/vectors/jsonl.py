@@ -78,15 +78,26 @@ class JsonlSource(VectorSource):
 
     def read(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.read``."""
+        return self.read_from(0, max_rows)
+
+    def read_from(self, first: int, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield rows, of which those before ``first`` are counted; see ``VectorSource.read_from``.
+
+        The first row that can be used is read all the same: it says what all have in common.
+        """
         if self._stream is not None and not self.rewindable:
             raise InputError("a stream can be read only once", self.name)
         self._stream = stream = self._opener()
         try:
-            yield from self._batches(stream, max_rows)
+            yield from self._batches(stream, max_rows, first)
             if isinstance(self._path, StoreObject):
                 self._path.require_unchanged()
         finally:
             stream.close()
+
+    def between(self, first: int, end: int) -> Generator[Batch]:
+        """Yield some rows, and read few that are not wanted; see ``VectorSource.between``."""
+        return self._between(first, end, max(1, end - first))
 
     def locate(self, row: int) -> str:
         """Return where a row stands; see ``VectorSource.locate``."""
@@ -121,7 +132,7 @@ class JsonlSource(VectorSource):
         self._decoder: Decoder | None = None
         self._with_ids: bool | None = None
 
-    def _batches(self, stream: ByteStream, max_rows: int | None) -> Iterator[Batch]:
+    def _batches(self, stream: ByteStream, max_rows: int | None, wanted: int) -> Iterator[Batch]:
         self._forget()
         self._after, self._skipped = array("q", [0]), array("q", [1])
         rows: list[NDArray[Any]] = []
@@ -148,6 +159,14 @@ class JsonlSource(VectorSource):
                 continue
             offset = len(rows) + len(refused)
             row = start + offset
+            if row < wanted and self._decoder is not None:
+                if rows or refused:
+                    yield gather()
+                if isinstance(line, InputError) or self._options.every_line or line.strip():
+                    start += 1
+                else:
+                    self._skip_line(row)
+                continue
             if isinstance(line, InputError):
                 line.where = self.locate(row)
                 refused.append(refuse(offset, None, line))

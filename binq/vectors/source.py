@@ -117,7 +117,11 @@ class VectorSource(ABC):
         InputError
             As :meth:`batches`.
         """
-        with closing(self.batches(first=first)) as batches:
+        return self._between(first, end)
+
+    def _between(self, first: int, end: int, max_rows: int | None = None) -> Generator[Batch]:
+        """As :meth:`between`, of batches with at most so many rows."""
+        with closing(self.batches(max_rows, first)) as batches:
             for batch in batches:
                 low, high = max(first, batch.start), min(end, batch.start + len(batch))
                 if low < high:
@@ -275,9 +279,16 @@ class ShardedSource(VectorSource):
 
     def read(self, max_rows: int | None = None) -> Generator[Batch]:
         """Yield all rows in order; see ``VectorSource.read``."""
+        return self.read_from(0, max_rows)
+
+    def read_from(self, first: int, max_rows: int | None = None) -> Generator[Batch]:
+        """Yield rows, of the files that hold ``first`` and those behind it."""
         start = 0
         for position, shard in enumerate(self.shards):
-            for batch in shard.read(max_rows):
+            if shard.rows is not None and start + shard.rows <= first:
+                start += shard.rows
+                continue
+            for batch in shard.read_from(max(0, first - start), max_rows):
                 self._agree(shard)
                 ids = batch.ids
                 if ids is None and self.has_ids:
@@ -291,7 +302,7 @@ class ShardedSource(VectorSource):
     def between(self, first: int, end: int) -> Generator[Batch]:
         """Yield some rows, of the files that hold them; see ``VectorSource.between``."""
         if self.rows is None:
-            yield from super().between(first, end)
+            yield from self._between(first, end, max(1, end - first))
             return
         for shard, start, stop in zip(self.shards, self._starts, self._starts[1:], strict=False):
             if start < end and first < stop:
