@@ -21,6 +21,7 @@ from binq.engines import Engine, opened
 from binq.errors import InputError, UsageError
 from binq.io.streams import refuse_stdin_twice
 from binq.storage.format import Header
+from binq.storage.manifest import NAME as MANIFEST
 from binq.storage.publishing import writing_directory
 from binq.storage.sections import Int8Range
 from binq.storage.uploads import into_stores
@@ -274,6 +275,9 @@ def _check_output(
 ) -> None:
     """Refuse outputs that would destroy something, and shards that there cannot be."""
     if shard_rows is None:
+        if os.path.lexists(os.path.join(output, MANIFEST)):
+            step = "choose another name, or say how large shards are with `shard_rows`"
+            raise UsageError("a directory of shards is there", os.fspath(output), next_step=step)
         options.refuse_overwrites(output, "index", vectors, check_queries, overwrite=overwrite)
         return
     check_shards(shard_rows, None)

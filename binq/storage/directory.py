@@ -179,6 +179,10 @@ class IndexDirectory(Opened):
                 shard = IndexFile(self.path / name)
             except EnvironmentFailure as error:
                 raise self._helped(error, len(manifest.shards)) from error
+            except IndexFileError as error:
+                if not error.next_step.startswith("upgrade"):
+                    error.next_step = _AGAIN  # a shard is not made by itself
+                raise
             self.shards.append(shard)
             for what, wanted, got in (
                 ("UUID", entry.uuid.hex(), shard.uuid.hex()),

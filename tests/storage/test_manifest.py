@@ -196,6 +196,9 @@ def test_damage(tmp_path: Path, cli: Callable[..., Any]) -> None:
     data = shard.read_bytes()
     shard.write_bytes(data[:-1])
     refused(place, "truncated")
+    for content in (b"", b"no index", data[:100]):
+        shard.write_bytes(content)
+        assert refused(place, ".").next_step == "restore it from a copy or build it again"
     shard.unlink()
     refused(place, "a shard of the index is missing")
     assert "missing" in cli("query", place, "-", code=4, stdin=b"").err
