@@ -39,52 +39,42 @@ def test_without_the_extra_it_is_named(
     assert list(tmp_path.iterdir()) == [texts]
 
 
-@pytest.fixture
-def engine(cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from binq.engines.ray import ray_engine
-
-    for name, value in cluster.items():
-        monkeypatch.setenv(name, value)
-    with ray_engine() as made:
-        yield made
-
-
 def items(*arguments: Any) -> list[Item[Any]]:
     return [Item(f"rows.jsonl row {number}", each) for number, each in enumerate(arguments)]
 
 
 @on_ray
-def test_what_a_task_returns_raises_and_warns_of(engine: Any) -> None:
-    assert [each.result() for each in engine.map(abs, items(*range(-50, 50)))] == [
+def test_what_a_task_returns_raises_and_warns_of(ray_engine: Any) -> None:
+    assert [each.result() for each in ray_engine.map(abs, items(*range(-50, 50)))] == [
         abs(number) for number in range(-50, 50)
     ]
     # binq's own errors arrive whole, others with what they said.
-    (found,) = engine.map(threads.resolve, items(0))
+    (found,) = ray_engine.map(threads.resolve, items(0))
     with pytest.raises(UsageError) as caught:
         found.result()
     assert str(caught.value) == "too few threads: threads: expected at least 1, got 0"
-    (found,) = engine.map(json.loads, items("{"))
+    (found,) = ray_engine.map(json.loads, items("{"))
     assert isinstance(found.exception(), json.JSONDecodeError)
     # A warning is said once.
     warn = partial(warnings.warn, category=BinqWarning)
     with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always")
-        for each in engine.map(warn, items(*3 * ["rows were left out"])):
+        for each in ray_engine.map(warn, items(*3 * ["rows were left out"])):
             each.result()
     assert [str(each.message) for each in caught_warnings] == ["rows were left out"]
 
 
 @on_ray
-def test_a_worker_that_dies_again_and_again_costs_its_item(engine: Any) -> None:
+def test_a_worker_that_dies_again_and_again_costs_its_item(ray_engine: Any) -> None:
     for code in (1, 0):
-        outcomes = list(engine.map(os._exit, items(code)))
+        outcomes = list(ray_engine.map(os._exit, items(code)))
         with pytest.raises(EnvironmentFailure, match=r"died again and again: rows\.jsonl row 0"):
             outcomes[0].result()
-    assert [each.result() for each in engine.map(abs, items(-1, 2))] == [1, 2]
+    assert [each.result() for each in ray_engine.map(abs, items(-1, 2))] == [1, 2]
 
 
 @on_ray
-def test_a_file_that_a_worker_does_not_see(engine: Any, tmp_path: Path) -> None:
+def test_a_file_that_a_worker_does_not_see(ray_engine: Any, tmp_path: Path) -> None:
     path = tmp_path / "here.npy"
     for change in (path.unlink, partial(path.write_bytes, b"other")):
         path.write_bytes(b"data")
@@ -93,7 +83,7 @@ def test_a_file_that_a_worker_does_not_see(engine: Any, tmp_path: Path) -> None:
             change()
             yield Item("row 0", 1)
 
-        (found,) = engine.map(abs, lazily(), files=[str(path)])
+        (found,) = ray_engine.map(abs, lazily(), files=[str(path)])
         error = found.exception()
         assert isinstance(error, InputError)
         assert str(path) in str(error)
@@ -101,12 +91,12 @@ def test_a_file_that_a_worker_does_not_see(engine: Any, tmp_path: Path) -> None:
 
 
 @on_ray
-def test_what_is_left_is_cancelled(engine: Any, tmp_path: Path) -> None:
+def test_what_is_left_is_cancelled(ray_engine: Any, tmp_path: Path) -> None:
     begun = time.monotonic()
-    outcomes = engine.map(time.sleep, items(0, 300, 300, 300))
+    outcomes = ray_engine.map(time.sleep, items(0, 300, 300, 300))
     next(outcomes).result()
     outcomes.close()
-    assert [each.result() for each in engine.map(abs, items(-1))] == [1]
+    assert [each.result() for each in ray_engine.map(abs, items(-1))] == [1]
     assert time.monotonic() - begun < 100
     del tmp_path
 
