@@ -30,6 +30,7 @@ from binq.structures.queries import Queries
 from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
 
 Distances = NDArray[np.int32]
+_Far = tuple[int, dict[str, int] | None]
 FEW = 32_768
 """So many allowed rows, and fewer, are scanned outright; as measured in docs/speed.md."""
 SCAN_SHARE = 1 / 24
@@ -99,6 +100,8 @@ class Hnsw(Placed):
     ) -> None:
         super().__init__(codes, stored.rows, "hnsw.rows", stored.damaged, terms)
         self.stored = stored
+        # Queries that come one by one ask the same again.
+        self._last_far: tuple[tuple[Effort | None, int], AllowedRows | None, _Far] | None = None
         self._last_nodes: tuple[AllowedRows | None, _Nodes] | None = None
 
     @classmethod
@@ -249,11 +252,17 @@ class Hnsw(Placed):
             "calibration": self.stored.calibration.to_json(),
         }
 
-    def _how_far(self, m: int, scope: Scope) -> tuple[int, dict[str, int] | None]:
+    def _how_far(self, m: int, scope: Scope) -> _Far:
         """Return how many nodes a walk looks for, and until when; None to scan all positions."""
-        effort = scope.effort or Effort()
         if scope.exhaustive or m >= len(self):
             return m, None
+        asked, last = (scope.effort, m), self._last_far
+        if last is None or last[0] != asked or last[1] is not scope.allowed:
+            last = self._last_far = asked, scope.allowed, self._looked_up(m, scope)
+        return last[2]
+
+    def _looked_up(self, m: int, scope: Scope) -> _Far:
+        effort = scope.effort or Effort()
         if effort.ef is not None:
             return m, {"ef": max(effort.ef, m)}
         target = effort.target_recall or DEFAULT_TARGET_RECALL

@@ -133,6 +133,28 @@ def test_as_many_rows_as_are_asked_for() -> None:
                 assert all(len(set(rows)) == len(rows) for rows in found.rows.tolist())
 
 
+def test_searches_in_turn_are_as_alone() -> None:
+    """What is kept from search to search is that of another effort, number of rows or filter."""
+    codes = codes_of(3000, 2, 3, 3)
+    queries = Queries(codes=codes_of(4, 2, 4, 3))
+    made = linked(codes)
+    structure, random = knowing(made, 3), np.random.default_rng(0)
+    filters = [None, *(AllowedRows(random.random(3000) < share) for share in (0.3, 0.3, 0.9))]
+    efforts = [None, Effort(target_recall=0.5), Effort(ef=1), Effort(ef=50), Effort(ef=3000)]
+    for _ in range(60):
+        allowed = filters[random.integers(4)]
+        scope = Scope(allowed, efforts[random.integers(5)], exhaustive=random.random() < 0.2)
+        m = int(random.integers(1, 30))
+        found, alone = (one.nearest(queries, m, scope) for one in (structure, knowing(made, 3)))
+        assert np.array_equal(found.rows, alone.rows)
+        assert np.array_equal(found.distances, alone.distances)
+    # Equal codes are told apart without a table of all rows.
+    structure = knowing(made, 3)
+    assert len(made.stored.graph.neighbours) < 3000
+    structure.nearest(queries, 10)
+    assert "_positions" not in vars(structure)
+
+
 def test_a_pool_is_scanned_by_weights() -> None:
     """Of so many of the nearest rows those that score best, by hand."""
     rng = np.random.default_rng(0)
