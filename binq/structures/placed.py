@@ -13,7 +13,7 @@ from binq.binarizers import RowTerms, Weights
 from binq.kernels import hamming
 from binq.kernels.allowed import GATHER_SHARE
 from binq.kernels.lists import Lists
-from binq.storage.reader import IndexFile
+from binq.storage.directory import Stored
 from binq.structures.base import EVERYTHING, AllowedRows, Candidates, Codes, Rows, Scope
 from binq.structures.flat import Flat
 from binq.structures.queries import Queries
@@ -193,8 +193,8 @@ class _Calibrated(Protocol):
 _C = TypeVar("_C", bound=_Calibrated)
 
 
-def stored_calibration(file: IndexFile, kind: type[_C]) -> _C:
-    """Return how far searches of an index file look.
+def stored_calibration(file: Stored, kind: type[_C]) -> _C:
+    """Return how far searches of an index look.
 
     Raises
     ------

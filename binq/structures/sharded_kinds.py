@@ -26,7 +26,7 @@ from binq.structures.calibration import Calibration
 from binq.structures.flat import Flat
 from binq.structures.hnsw import Hnsw
 from binq.structures.ivf import Ivf
-from binq.structures.placed import joined
+from binq.structures.placed import joined, stored_calibration
 from binq.structures.queries import Queries
 from binq.structures.sharded import Sharded, codes_of, terms_of
 from binq.types import Kind, Scoring
@@ -130,10 +130,7 @@ class ShardedIvf(Sharded):
         IndexFileError
             If shards differ in their lists, or a section is missing or of another shape.
         """
-        try:
-            calibration = Calibration.from_json(file.header.calibration or {})
-        except ValueError as error:
-            raise file.corrupt("manifest calibration", "gaps of every scan", error) from error
+        calibration = stored_calibration(file, Calibration)
         shards = [Ivf.restore(shard, binarizer, calibration) for shard in file.shards]
         shapes = {shard.lists.centroids.shape for shard in shards}
         if len(shapes) > 1:
