@@ -14,7 +14,7 @@ from forging import header_of
 import binq
 from binq.errors import EnvironmentFailure, IndexFileError
 from binq.index.index import Index
-from binq.structures import hnsw, ivf
+from binq.structures import hnsw, ivf, sharded, sharded_kinds
 from binq.structures.base import Effort
 from binq.structures.flat import Flat
 from binq.structures.sharded import Sharded
@@ -94,3 +94,30 @@ def test_too_few_files_may_be_open(tmp_path: Path) -> None:
             os.close(descriptor)
     with Index(tmp_path / "many.d") as index:
         assert len(index) == 500
+
+
+def test_more_rows_than_one_call_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of these are searched by themselves, and what they find is merged."""
+    monkeypatch.setattr(ivf, "FEW", 2)
+    for kind in ("flat", "ivf"):
+        made: dict[str, Any] = {"kind": kind, "method": "rabitq", "rescore": "int8"}
+        binq.build(clustered(500, 40, 6), tmp_path / "one.binq", overwrite=True, **made)
+        built(tmp_path, overwrite=True, **made).close()
+        one = Index(tmp_path / "one.binq")
+        for module in (sharded, sharded_kinds):
+            monkeypatch.setattr(module, "MAX_ROWS", 100)
+        many = Index(tmp_path / "many.d")
+        assert isinstance(many.structure, Sharded)
+        assert many.structure.whole is None
+        for settings in ({}, {"scoring": "hamming", "rescore": "none"}):
+            for some in ({}, {"exclude_ids": range(0, 500, 3)}, {"filter_ids": range(0, 500, 99)}):
+                for queries in (QUERIES, QUERIES[:1]):
+                    found = [index.search(queries, 7, **settings, **some) for index in (one, many)]
+                    assert found[0].rows.tolist() == found[1].rows.tolist()
+                    assert found[0].scores.tolist() == found[1].scores.tolist()
+        assert (
+            many.radius_search(QUERIES, 9).rows.tolist()
+            == one.radius_search(QUERIES, 9).rows.tolist()
+        )
+        monkeypatch.undo()
+        monkeypatch.setattr(ivf, "FEW", 2)
