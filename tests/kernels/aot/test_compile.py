@@ -113,18 +113,19 @@ from binq.kernels.source import graph as of_graph, hamming as of_hamming
 def later(signature, **how):
     return lambda function: functools.partial(cfunc(signature, **how), function)
 
-def only(source, name):
+def only(source, *names):
     every, source.cfunc = source.kernels, later
     def kernels(features):
         found, layout = every(features)
+        known.clear()
         known.update(found)
-        return {name: found[name]()} if name in found else {}, layout
+        return {name: found[name]() for name in names if name in found}, layout
     source.kernels = kernels
 
 known = {}
 """
 _CROSS = """
-only(of_hamming, "scan_counts")
+only(of_hamming, "scan_counts", "measure")
 target = aot.Target("x86_64-unknown-linux-gnu", sys.argv[1], "")
 text, symbols, layout = aot.compile_family(hamming.FAMILY, target, assembly=True)
 counted = any("vpopcntq" in line and "zmm" in line for line in text.splitlines())
