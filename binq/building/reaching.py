@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ Known = dict[int, tuple[int, ...]]
 """For numbers of candidates, a number for each of ``TARGETS``."""
 
 # Gaps that are tried, in bits.
-_GAPS: Final = (*range(8), *range(8, 16, 2), *range(16, 64, 4), *range(64, 257, 16))
+_GAPS: Final = (*range(8), *range(8, 32, 2), *range(32, 64, 4), *range(64, 257, 16))
 # Queries that a gap is found with: so many, or more, as have so many best rows together.
 _FEWEST: Final = 100
 _ANSWERS: Final = 16_000
@@ -124,7 +125,8 @@ class Walker:
         """
         safeties = (_SAFETY, 1.0, *[_FAR_SAFETY] * len(far))
         shares = [tuple(1 - part * (1 - target) for target in TARGETS) for part in safeties]
-        return self._known([rows, _flipped(rows, self.codes), *far], shares)
+        rows = np.random.default_rng(3).permutation(rows)
+        return self._known([rows, _flipped(rows[:_FAR], self.codes), *far], shares)
 
     def _known(
         self, groups: list[Codes], shares: Sequence[tuple[float, ...]]
@@ -146,7 +148,8 @@ class Walker:
             return gaps, edges
         truth = [self._truth(group, walked[-1]) for group in groups]
         for fewest, count in zip([0, *walked], walked, strict=False):
-            sizes = [max(_FEWEST, _ANSWERS // count), *[max(_FEWEST, _FAR * 10 // count)] * 9]
+            far = max(_FEWEST // 2, _FAR * COUNTS[0] // count)
+            sizes = [max(_FEWEST, _ANSWERS // count), *[far] * (len(groups) - 1)]
             asked = [
                 _Asked(group[:size], away[:size], fewest + 1, count, group is groups[0])
                 for group, away, size in zip(groups, truth, sizes, strict=False)
@@ -155,6 +158,10 @@ class Walker:
             if len(groups) > 1:
                 edges[count] = found
         return gaps, edges
+
+    @cached_property
+    def _allowed(self) -> AllowedRows:
+        return AllowedRows(self.alive)
 
     @property
     def _scan(self) -> float:
@@ -169,7 +176,7 @@ class Walker:
         gaps, edges = [MAX_DIM] * len(TARGETS), [MAX_DIM] * len(TARGETS)
         for gap in _GAPS:
             found = [group.walked(self, gap) for group in groups]
-            cost = float(found[0].compared.mean())
+            cost = float(found[0].compared[groups[0].costed].mean())
             if cost >= max(cheapest):
                 break
             outermost = max(
@@ -193,11 +200,11 @@ class Walker:
     def _search(self, queries: Codes, count: int, gap: int, most: int | None = None) -> walks.Found:
         return walks.search(
             self.codes, self.graph, queries, count, gap=gap,
-            allowed=AllowedRows(self.alive).bitmap, most=most, threads=self.threads,
+            allowed=self._allowed.bitmap, most=most, threads=self.threads,
         )  # fmt: skip
 
     def _truth(self, queries: Codes, count: int) -> NDArray[np.int32]:
-        scope = Scope(AllowedRows(self.alive), threads=self.threads)
+        scope = Scope(self._allowed, threads=self.threads)
         away = Flat(self.codes).nearest(Queries(codes=queries), count, scope).distances
         assert away is not None
         return away
@@ -214,13 +221,13 @@ class _Asked:
     fewest, most : int
         Candidates that the search serves.
     costs : bool
-        Whether it matters with how many codes they are compared.
+        Whether it matters with how many codes they are compared; some of them tell.
     """
 
     def __init__(
         self, queries: Codes, truth: NDArray[np.int32], fewest: int, most: int, costs: bool
     ) -> None:
-        self.queries, self.most, self.costs, width = queries, most, costs, truth.shape[1]
+        self.queries, self.most, width = queries, most, truth.shape[1]
         self.ends = min(fewest, width), min(most, width)
         self.truth = truth
         asked = len(queries)
@@ -228,12 +235,13 @@ class _Asked:
             np.zeros((2, asked)), np.zeros(asked, np.int64), np.zeros(asked, np.int64)
         )
         self.open = np.ones(asked, np.bool_)
+        self.costed = np.arange(asked) < (_FEWEST if costs else 0)
 
     def walked(self, walker: Walker, gap: int) -> Reached:
         """Return what is found with a gap, no smaller than those before."""
         shares, away, compared = self.found
         # Of the others nothing changes any more.
-        left = np.flatnonzero(away < _SCANNED if self.costs else self.open)
+        left = np.flatnonzero((self.open | self.costed) & (away < _SCANNED))
         if not len(left):
             return self.found
         limit = math.ceil(walker._scan)
