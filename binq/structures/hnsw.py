@@ -31,10 +31,11 @@ from binq.types import DEFAULT_TARGET_RECALL, Kind, Scoring
 
 Distances = NDArray[np.int32]
 _Far = tuple[int, dict[str, int] | None]
-FEW = 32_768
+FEW = 65_536
 """So many allowed rows, and fewer, are scanned outright; as measured in docs/speed.md."""
-SCAN_SHARE = 1 / 24
-"""A walk that meets more than this share of the nodes takes longer than a scan of all codes."""
+SCAN_SHARE = 1 / 40
+"""A walk that meets more than this share of the nodes takes longer than a scan of all codes; as
+measured in docs/speed.md."""
 # Where such a share of rows is allowed, in all and about a query, a pool is as if all were.
 _MOSTLY = 0.9
 # Rows whose codes are copied at once, for the pools of some queries.
