@@ -43,7 +43,7 @@ _FEWEST: Final = 100
 _ANSWERS: Final = 16_000
 # Of what is missing from a target, so much may be of rows, and of far groups.
 _SAFETY: Final = 0.5
-_FAR_SAFETY: Final = 0.65
+_FAR_SAFETY: Final = 0.4
 _FLIPPED: Final = 0.2
 # Queries of a far group.
 _FAR: Final = 200
