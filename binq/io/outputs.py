@@ -136,7 +136,7 @@ def refuse_inside(
     *inputs: object,
     called: str = "`output`",
 ) -> None:
-    """Refuse to write a directory in which an input lies, or another output.
+    """Refuse an output that is a directory or lies in it, and a directory that holds an input.
 
     Parameters
     ----------
@@ -156,7 +156,12 @@ def refuse_inside(
         raise UsageError("`output` cannot go to stdout", "-", "the name of a directory")
     within = os.path.join(os.path.realpath(directory), "")
     for name, path in outputs.items():
-        if isinstance(path, (str, os.PathLike)) and os.path.realpath(path).startswith(within):
+        if not isinstance(path, (str, os.PathLike)):
+            continue
+        place = os.path.join(os.path.realpath(path), "")
+        if place == within:
+            raise UsageError(f"{name} would replace {called}", os.fspath(path), next_step=_ANOTHER)
+        if place.startswith(within):
             raise UsageError(f"{name} lies in {called}", os.fspath(path), next_step=_ANOTHER)
     found = _stat(within, "", stat.S_ISDIR)
     if found is not None:

@@ -508,6 +508,10 @@ def test_what_is_refused(tmp_path: Path, cli: Callable[..., Any]) -> None:
     assert "holds other things than shards" in error
     within = cli("compact", tmp_path / "i.d", "-o", tmp_path / "i.d" / "one.binq", code=2).err
     assert "--output lies in the index" in within
+    (tmp_path / "to i.d").symlink_to(tmp_path / "i.d")
+    for itself in (tmp_path / "i.d", tmp_path / "to i.d"):
+        error = cli("compact", tmp_path / "i.d", "-o", itself, code=2).err
+        assert "--output would replace the index" in error
     assert "a directory of shards is there" in cli(*good[:4], code=2).err
     cli(*good[:3], tmp_path / "v.npy", *good[4:], code=2)
     cli(*good[:3], tmp_path / "no" / "i.d", *good[4:], code=5)
