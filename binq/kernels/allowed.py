@@ -97,11 +97,15 @@ class Chosen:
         return int((ranks[:, 1] - ranks[:, 0]).sum())
 
     def every_number(self, firsts: Sequence[int]) -> Rows | None:
-        """The numbers of all rows, given the first row of each part; None for their places."""
+        """The numbers of all rows, given the first row of each part; None for their places.
+
+        Those that no row has stay in 32 bits, as kernels have them: callers refuse them.
+        """
         if self.numbers is None:
             return None
         parts = zip(self.numbers, firsts, strict=False)
-        return np.concatenate([part.astype(np.int64) + first for part, first in parts])
+        numbers: Rows = np.concatenate([part.astype(np.int64) + first for part, first in parts])
+        return np.minimum(numbers, 0xFFFFFFFF, out=numbers)
 
     def rows(self) -> Rows:
         """The rows, ascending."""

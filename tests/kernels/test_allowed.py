@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binq.kernels import asymmetric, hamming
+from binq.kernels.parts import Parts
 from binq.kernels.scan import Engine
 
 
@@ -109,3 +110,12 @@ def test_what_does_not_fit_is_refused() -> None:
             hamming.count_within(codes, codes[:1], np.ones(1, int), **keywords)
         with pytest.raises(error):
             asymmetric.topk(codes, weights, np.zeros(1, np.float32), 3, **keywords)
+
+
+def test_numbers_that_no_row_has_stay_beyond_all_rows(engine_of: Callable[..., Engine]) -> None:
+    """As those of a damaged file: the first row of a part makes no number of another row of it."""
+    codes = Parts([codes_of(3, 1), codes_of(4, 1, seed=1)])
+    numbers = [np.arange(3, dtype=np.uint32), np.full(4, 2**32 - 1, np.uint32)]
+    engine = engine_of(hamming.FAMILY)
+    rows, _ = hamming.topk(codes, codes_of(2, 1, seed=2), 7, numbers=numbers, engine=engine)
+    assert np.sort(rows).tolist() == [[0, 1, 2, *[2**32 - 1] * 4]] * 2
