@@ -179,9 +179,7 @@ class Walker:
             cost = float(found[0].compared[groups[0].costed].mean())
             if cost >= max(cheapest):
                 break
-            outermost = max(
-                int(group.away[group.away < _SCANNED].max(initial=0)) for group in found
-            )
+            outermost = max(group.farthest for group in found)
             for i in range(len(TARGETS)):
                 wanted = [share[i] for share in shares]
                 if not all(map(Reached.enough, found[:2], wanted[:2])):
